@@ -1,0 +1,34 @@
+package options
+
+import (
+	"errors"
+	"testing"
+)
+
+func TestCheckKeysNamesTheNearest(t *testing.T) {
+	known := []string{"collectors", "hash", "max-size", "fields."}
+	for _, tc := range []struct {
+		given   map[string]string
+		key     string
+		nearest string
+	}{
+		{given: map[string]string{"collectors": "x", "fields.team": "a"}},
+		{given: map[string]string{"colector": "x"}, key: "colector", nearest: "collectors"},
+		{given: map[string]string{"Max_Size": "x"}, key: "Max_Size", nearest: "max-size"},
+		{given: map[string]string{"hsah": "x"}, key: "hsah", nearest: "hash"},
+		{given: map[string]string{"fields.": "x"}, key: "fields.", nearest: "fields."},
+		{given: map[string]string{"zz": "1", "aa": "2"}, key: "aa", nearest: "hash"},
+	} {
+		err := CheckKeys("log-opt", tc.given, known)
+		if tc.key == "" {
+			if err != nil {
+				t.Errorf("%v: %v", tc.given, err)
+			}
+			continue
+		}
+		var unknown *UnknownKeyError
+		if !errors.As(err, &unknown) || unknown.Key != tc.key || unknown.Nearest != tc.nearest {
+			t.Errorf("%v: got %v, want key %q nearest %q", tc.given, err, tc.key, tc.nearest)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+package ship
+
+import (
+	"context"
+	"time"
+)
+
+// Meta is what is known of a stream, the same for all its records. It is
+// written once, when the stream is opened, and never changed.
+type Meta struct {
+	Stream        string // stream id, unique for ever: the first part of every record id
+	ContainerID   string // 64 hexadecimal digits
+	ContainerName string // without the leading slash
+	ImageID       string
+	ImageName     string
+	Command       string // entrypoint and arguments, joined by spaces
+	Created       time.Time
+	Host          string // name of the host that runs the engine
+	Tag           string // the tag template, expanded
+	Attrs         []Attr // labels, environment and constants that were asked for, sorted by key
+}
+
+// Attr is one key and value attached to every record of a stream.
+type Attr struct{ Key, Value string }
+
+// Record is one line that a container wrote, with its partial chunks joined.
+// Line is only valid until the call it was passed to returns.
+type Record struct {
+	Offset uint64 // where its first frame begins in the stream: the second part of its id
+	Time   int64  // nanoseconds since 1970, as the engine stamped it
+	Stderr bool
+	Cut    bool // longer than max-record: this is one piece of several
+	Line   []byte
+}
+
+// Sink speaks one protocol to one collector. Its methods may be called from
+// several goroutines.
+type Sink interface {
+	// Prepare encodes once what is the same for all records of a stream.
+	Prepare(m *Meta) Template
+	// Dial opens a connection, negotiating whatever the protocol asks for.
+	// It looks the collector's name up anew each time.
+	Dial(ctx context.Context) (Conn, error)
+	// Limits says how the protocol wants its batches.
+	Limits() Limits
+}
+
+// Template turns the records of one stream into messages of one protocol,
+// without the framing that depends on the connection. It is used by one
+// goroutine at a time.
+type Template interface {
+	Append(dst []byte, r *Record) []byte
+}
+
+// Limits bounds what a connection is given.
+type Limits struct {
+	BatchBytes   int // a batch is sent at the latest when it holds as many bytes
+	BatchRecords int // or as many records
+	InFlight     int // how many batches may wait for their acknowledgement
+}
+
+// Conn is one connection to a collector. Append and Send are called by one
+// goroutine, Wait by another, Close by either and more than once.
+//
+// A connection is used for one run of batches: after an error of Send or Wait
+// it is closed, and what was not acknowledged is sent again on a new one.
+type Conn interface {
+	// Append frames one record for this connection and appends it to dst.
+	// Everything that is appended is sent, in that order, by the next Send.
+	Append(dst []byte, t Template, r *Record) []byte
+	// Send hands one batch to the transport and returns when all of it is
+	// written, or at ctx's end with an error. The connection is the owner of
+	// batch until then.
+	Send(ctx context.Context, batch []byte) error
+	// Wait blocks until the collector has acknowledged more batches than seen
+	// and returns how many it has acknowledged since Dial; batches are
+	// acknowledged in the order in which they were sent. What acknowledged
+	// means is the protocol's to say. An error ends the connection; batches
+	// counted beside an error are acknowledged all the same.
+	Wait(ctx context.Context, seen uint64) (acked uint64, err error)
+	Close() error
+}

@@ -1,0 +1,140 @@
+// Package arch holds the rules of the layout as tests: dependencies point one
+// way, along the data path, and some libraries are seen by one package only.
+package arch
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"path"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/dockline/dockline"
+
+type pkg struct {
+	ImportPath   string
+	Imports      []string
+	TestImports  []string
+	XTestImports []string
+	Doc          string
+	GoFiles      []string
+}
+
+// packages lists every package of the module as the go command sees it.
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json", module+"/...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	dec := json.NewDecoder(strings.NewReader(string(out)))
+	for {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// under reports whether the import path is the folder (relative to the module) or below it.
+func under(importPath, folder string) bool {
+	full := path.Join(module, folder)
+	return importPath == full || strings.HasPrefix(importPath, full+"/")
+}
+
+// forbidden lists, for a folder, the folders of ours that it must not import.
+var forbidden = map[string][]string{
+	"internal":           {"logdriver", "netdriver", "cmd", "test"},
+	"netdriver":          {"logdriver", "cmd", "test"},
+	"logdriver":          {"netdriver", "cmd", "test"},
+	"logdriver/record":   {"logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/spool":    {"logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/route":    {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/stream":   {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/ship":     {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/discover": {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
+	"logdriver/readlogs": {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
+	"logdriver/engine":   {"logdriver/sink", "logdriver/record"},
+	"logdriver/sink":     {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"cmd/dockline-log":   {"netdriver"},
+	"cmd/dockline-net":   {"logdriver"},
+}
+
+// only lists, for an outside library, the packages that may import it (tests aside).
+var only = map[string][]string{
+	"github.com/docker/docker/api/types/plugins/logdriver": {"logdriver/record"},
+	"github.com/vishvananda/netlink":                       {"netdriver/kernel"},
+	"github.com/vishvananda/netns":                         {"netdriver/kernel"},
+	"github.com/google/nftables":                           {"netdriver/kernel"},
+	"github.com/containerd/fifo":                           {"logdriver/stream"},
+}
+
+func TestDependenciesPointOneWay(t *testing.T) {
+	for _, p := range packages(t) {
+		for folder, not := range forbidden {
+			if !under(p.ImportPath, folder) {
+				continue
+			}
+			for _, imp := range p.Imports {
+				for _, bad := range not {
+					if under(imp, bad) {
+						t.Errorf("%s imports %s: %s must not know %s", p.ImportPath, imp, folder, bad)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestSinksDoNotKnowEachOther(t *testing.T) {
+	for _, p := range packages(t) {
+		if !under(p.ImportPath, "logdriver/sink") {
+			continue
+		}
+		for _, imp := range p.Imports {
+			// Folders named internal hold what several sinks share on the wire.
+			if under(imp, "logdriver/sink") && !strings.Contains(imp, "/sink/internal/") {
+				t.Errorf("%s imports %s: a sink must not know another", p.ImportPath, imp)
+			}
+		}
+	}
+}
+
+func TestLibrariesAreSeenByOnePackage(t *testing.T) {
+	for _, p := range packages(t) {
+		if under(p.ImportPath, "test") {
+			continue // the harness and its programs stand outside of the plugins
+		}
+		for _, imp := range p.Imports {
+			for lib, allowed := range only {
+				if imp != lib && !strings.HasPrefix(imp, lib+"/") {
+					continue
+				}
+				ok := false
+				for _, a := range allowed {
+					ok = ok || under(p.ImportPath, a)
+				}
+				if !ok {
+					t.Errorf("%s imports %s: only %v may", p.ImportPath, imp, allowed)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPackageHasOneComment(t *testing.T) {
+	for _, p := range packages(t) {
+		if len(p.GoFiles) > 0 && p.Doc == "" {
+			t.Errorf("%s has no package comment", p.ImportPath)
+		}
+	}
+}
