@@ -49,7 +49,7 @@ func CheckKeys[V any](what string, given map[string]V, known []string) error {
 
 func isKnown(key string, known []string) bool {
 	for _, k := range known {
-		if key == k || strings.HasSuffix(k, ".") && strings.HasPrefix(key, k) && len(key) > len(k) {
+		if family := strings.HasSuffix(k, "."); !family && key == k || family && strings.HasPrefix(key, k) && len(key) > len(k) {
 			return true
 		}
 	}
