@@ -209,7 +209,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cancel()
 		_ = srv.Close()
 	}
-	<-done
+	_ = <-done
 	return nil
 }
 
