@@ -1,0 +1,87 @@
+// Package discover says which collectors a pool has. For now they come from a
+// list that an operator wrote: the plugin's COLLECTORS setting or a container's
+// collectors option.
+package discover
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/dockline/dockline/logdriver/route"
+)
+
+// Collector is one member of a pool.
+type Collector struct {
+	Name   string // identity in routing: the name parameter, else host and port
+	Weight uint32
+	URL    *url.URL // without the parameters that are read here
+}
+
+// ParseList reads a list of collector URLs, parted by commas or white space.
+// Each may carry the parameters name and weight; the others are for the sink
+// that the scheme names. An error names the entry that it is about, without
+// its credentials.
+func ParseList(list string) ([]Collector, error) {
+	var out []Collector
+	seen := map[string]bool{}
+	for _, entry := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+		c, err := parse(entry)
+		if err != nil {
+			return nil, err
+		}
+		if seen[c.Name] {
+			return nil, fmt.Errorf("collector %q is listed twice; give each a name of its own with ?name=", c.Name)
+		}
+		seen[c.Name] = true
+		out = append(out, c)
+	}
+	return out, nil
+}
+
+func parse(entry string) (Collector, error) {
+	u, err := url.Parse(entry)
+	if err != nil {
+		var bad *url.Error // its text would repeat the URL with its password
+		if errors.As(err, &bad) {
+			err = bad.Err
+		}
+		return Collector{}, fmt.Errorf("collector %q: %w", redact(entry), err)
+	}
+	if u.Scheme == "" || u.Host == "" {
+		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port", redact(entry))
+	}
+	q := u.Query()
+	c := Collector{Name: u.Host, Weight: 1, URL: u}
+	if q.Has("name") {
+		c.Name = q.Get("name")
+	}
+	if q.Has("weight") {
+		w, err := strconv.ParseUint(q.Get("weight"), 10, 32)
+		if err != nil || w > route.MaxWeight {
+			return Collector{}, fmt.Errorf("collector %q: weight=%q is not a whole number in 0..%d", redact(entry), q.Get("weight"), route.MaxWeight)
+		}
+		c.Weight = uint32(w)
+	}
+	if c.Name == "" {
+		return Collector{}, fmt.Errorf("collector %q: the name is empty", redact(entry))
+	}
+	q.Del("name")
+	q.Del("weight")
+	u.RawQuery = q.Encode()
+	return c, nil
+}
+
+// redact takes what may be a password out of an entry that did not parse.
+func redact(entry string) string {
+	scheme, rest, ok := strings.Cut(entry, "://")
+	if !ok {
+		return entry
+	}
+	if _, host, ok := strings.Cut(rest, "@"); ok {
+		return scheme + "://…@" + host
+	}
+	return entry
+}

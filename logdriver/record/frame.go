@@ -1,0 +1,82 @@
+// Package record knows what a byte of the engine's stream means: it cuts the
+// stream into frames, decodes the log entry in a frame, finds the next frame
+// after corruption, and joins the chunks of a long line into one record.
+//
+// It stands behind the spool on the data path: nothing in front of it looks
+// into the bytes. It is also the only package that sees the engine's protobuf
+// types, which it writes when `docker logs` asks for records back.
+package record
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+)
+
+const (
+	// HeaderLen is the length of what stands before each frame: its size,
+	// uint32 big-endian (moby api/types/plugins/logdriver/io.go).
+	HeaderLen = 4
+
+	// MaxFrame bounds a frame in bytes. The engine cuts lines at 16 KiB
+	// (moby daemon/logger/copier.go), what comes beside the line is small.
+	MaxFrame = 1 << 20
+)
+
+var (
+	// ErrShort means that the frame is not complete yet.
+	ErrShort = errors.New("frame is not complete")
+	// ErrCorrupt means that the bytes cannot be a frame.
+	ErrCorrupt = errors.New("corrupt frame")
+)
+
+// Next returns the frame at the start of b, without its header, and the
+// number of bytes that header and frame take. The error is ErrShort where more
+// bytes are needed, or wraps ErrCorrupt where no frame can begin here: no
+// frame is empty, and none is larger than MaxFrame.
+func Next(b []byte) (frame []byte, n int, err error) {
+	if len(b) < HeaderLen {
+		return nil, 0, ErrShort
+	}
+	size := binary.BigEndian.Uint32(b)
+	if size == 0 || size > MaxFrame {
+		return nil, 0, fmt.Errorf("%w: length %d is not in 1..%d", ErrCorrupt, size, MaxFrame)
+	}
+	n = HeaderLen + int(size)
+	if len(b) < n {
+		return nil, 0, ErrShort
+	}
+	return b[HeaderLen:n], n, nil
+}
+
+// resyncFrames is how many good frames in a row make a place in corrupt data
+// believable as a frame boundary, unless the data ends first.
+const resyncFrames = 3
+
+// Resync finds the next place in b, after its first byte, at which frames that
+// decode well follow each other, and returns how many bytes stand before it.
+// Where there is none it returns len(b) and false; the last bytes of b may then
+// still be the beginning of a frame that Resync has not seen the end of.
+func Resync(b []byte) (skip int, ok bool) {
+	var e Entry
+	for i := 1; i+HeaderLen < len(b); i++ {
+		if plausible(b[i:], &e) {
+			return i, true
+		}
+	}
+	return len(b), false
+}
+
+func plausible(b []byte, e *Entry) bool {
+	for good := range resyncFrames {
+		frame, n, err := Next(b)
+		if errors.Is(err, ErrShort) {
+			return good > 0
+		}
+		if err != nil || e.Decode(frame) != nil || e.Time == 0 {
+			return false
+		}
+		b = b[n:]
+	}
+	return true
+}

@@ -1,0 +1,131 @@
+package record
+
+// Joiner puts the chunks of long lines back together. The engine cuts lines at
+// 16 KiB; chunks of stdout and stderr interleave, so each line is kept apart by
+// its source and its partial id.
+//
+// A joined line is at most Max bytes; a longer one comes out in pieces, each
+// but the last marked as cut. Memory is bounded by Max for each line that is
+// open, and open lines by maxOpen: the oldest is given out when one more comes.
+type Joiner struct {
+	Max  int
+	open []*Joined // in the order in which they began
+	free []*Joined
+}
+
+// maxOpen bounds the lines being joined at a time. Engines have at most one a
+// source open; a corrupt stream may pretend to have any number.
+const maxOpen = 8
+
+// Joined is one record: a whole line, or a piece of one that was too long.
+type Joined struct {
+	Offset uint64 // of its first frame
+	Time   int64  // of its first frame, nanoseconds since 1970
+	Line   []byte
+	Stderr bool
+	Cut    bool // the line goes on in another record
+
+	id  []byte
+	buf []byte
+}
+
+// Add takes the next entry of a stream, whose frame begins at offset, and
+// calls emit for each record that is complete with it. What emit gets is valid
+// until it returns. A whole line passes through without being copied.
+func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
+	if !e.Partial && len(j.open) == 0 {
+		whole := Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
+		emit(&whole)
+		return
+	}
+	at := j.find(e)
+	if !e.Partial && at < 0 {
+		whole := Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
+		emit(&whole)
+		return
+	}
+	if at < 0 {
+		at = j.begin(offset, e, emit)
+	}
+	p := j.open[at]
+	if len(p.buf) > 0 && len(p.buf)+len(e.Line) > j.Max {
+		j.give(p, true, emit)
+		p.Offset, p.Time, p.buf = offset, e.Time, p.buf[:0]
+	}
+	p.buf = append(p.buf, e.Line...)
+	if e.Last || !e.Partial {
+		j.give(p, false, emit)
+		j.drop(at)
+	}
+}
+
+// Flush gives out every line that is still open, oldest first: the stream has
+// ended, and what has no newline by now will get none.
+func (j *Joiner) Flush(emit func(*Joined)) {
+	for len(j.open) > 0 {
+		j.give(j.open[0], false, emit)
+		j.drop(0)
+	}
+}
+
+// Open returns the offset of the oldest frame that is not part of a record
+// given out yet, and whether there is one. A reader that begins again there
+// sees everything that this Joiner holds.
+func (j *Joiner) Open() (offset uint64, ok bool) {
+	for _, p := range j.open {
+		if !ok || p.Offset < offset {
+			offset, ok = p.Offset, true
+		}
+	}
+	return offset, ok
+}
+
+// Reset forgets open lines, for a reader that begins again before them.
+func (j *Joiner) Reset() {
+	for len(j.open) > 0 {
+		j.drop(0)
+	}
+}
+
+// find returns the place of the open line that e belongs to, or -1. An entry
+// without id belongs to the open line of its source that has none either:
+// engines before 18.09 sent no ids.
+func (j *Joiner) find(e *Entry) int {
+	for i, p := range j.open {
+		if p.Stderr == e.Stderr && string(p.id) == string(e.ID) {
+			return i
+		}
+	}
+	return -1
+}
+
+func (j *Joiner) begin(offset uint64, e *Entry, emit func(*Joined)) int {
+	if len(j.open) >= maxOpen {
+		j.give(j.open[0], false, emit)
+		j.drop(0)
+	}
+	p := &Joined{}
+	if n := len(j.free); n > 0 {
+		p, j.free = j.free[n-1], j.free[:n-1]
+	}
+	*p = Joined{Offset: offset, Time: e.Time, Stderr: e.Stderr, id: append(p.id[:0], e.ID...), buf: p.buf[:0]}
+	j.open = append(j.open, p)
+	return len(j.open) - 1
+}
+
+func (j *Joiner) give(p *Joined, cut bool, emit func(*Joined)) {
+	p.Line, p.Cut = p.buf, cut
+	emit(p)
+	p.Line = nil
+}
+
+// keepFree bounds the buffers kept for the next long line of a stream.
+const keepFree = 1
+
+func (j *Joiner) drop(at int) {
+	p := j.open[at]
+	j.open = append(j.open[:at], j.open[at+1:]...)
+	if len(j.free) < keepFree && cap(p.buf) <= 256<<10 {
+		j.free = append(j.free, p)
+	}
+}

@@ -1,0 +1,129 @@
+package route
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+func table(t testing.TB, nodes ...Node) *Table {
+	t.Helper()
+	tab, err := New(nodes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tab
+}
+
+func names(r []Ranked) []string {
+	var out []string
+	for _, n := range r {
+		out = append(out, n.Name)
+	}
+	return out
+}
+
+// TestGoldenVectors pins the mapping for ever: a change here moves the streams
+// of everyone who upgrades. Add vectors, never change one.
+func TestGoldenVectors(t *testing.T) {
+	tab := table(t, Node{"a.example:5170", 1}, Node{"b.example:5170", 1}, Node{"c.example:5170", 2}, Node{"d.example:5170", 0})
+	for key, want := range golden {
+		if got := names(tab.Rank(key, nil)); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+}
+
+func TestNegLog2IsALogarithm(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for range 100000 {
+		x := r.Uint64() >> r.IntN(64)
+		got := float64(negLog2(x)) / (1 << fracBits)
+		want := -math.Log2((float64(x) + 1) / (1 << 64))
+		if math.Abs(got-want) > 1e-6 {
+			t.Fatalf("negLog2(%#x) = %v, want %v", x, got, want)
+		}
+	}
+	if negLog2(math.MaxUint64) != 0 || negLog2(0) != 64<<fracBits {
+		t.Error("ends are off")
+	}
+}
+
+func TestOrderOfTheListDoesNotMatter(t *testing.T) {
+	nodes := []Node{{"a", 1}, {"b", 3}, {"c", 2}, {"d", 1}}
+	tab := table(t, nodes...)
+	slices.Reverse(nodes)
+	rev := table(t, nodes...)
+	for i := range 1000 {
+		k := fmt.Sprint(i)
+		if a, b := names(tab.Rank(k, nil)), names(rev.Rank(k, nil)); !slices.Equal(a, b) {
+			t.Fatalf("%s: %v, %v", k, a, b)
+		}
+		if names(tab.Rank(k, nil))[0] != tab.First(k) {
+			t.Fatalf("%s: First and Rank differ", k)
+		}
+	}
+}
+
+func TestSharesFollowWeights(t *testing.T) {
+	tab := table(t, Node{"a", 1}, Node{"b", 2}, Node{"c", 5})
+	const n = 80000
+	count := map[string]int{}
+	for i := range n {
+		count[tab.First(fmt.Sprint("key-", i))]++
+	}
+	for _, node := range tab.nodes {
+		p := float64(node.Weight) / 8
+		sigma := math.Sqrt(n * p * (1 - p))
+		if d := math.Abs(float64(count[node.Name]) - n*p); d > 4*sigma {
+			t.Errorf("%s: %d keys, want %.0f ± %.0f", node.Name, count[node.Name], n*p, 4*sigma)
+		}
+	}
+}
+
+func TestOnlyTheKeysOfTheOneThatLeavesMove(t *testing.T) {
+	all := table(t, Node{"a", 1}, Node{"b", 2}, Node{"c", 1}, Node{"d", 3})
+	without := table(t, Node{"a", 1}, Node{"b", 2}, Node{"d", 3})
+	for i := range 20000 {
+		k := fmt.Sprint(i)
+		ranked := names(all.Rank(k, nil))
+		rest := slices.DeleteFunc(slices.Clone(ranked), func(n string) bool { return n == "c" })
+		if got := names(without.Rank(k, nil)); !slices.Equal(got, rest) {
+			t.Fatalf("%s: %v became %v", k, ranked, got)
+		}
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for name, nodes := range map[string][]Node{
+		"none":      {},
+		"twice":     {{"a", 1}, {"b", 1}, {"a", 2}},
+		"nameless":  {{"", 1}},
+		"too heavy": {{"a", MaxWeight + 1}},
+	} {
+		if _, err := New(nodes); err == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+	if got := table(t, Node{"a", 0}).First("k"); got != "" {
+		t.Errorf("a node of weight 0 took a key: %q", got)
+	}
+}
+
+func BenchmarkFirst(b *testing.B) {
+	for _, n := range []int{3, 10, 200} {
+		var nodes []Node
+		for i := range n {
+			nodes = append(nodes, Node{fmt.Sprintf("collector-%d.example:5170", i), 1})
+		}
+		tab := table(b, nodes...)
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				tab.First("4f6ab1c2d3e47c1e09aa4f6ab1c2d3e47c1e09aa4f6ab1c2d3e47c1e09aa0123")
+			}
+		})
+	}
+}

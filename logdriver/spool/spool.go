@@ -1,0 +1,280 @@
+// Package spool keeps what containers wrote until every route has it, and for
+// `docker logs` after that as long as there is room.
+//
+// It stands first on the data path, right behind the FIFO: a byte is here
+// before anything looks at it. It does not know what the bytes mean. One stream
+// holds all that one container wrote, over all its runs; see FORMAT.md for what
+// lies on the disk and why a crash at any point loses and tears nothing.
+package spool
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	versionFile = "VERSION"
+	version     = "dockline-spool 1\n"
+	streamsDir  = "streams"
+	badDir      = "quarantine"
+	streamFile  = "stream.json"
+)
+
+// ErrVersion means that the directory was written by a version that this one
+// cannot read. Nothing in it has been touched.
+var ErrVersion = errors.New("spool of another version")
+
+// Config bounds the spool. Sizes are in bytes.
+type Config struct {
+	MaxBytes     int64 // for the whole spool; the oldest data goes first
+	SegmentBytes int64 // one segment file; what is evicted at a time
+}
+
+// Spool is the directory of all streams of a host.
+type Spool struct {
+	dir string
+	cfg Config
+	log *slog.Logger
+
+	used    atomic.Int64 // bytes accounted for, see overhead
+	dropped atomic.Int64 // bytes evicted before every route had them
+
+	mu      sync.Mutex         // guards what follows; taken before a stream's mu
+	streams map[string]*Stream // by stream id
+	byOwner map[string]*Stream // by container id
+}
+
+// header is what stream.json holds.
+type header struct {
+	Container string          `json:"container"`
+	Created   time.Time       `json:"created"`
+	KeepBytes int64           `json:"keep_bytes"`
+	Info      json.RawMessage `json:"info"`
+}
+
+// Open reads the spool below dir, making it where there is none. The error
+// wraps ErrVersion where another version wrote it. A stream that cannot be read
+// is reported and left alone.
+func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
+	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
+	for _, sub := range []string{streamsDir, badDir} {
+		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+			return nil, fmt.Errorf("make the spool's directory: %w", err)
+		}
+	}
+	if err := s.checkVersion(); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(filepath.Join(dir, streamsDir))
+	if err != nil {
+		return nil, fmt.Errorf("list streams: %w", err)
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tmpPrefix) {
+			_ = os.RemoveAll(filepath.Join(dir, streamsDir, e.Name())) // never got its name: holds no bytes
+			continue
+		}
+		if err := s.load(e.Name()); err != nil {
+			log.Error("a stream cannot be read and is left alone", "stream", e.Name(), "err", err)
+		}
+	}
+	return s, nil
+}
+
+func (s *Spool) checkVersion() error {
+	path := filepath.Join(s.dir, versionFile)
+	got, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return writeFile(path, []byte(version))
+	}
+	if err != nil {
+		return fmt.Errorf("read the spool's version: %w", err)
+	}
+	if string(got) != version {
+		return fmt.Errorf("%w: %s says %q, this dockline-log reads %q", ErrVersion, path, strings.TrimSpace(string(got)), strings.TrimSpace(version))
+	}
+	return nil
+}
+
+func (s *Spool) load(id string) error {
+	st := newStream(s, id)
+	data, err := os.ReadFile(filepath.Join(st.dir, streamFile))
+	if err != nil {
+		return fmt.Errorf("read what the stream is of: %w", err)
+	}
+	if err := json.Unmarshal(data, &st.header); err != nil {
+		return fmt.Errorf("parse %s: %w", streamFile, err)
+	}
+	if err := st.recover(); err != nil {
+		return err
+	}
+	if st.removeIfEmpty() {
+		return nil
+	}
+	s.streams[id] = st
+	s.byOwner[st.header.Container] = st
+	return nil
+}
+
+// Streams returns all streams, in no order.
+func (s *Spool) Streams() []*Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*Stream, 0, len(s.streams))
+	for _, st := range s.streams {
+		all = append(all, st)
+	}
+	return all
+}
+
+// Of returns the stream of a container, or nil.
+func (s *Spool) Of(container string) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.byOwner[container]
+}
+
+// Used returns how many bytes the spool takes, and how many it had to drop
+// before every route had them, since this process began.
+func (s *Spool) Used() (used, dropped int64) { return s.used.Load(), s.dropped.Load() }
+
+// Params describes a stream that is to be made.
+type Params struct {
+	Container string          // container id
+	Info      json.RawMessage // kept with the stream, for the caller
+	KeepBytes int64           // of acknowledged data, for docker logs
+	Routes    []string        // each gets a cursor at the stream's start
+}
+
+// Attach begins a session in the container's stream, which is made if there is
+// none. The FIFO's path is on the disk when Attach returns, so that a restarted
+// plugin finds it. Attaching the same path again returns the session there is.
+func (s *Spool) Attach(p Params, fifo string) (*Session, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if st := s.byOwner[p.Container]; st != nil {
+		if se, err := st.attach(p, fifo); !errors.Is(err, errGone) {
+			return se, err
+		}
+	}
+	st, err := s.createLocked(p)
+	if err != nil {
+		return nil, err
+	}
+	return st.attach(p, fifo)
+}
+
+// createLocked makes the directory under a temporary name and renames it, so
+// that a stream is on the disk whole or not at all.
+func (s *Spool) createLocked(p Params) (*Stream, error) {
+	if p.Container == "" {
+		return nil, errors.New("a stream needs a container id")
+	}
+	st := newStream(s, newID(p.Container))
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info}
+	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
+	data, err := json.Marshal(st.header)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
+	}
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return nil, fmt.Errorf("make a stream: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(tmp, streamFile), data, 0o600); err != nil {
+		_ = os.RemoveAll(tmp)
+		return nil, fmt.Errorf("make a stream: %w", err)
+	}
+	if err := os.Rename(tmp, st.dir); err != nil {
+		_ = os.RemoveAll(tmp)
+		return nil, fmt.Errorf("make a stream: %w", err)
+	}
+	s.streams[st.id] = st
+	s.byOwner[p.Container] = st
+	return st, nil
+}
+
+// newID returns an id that is never used twice: should the spool be deleted
+// while a container lives on, its next stream must not repeat record ids.
+func newID(container string) string {
+	var b [4]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
+	return strings.ToLower(container[:min(12, len(container))]) + hex.EncodeToString(b[:])
+}
+
+// forget takes a stream out of the maps if it is the one that is in them.
+func (s *Spool) forget(st *Stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.streams, st.id)
+	if s.byOwner[st.header.Container] == st {
+		delete(s.byOwner, st.header.Container)
+	}
+}
+
+// enforce evicts the oldest segments until the spool is within its bound:
+// those that every route has first, then those that some has not.
+func (s *Spool) enforce() {
+	if s.used.Load() <= s.cfg.MaxBytes {
+		return
+	}
+	target := s.cfg.MaxBytes - s.cfg.MaxBytes/32 // a little more, so as not to come back at once
+	for _, unacked := range []bool{false, true} {
+		for _, v := range s.victims(unacked) {
+			if s.used.Load() <= target {
+				return
+			}
+			v.stream.evict(v.offset, unacked)
+		}
+	}
+}
+
+type victim struct {
+	stream *Stream
+	offset uint64
+	wrote  time.Time
+}
+
+// victims lists the segments that may go, oldest first.
+func (s *Spool) victims(unacked bool) []victim {
+	var all []victim
+	for _, st := range s.Streams() {
+		all = st.appendVictims(all, unacked)
+	}
+	slices.SortStableFunc(all, func(a, b victim) int { return a.wrote.Compare(b.wrote) })
+	return all
+}
+
+// Quarantine puts bytes that cannot be understood aside, under a name that
+// says where they were. What is there already is not written again.
+func (st *Stream) Quarantine(offset uint64, data []byte) error {
+	path := filepath.Join(st.sp.dir, badDir, fmt.Sprintf("%s-%016x", st.id, offset))
+	if _, err := os.Stat(path); err == nil {
+		return nil
+	}
+	return writeFile(path, data)
+}
+
+const tmpPrefix = ".tmp-"
+
+// writeFile writes a file under a temporary name and renames it.
+func writeFile(path string, data []byte) error {
+	tmp := filepath.Join(filepath.Dir(path), tmpPrefix+filepath.Base(path))
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
+}

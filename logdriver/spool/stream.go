@@ -1,0 +1,304 @@
+package spool
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	segmentExt = ".seg"
+	attachExt  = ".fifo"
+	cursorExt  = ".cursor"
+
+	// overhead is what a segment is taken to cost beside its bytes, so that a
+	// great many small streams are bounded as well.
+	overhead = 8 << 10
+)
+
+// Stream is all that one container wrote. Offsets count the bytes from its
+// beginning; they only grow, and no byte ever changes its offset.
+type Stream struct {
+	sp     *Spool
+	id     string
+	dir    string
+	header header
+
+	wmu    sync.Mutex // held over writes to the active segment; taken before mu
+	active *os.File   // the last segment, open for writing; guarded by wmu
+
+	mu       sync.Mutex // guards what follows; never held over a write
+	segs     []segment  // by offset; the last one may grow
+	end      uint64     // where the next byte goes
+	writer   uint32     // session that wrote last
+	sessions map[uint32]*Session
+	last     uint32 // highest session number ever used
+	cursors  map[string]*cursor
+	watchers map[chan struct{}]struct{}
+	gone     bool // removed from the disk
+}
+
+// segment is one file: a run of bytes from one session.
+type segment struct {
+	offset  uint64
+	session uint32
+	size    int64
+	wrote   time.Time
+}
+
+func (g segment) end() uint64 { return g.offset + uint64(g.size) }
+
+func (g segment) name() string {
+	return fmt.Sprintf("%016x-%08x%s", g.offset, g.session, segmentExt)
+}
+
+func newStream(sp *Spool, id string) *Stream {
+	return &Stream{
+		sp: sp, id: id, dir: filepath.Join(sp.dir, streamsDir, id),
+		sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[chan struct{}]struct{}{},
+	}
+}
+
+// ID returns the stream's id, the first part of the ids of its records.
+func (st *Stream) ID() string { return st.id }
+
+// Container returns the id of the container whose stream it is.
+func (st *Stream) Container() string { return st.header.Container }
+
+// Info returns what the first Attach was given.
+func (st *Stream) Info() json.RawMessage { return st.header.Info }
+
+// End returns the offset behind the last byte.
+func (st *Stream) End() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.end
+}
+
+// Start returns the offset of the oldest byte there is.
+func (st *Stream) Start() uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.startLocked()
+}
+
+func (st *Stream) startLocked() uint64 {
+	if len(st.segs) == 0 {
+		return st.end
+	}
+	return st.segs[0].offset
+}
+
+// Live reports whether a session is attached: more bytes may come.
+func (st *Stream) Live() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return len(st.sessions) > 0
+}
+
+// ended reports whether the session that wrote last is over.
+func (st *Stream) ended() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.sessions[st.writer] == nil
+}
+
+// Watch returns a channel that gets a value, not more than one at a time,
+// whenever the stream has grown or a session has ended, and a function that
+// ends the watch.
+func (st *Stream) Watch() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.watchers[ch] = struct{}{}
+	return ch, func() {
+		st.mu.Lock()
+		defer st.mu.Unlock()
+		delete(st.watchers, ch)
+	}
+}
+
+func (st *Stream) notifyLocked() {
+	for ch := range st.watchers {
+		select {
+		case ch <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// recover reads the stream's directory after a start.
+func (st *Stream) recover() error {
+	entries, err := os.ReadDir(st.dir)
+	if err != nil {
+		return fmt.Errorf("list the stream: %w", err)
+	}
+	for _, e := range entries {
+		base := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
+		switch filepath.Ext(e.Name()) {
+		case segmentExt:
+			err = st.recoverSegment(e, base)
+		case attachExt:
+			err = st.recoverSession(e.Name(), base)
+		case cursorExt:
+			st.cursors[base] = loadCursor(filepath.Join(st.dir, e.Name()))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	sort.Slice(st.segs, func(i, j int) bool { return st.segs[i].offset < st.segs[j].offset })
+	for i, g := range st.segs {
+		st.end, st.writer = g.end(), g.session
+		if i > 0 && g.offset < st.segs[i-1].end() {
+			return fmt.Errorf("segments %s and %s overlap", st.segs[i-1].name(), g.name())
+		}
+	}
+	for _, c := range st.cursors {
+		// After a power cut, files may be shorter than what was acknowledged;
+		// an offset is never used for two different bytes.
+		st.end = max(st.end, c.offset)
+	}
+	return nil
+}
+
+func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
+	off, session, ok := strings.Cut(base, "-")
+	o, err1 := strconv.ParseUint(off, 16, 64)
+	n, err2 := strconv.ParseUint(session, 16, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return fmt.Errorf("%q is not a segment's name", e.Name())
+	}
+	info, err := e.Info()
+	if err != nil {
+		return fmt.Errorf("look at segment %s: %w", e.Name(), err)
+	}
+	if info.Size() == 0 {
+		return os.Remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+	}
+	st.segs = append(st.segs, segment{offset: o, session: uint32(n), size: info.Size(), wrote: info.ModTime()})
+	st.last = max(st.last, uint32(n))
+	st.sp.used.Add(info.Size() + overhead)
+	return nil
+}
+
+func (st *Stream) recoverSession(name, base string) error {
+	n, err := strconv.ParseUint(base, 16, 32)
+	if err != nil {
+		return fmt.Errorf("%q is not a session's name", name)
+	}
+	fifo, err := os.ReadFile(filepath.Join(st.dir, name))
+	if err != nil {
+		return fmt.Errorf("read session %s: %w", name, err)
+	}
+	st.sessions[uint32(n)] = &Session{st: st, n: uint32(n), fifo: string(fifo)}
+	st.last = max(st.last, uint32(n))
+	return nil
+}
+
+// removeIfEmpty deletes a stream that nothing is attached to and that holds
+// nothing: it never carried a byte, or all was acknowledged and evicted.
+func (st *Stream) removeIfEmpty() bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
+		return st.gone
+	}
+	if err := os.RemoveAll(st.dir); err != nil {
+		st.sp.log.Error("an empty stream could not be removed", "stream", st.id, "err", err)
+		return false
+	}
+	st.gone = true
+	for _, c := range st.cursors {
+		c.close()
+	}
+	st.notifyLocked()
+	return true
+}
+
+// ackedLocked returns the offset up to which every route has the stream.
+func (st *Stream) ackedLocked() uint64 {
+	acked := st.end
+	for _, c := range st.cursors {
+		acked = min(acked, c.offset)
+	}
+	return acked
+}
+
+// evictableLocked is the number of segments at the front that may be deleted:
+// never the one that is being written.
+func (st *Stream) evictableLocked() int {
+	if n := len(st.segs); n > 0 && len(st.sessions) > 0 {
+		return n - 1
+	}
+	return len(st.segs)
+}
+
+func (st *Stream) appendVictims(all []victim, unacked bool) []victim {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	acked := st.ackedLocked()
+	for _, g := range st.segs[:st.evictableLocked()] {
+		if unacked || g.end() <= acked {
+			all = append(all, victim{st, g.offset, g.wrote})
+		}
+	}
+	return all
+}
+
+// evict deletes all segments up to and with the one at offset. Readers that
+// are behind find a gap, which is what they count as lost.
+func (st *Stream) evict(offset uint64, unacked bool) {
+	st.mu.Lock()
+	acked, n := st.ackedLocked(), 0
+	for n < st.evictableLocked() && st.segs[n].offset <= offset {
+		g := st.segs[n]
+		if !unacked && g.end() > acked {
+			break
+		}
+		if err := os.Remove(filepath.Join(st.dir, g.name())); err != nil && !os.IsNotExist(err) {
+			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
+			break
+		}
+		if lost := int64(g.end()) - int64(max(acked, g.offset)); lost > 0 {
+			st.sp.dropped.Add(lost)
+			st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "bytes", lost)
+		}
+		st.sp.used.Add(-g.size - overhead)
+		n++
+	}
+	st.segs = slices.Delete(st.segs, 0, n)
+	st.mu.Unlock()
+	if n > 0 && st.removeIfEmpty() {
+		st.sp.forget(st)
+	}
+}
+
+// trim evicts acknowledged segments beyond what is kept for docker logs.
+func (st *Stream) trim() {
+	st.mu.Lock()
+	excess := -st.header.KeepBytes
+	for _, g := range st.segs {
+		excess += g.size
+	}
+	var upTo uint64
+	found := false
+	for _, g := range st.segs[:st.evictableLocked()] {
+		if excess < g.size || g.end() > st.ackedLocked() {
+			break
+		}
+		excess -= g.size
+		upTo, found = g.offset, true
+	}
+	st.mu.Unlock()
+	if found {
+		st.evict(upTo, false)
+	}
+}
