@@ -209,7 +209,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		cancel()
 		_ = srv.Close()
 	}
-	<-done
+	if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+		s.log.Warn("the plugin socket ended in an error", "err", err)
+	}
 	return nil
 }
 

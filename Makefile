@@ -1,0 +1,78 @@
+# What can be made here: make help. Targets that need an engine, or a daemon to
+# test with, run scripts/setup.sh themselves.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
+
+# The plugins whose source is here.
+PLUGINS := $(filter $(notdir $(wildcard cmd/*)),$(notdir $(wildcard plugin-config/*)))
+
+# What the e2e packages need is a real engine; everything else is a unit test.
+UNIT_PACKAGES = $$($(GO) list ./... | grep -v -E '/test/(e2e|crash|bench|vm)(/|$$)')
+E2E_TIMEOUT ?= 15m
+
+.PHONY: help
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | \
+		while IFS=$$'\t' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
+
+.PHONY: plugins
+plugins: ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
+	@for name in $(PLUGINS); do scripts/rootfs.sh "$$name"; done
+
+.PHONY: install
+install: plugins engine ## build, create (or upgrade) and enable the plugins; SETTINGS="KEY=VALUE ..." sets theirs
+	@for name in $(PLUGINS); do scripts/plugin.sh install "$$name" $(SETTINGS); done
+
+.PHONY: uninstall
+uninstall: ## remove the plugins from the engine
+	@for name in $(PLUGINS); do scripts/plugin.sh uninstall "$$name"; done
+
+.PHONY: engine
+engine:
+	@scripts/setup.sh
+
+.PHONY: packages
+packages:
+	@scripts/setup.sh --no-engine
+
+.PHONY: demo
+demo: plugins engine ## show the log plugin at work on this machine's engine
+	@$(GO) run ./test/cmd/demo
+
+.PHONY: test
+test: test-unit test-e2e ## all tests
+
+.PHONY: test-unit
+test-unit: packages ## tests that need no engine, with the race detector
+	$(GO) test -race $(UNIT_PACKAGES)
+
+.PHONY: test-e2e
+test-e2e: packages plugins ## tests on private engines, which they start and remove
+	$(GO) test -race -count=1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+
+.PHONY: clean-test
+clean-test: ## remove engines, mounts and files that a killed test run left behind
+	$(GO) run ./test/cmd/sweep
+
+.PHONY: lint
+lint: ## go vet, golangci-lint, and the scripts' syntax
+	$(GO) vet ./...
+	$(LINT) run
+	bash -n scripts/*.sh .ci/run
+
+.PHONY: fmt
+fmt: ## format the Go code
+	$(LINT) fmt
+
+.PHONY: reproducible
+reproducible: ## build the plugins twice in different places and compare
+	@scripts/reproducible.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf build .cache

@@ -1,0 +1,258 @@
+// Package collector holds the far end of the log plugin's data path for tests:
+// servers of the protocols that collectors speak, which count what they
+// receive, and a Checker that compares it with what was written.
+//
+// A server can be made to behave as badly as real ones do: to stop reading, to
+// go away with a reset of its connections, and to come back.
+package collector
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Record is one message as it was received.
+type Record struct {
+	Collector string
+	ID        string // <stream>-<offset>
+	Container string // name, without a slash
+	Source    string // stdout or stderr
+	Cut       bool   // the line goes on in another record
+	Line      []byte
+	Received  time.Time
+}
+
+// Options says what a server is.
+type Options struct {
+	Name  string       // the collector's name, in routing and in records
+	Proto string       // a key of Protocols
+	Addr  string       // where to listen; "" means any loopback port
+	Each  func(Record) // called for each record before it is acknowledged, from many goroutines; Line is the callee's
+}
+
+// Protocols are the schemes that can be served.
+var Protocols = map[string]func(*session) error{
+	"json+tcp":   serveJSON,
+	"syslog+tcp": serveSyslog,
+	"relp":       serveRELP,
+}
+
+// Stats is what a server has seen since it was started.
+type Stats struct {
+	Connections int    `json:"connections"`
+	Records     uint64 `json:"records"` // received, the same one twice counting twice
+	Bytes       uint64 `json:"bytes"`   // of lines
+	Errors      int    `json:"errors"`  // connections that broke the protocol
+	LastError   string `json:"last_error,omitempty"`
+}
+
+// Server is one collector.
+type Server struct {
+	opts Options
+	l    net.Listener
+	wg   sync.WaitGroup // the accept loop and its connections
+
+	mu     sync.Mutex // guards the rest
+	stats  Stats
+	conns  map[*net.TCPConn]bool
+	closed bool
+	paused chan struct{} // closed by Resume; nil while not paused
+}
+
+// drainTime bounds how long Close waits for senders to end their connections.
+const drainTime = 5 * time.Second
+
+// Start makes a server listen.
+func Start(opts Options) (*Server, error) {
+	if Protocols[opts.Proto] == nil {
+		return nil, fmt.Errorf("start a collector: there is no protocol %q here", opts.Proto)
+	}
+	if opts.Addr == "" {
+		opts.Addr = "127.0.0.1:0"
+	}
+	l, err := net.Listen("tcp", opts.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("start a collector: %w", err)
+	}
+	s := &Server{opts: opts, l: l, conns: make(map[*net.TCPConn]bool)}
+	s.wg.Add(1)
+	go s.accept()
+	return s, nil
+}
+
+// Addr is where the server listens; start another one there to bring it back.
+func (s *Server) Addr() string { return s.l.Addr().String() }
+
+// URL is the server as the plugin's list of collectors wants it.
+func (s *Server) URL() string {
+	return fmt.Sprintf("%s://%s?name=%s", s.opts.Proto, s.Addr(), s.opts.Name)
+}
+
+// Name is the collector's name.
+func (s *Server) Name() string { return s.opts.Name }
+
+// Stats returns the counts so far.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Pause makes the server stop reading, with its connections open.
+func (s *Server) Pause() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused == nil {
+		s.paused = make(chan struct{})
+	}
+}
+
+// Resume ends a Pause.
+func (s *Server) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.paused != nil {
+		close(s.paused)
+		s.paused = nil
+	}
+}
+
+// Close stops as an orderly daemon does: it says that it will send nothing
+// more, takes what still comes until the senders have ended their connections,
+// for a few seconds at most, and is gone.
+func (s *Server) Close() error {
+	return s.stop(func(c *net.TCPConn) {
+		_ = c.CloseWrite()
+		_ = c.SetReadDeadline(time.Now().Add(drainTime))
+	})
+}
+
+// Reset stops as a crash does: nothing more is read, and every connection is
+// reset. What the kernel had received for it and it had not read is lost.
+func (s *Server) Reset() error {
+	return s.stop(func(c *net.TCPConn) {
+		_ = c.SetLinger(0)
+		_ = c.Close()
+	})
+}
+
+func (s *Server) stop(each func(*net.TCPConn)) error {
+	s.mu.Lock()
+	first := !s.closed
+	s.closed = true
+	for c := range s.conns {
+		each(c)
+	}
+	s.mu.Unlock()
+	s.Resume()
+	var err error
+	if first {
+		err = s.l.Close()
+	}
+	s.wg.Wait()
+	return err
+}
+
+func (s *Server) accept() {
+	defer s.wg.Done()
+	for {
+		c, err := s.l.Accept()
+		if err != nil {
+			return
+		}
+		conn, ok := c.(*net.TCPConn)
+		if !ok || !s.add(conn) {
+			c.Close()
+			continue
+		}
+		go s.serve(conn)
+	}
+}
+
+func (s *Server) add(c *net.TCPConn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.conns[c] = true
+	s.stats.Connections++
+	s.wg.Add(1)
+	return true
+}
+
+func (s *Server) serve(c *net.TCPConn) {
+	defer s.wg.Done()
+	err := Protocols[s.opts.Proto](&session{server: s, conn: c, in: bufio.NewReaderSize(&gate{s, c}, 256<<10)})
+	c.Close()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.conns, c)
+	if broken(err) {
+		s.stats.Errors++
+		s.stats.LastError = err.Error()
+	}
+}
+
+// broken tells a violation of the protocol from a connection that just ended.
+func broken(err error) bool {
+	var network net.Error
+	return err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) && !errors.As(err, &network) &&
+		!strings.Contains(err.Error(), "connection reset")
+}
+
+// session is one connection being served.
+type session struct {
+	server *Server
+	conn   net.Conn
+	in     *bufio.Reader
+}
+
+// record passes one on and counts it.
+func (s *session) record(r Record) {
+	r.Collector = s.server.opts.Name
+	r.Received = time.Now()
+	if s.server.opts.Each != nil {
+		s.server.opts.Each(r)
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	s.server.stats.Records++
+	s.server.stats.Bytes += uint64(len(r.Line))
+}
+
+// gate holds up reading while the server is paused. What a read brought in
+// before waits too.
+type gate struct {
+	s *Server
+	c net.Conn
+}
+
+func (g *gate) Read(p []byte) (int, error) {
+	n, err := g.c.Read(p)
+	g.s.mu.Lock()
+	paused := g.s.paused
+	g.s.mu.Unlock()
+	if paused != nil {
+		<-paused
+	}
+	return n, err
+}
+
+// Run serves until ctx ends, then closes in an orderly way.
+func Run(ctx context.Context, opts Options, started func(*Server)) error {
+	s, err := Start(opts)
+	if err != nil {
+		return err
+	}
+	started(s)
+	<-ctx.Done()
+	return s.Close()
+}

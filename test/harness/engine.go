@@ -1,0 +1,191 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dockline/dockline/test/harness/lab"
+	"github.com/dockline/dockline/test/harness/proc"
+)
+
+const (
+	startTime = 60 * time.Second
+	stopTime  = 30 * time.Second
+)
+
+// EngineOptions says which engine to start and how.
+type EngineOptions struct {
+	Host   Host     // where; nil means Local
+	Binary string   // "" means dockerd
+	Args   []string // more arguments, after the harness's own and so winning over them
+	Env    []string // more environment
+}
+
+// Engine is a private engine: its state, sockets and log are its own. It has no
+// default bridge and touches no firewall; containers run on network none.
+type Engine struct {
+	Docker
+	Dir      string // its folder in the lab
+	ExecRoot string
+	DataRoot string
+	Log      string // the file that it logs to
+
+	opts   EngineOptions
+	lab    *lab.Lab
+	cmd    *exec.Cmd
+	exited chan struct{} // closed when cmd has ended; guarded by being replaced only in Start
+}
+
+// StartEngine starts an engine in the lab and waits until it answers. The name
+// is its folder's.
+func StartEngine(ctx context.Context, l *lab.Lab, name string, opts EngineOptions) (*Engine, error) {
+	if opts.Host == nil {
+		opts.Host = Local{}
+	}
+	if opts.Binary == "" {
+		opts.Binary = "dockerd"
+	}
+	dir := filepath.Join(l.Dir, name)
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the engine's folder: %w", err)
+	}
+	exec, err := l.Outside()
+	if err != nil {
+		return nil, err
+	}
+	e := &Engine{
+		Docker:   Docker{Host: opts.Host, Addr: "unix://" + exec + "/docker.sock"},
+		Dir:      dir,
+		ExecRoot: exec,
+		DataRoot: filepath.Join(dir, "data"),
+		Log:      filepath.Join(dir, "dockerd.log"),
+		opts:     opts,
+		lab:      l,
+	}
+	// An empty configuration of its own keeps the machine's out.
+	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o644); err != nil {
+		return nil, fmt.Errorf("write the engine's configuration: %w", err)
+	}
+	return e, e.Start(ctx)
+}
+
+func (e *Engine) args() []string {
+	return append([]string{
+		"--config-file", filepath.Join(e.Dir, "daemon.json"),
+		"--data-root", e.DataRoot,
+		"--exec-root", e.ExecRoot,
+		"--pidfile", filepath.Join(e.Dir, "dockerd.pid"),
+		"-H", e.Addr,
+		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+	}, e.opts.Args...)
+}
+
+// Start starts the engine, which must not run, and waits until it answers.
+func (e *Engine) Start(ctx context.Context) error {
+	log, err := os.OpenFile(e.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("open the engine's log: %w", err)
+	}
+	defer log.Close()
+	// The engine outlives ctx, which only bounds the start.
+	cmd := e.opts.Host.Command(context.WithoutCancel(ctx), e.opts.Binary, e.args()...)
+	cmd.Env = append(os.Environ(), e.opts.Env...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // ^C is for the test, which then stops the engine
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start the engine: %w", err)
+	}
+	exited := make(chan struct{})
+	go func() {
+		_ = cmd.Wait()
+		close(exited)
+	}()
+	e.cmd, e.exited = cmd, exited
+	return e.await(ctx)
+}
+
+// await polls: before the engine listens there is nothing to subscribe to.
+func (e *Engine) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the engine does not answer in time"))
+	defer cancel()
+	gone := errors.New("the engine ended")
+	err := proc.Await(ctx, func(ctx context.Context) error {
+		select {
+		case <-e.exited:
+			cancel()
+			return gone
+		default:
+		}
+		_, err := e.Run(ctx, "version", "--format", "{{.Server.Version}}")
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("start the engine: %w\n%s", err, e.LogTail(20))
+	}
+	return nil
+}
+
+// Version is the engine's own.
+func (e *Engine) Version(ctx context.Context) (string, error) {
+	return e.Run(ctx, "version", "--format", "{{.Server.Version}}")
+}
+
+// PID is the engine's process.
+func (e *Engine) PID() int { return e.cmd.Process.Pid }
+
+// Stop asks the engine to end, as a system's shutdown does, and kills it when
+// it does not. An engine that does not run is no error.
+func (e *Engine) Stop() error {
+	if e.cmd == nil {
+		return nil
+	}
+	if err := e.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop the engine: %w", err)
+	}
+	late := time.NewTimer(stopTime)
+	defer late.Stop()
+	select {
+	case <-e.exited:
+		return nil
+	case <-late.C:
+		if err := e.Kill(); err != nil {
+			return err
+		}
+		return fmt.Errorf("stop the engine: it did not end within %v and was killed", stopTime)
+	}
+}
+
+// Kill ends the engine's process alone, as a crash does: containers, plugins
+// and containerd go on.
+func (e *Engine) Kill() error {
+	if err := e.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("kill the engine: %w", err)
+	}
+	<-e.exited
+	return nil
+}
+
+// Restart stops the engine and starts it again.
+func (e *Engine) Restart(ctx context.Context) error {
+	if err := e.Stop(); err != nil {
+		return err
+	}
+	return e.Start(ctx)
+}
+
+// LogTail is the end of the engine's log, for error messages.
+func (e *Engine) LogTail(lines int) string {
+	data, err := os.ReadFile(e.Log)
+	if err != nil {
+		return err.Error()
+	}
+	all := strings.Split(strings.TrimRight(string(data), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
