@@ -27,7 +27,7 @@ type Collector struct {
 func ParseList(list string) ([]Collector, error) {
 	var out []Collector
 	seen := map[string]bool{}
-	for _, entry := range strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }) {
+	for _, entry := range strings.FieldsFunc(list, isSeparator) {
 		c, err := parse(entry)
 		if err != nil {
 			return nil, err
@@ -73,6 +73,17 @@ func parse(entry string) (Collector, error) {
 	u.RawQuery = q.Encode()
 	return c, nil
 }
+
+// RedactList returns a list for people to read: without what may be a password.
+func RedactList(list string) string {
+	parts := strings.FieldsFunc(list, isSeparator)
+	for i := range parts {
+		parts[i] = redact(parts[i])
+	}
+	return strings.Join(parts, ",")
+}
+
+func isSeparator(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
 
 // redact takes what may be a password out of an entry that did not parse.
 func redact(entry string) string {

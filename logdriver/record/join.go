@@ -8,9 +8,10 @@ package record
 // but the last marked as cut. Memory is bounded by Max for each line that is
 // open, and open lines by maxOpen: the oldest is given out when one more comes.
 type Joiner struct {
-	Max  int
-	open []*Joined // in the order in which they began
-	free []*Joined
+	Max   int
+	open  []*Joined // in the order in which they began
+	free  []*Joined
+	whole Joined // a whole line on its way through; here so that it costs no allocation
 }
 
 // maxOpen bounds the lines being joined at a time. Engines have at most one a
@@ -33,15 +34,10 @@ type Joined struct {
 // calls emit for each record that is complete with it. What emit gets is valid
 // until it returns. A whole line passes through without being copied.
 func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
-	if !e.Partial && len(j.open) == 0 {
-		whole := Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
-		emit(&whole)
-		return
-	}
 	at := j.find(e)
 	if !e.Partial && at < 0 {
-		whole := Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
-		emit(&whole)
+		j.whole = Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
+		emit(&j.whole)
 		return
 	}
 	if at < 0 {

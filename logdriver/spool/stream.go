@@ -41,7 +41,7 @@ type Stream struct {
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
-	watchers map[chan struct{}]struct{}
+	watchers map[*func()]struct{}
 	gone     bool // removed from the disk
 }
 
@@ -62,7 +62,7 @@ func (g segment) name() string {
 func newStream(sp *Spool, id string) *Stream {
 	return &Stream{
 		sp: sp, id: id, dir: filepath.Join(sp.dir, streamsDir, id),
-		sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[chan struct{}]struct{}{},
+		sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[*func()]struct{}{},
 	}
 }
 
@@ -110,27 +110,36 @@ func (st *Stream) ended() bool {
 	return st.sessions[st.writer] == nil
 }
 
-// Watch returns a channel that gets a value, not more than one at a time,
-// whenever the stream has grown or a session has ended, and a function that
-// ends the watch.
-func (st *Stream) Watch() (<-chan struct{}, func()) {
-	ch := make(chan struct{}, 1)
+// Watch has fn called whenever the stream has grown or a session has ended,
+// until the function that it returns is called. fn runs with the stream locked:
+// it must return at once and not call back.
+func (st *Stream) Watch(fn func()) (stop func()) {
+	w := &fn
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	st.watchers[ch] = struct{}{}
-	return ch, func() {
+	st.watchers[w] = struct{}{}
+	return func() {
 		st.mu.Lock()
 		defer st.mu.Unlock()
-		delete(st.watchers, ch)
+		delete(st.watchers, w)
 	}
 }
 
-func (st *Stream) notifyLocked() {
-	for ch := range st.watchers {
+// Changes is Watch with a channel, which gets one value for any number of
+// changes since the last was taken.
+func (st *Stream) Changes() (<-chan struct{}, func()) {
+	ch := make(chan struct{}, 1)
+	return ch, st.Watch(func() {
 		select {
 		case ch <- struct{}{}:
 		default:
 		}
+	})
+}
+
+func (st *Stream) notifyLocked() {
+	for fn := range st.watchers {
+		(*fn)()
 	}
 }
 

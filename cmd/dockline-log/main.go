@@ -1,0 +1,53 @@
+// Command dockline-log is the log driver plugin's process.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/internal/privilege"
+	"github.com/dockline/dockline/logdriver"
+)
+
+// version is set when a release is linked.
+var version = "devel"
+
+const socket = "/run/docker/plugins/dockline-log.sock"
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "dockline-log:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	if err := privilege.Keep(); err != nil { // nothing is needed
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	cfg, err := logdriver.ConfigFromEnv(os.Getenv)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	log.Info("dockline-log starts", "version", version, "host", cfg.HostName)
+	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
+	if err != nil {
+		return err
+	}
+	plugin, err := logdriver.Open(cfg, log)
+	if err != nil {
+		return err
+	}
+	defer plugin.Close()
+	server := pluginserver.New(log)
+	plugin.Register(server)
+	return server.Serve(ctx, l)
+}

@@ -1,0 +1,58 @@
+package logdriver
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/docker/go-units"
+
+	"github.com/dockline/dockline/internal/options"
+)
+
+// Config is what the plugin's settings say.
+type Config struct {
+	StateDir   string // the spool lies below it
+	Collectors string // for containers that name none; checked when one starts
+	HostName   string // goes with every record
+	SpoolMax   int64  // bytes
+	LogLevel   slog.Level
+}
+
+// segmentBytes is how much of a stream one file holds: what is evicted at a
+// time, and small enough to be gone before the kernel writes it back where
+// nothing is kept.
+const segmentBytes = 4 << 20
+
+const minSpool = 4 * segmentBytes
+
+// ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
+// name setting and value.
+func ConfigFromEnv(getenv func(string) string) (Config, error) {
+	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30}
+	if c.HostName == "" {
+		// The engine gives its plugins a UTS namespace that begins as a copy
+		// of the host's.
+		name, err := os.Hostname()
+		if err != nil {
+			return c, fmt.Errorf("ask for the host's name: %w", err)
+		}
+		c.HostName = name
+	}
+	if v := getenv("SPOOL_MAX"); v != "" {
+		n, err := units.RAMInBytes(v)
+		if err != nil {
+			return c, &options.ValueError{What: "setting", Key: "SPOOL_MAX", Value: v, Err: fmt.Errorf("not a size such as 512MiB or 20GiB: %w", err)}
+		}
+		if n < minSpool {
+			return c, &options.ValueError{What: "setting", Key: "SPOOL_MAX", Value: v, Err: fmt.Errorf("less than the smallest spool, %s", units.BytesSize(minSpool))}
+		}
+		c.SpoolMax = n
+	}
+	if v := getenv("LOG_LEVEL"); v != "" {
+		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {
+			return c, &options.ValueError{What: "setting", Key: "LOG_LEVEL", Value: v, Err: fmt.Errorf("not one of debug, info, warn, error")}
+		}
+	}
+	return c, nil
+}

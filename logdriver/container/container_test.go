@@ -1,0 +1,63 @@
+package container
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func example(config map[string]string) *Info {
+	return &Info{
+		Config: config, ContainerID: strings.Repeat("0123456789abcdef", 4), ContainerName: "/web-1",
+		ContainerEntrypoint: "/bin/server", ContainerArgs: []string{"-p", "80"},
+		ContainerImageID: "sha256:fedcba9876543210fedc", ContainerImageName: "shop/web:3",
+		ContainerEnv: []string{"TEAM=payments", "SECRET=x=y", "odd"}, ContainerLabels: map[string]string{"com.example.tier": "gold", "TEAM": "label"},
+	}
+}
+
+func TestParseOptions(t *testing.T) {
+	id := strings.Repeat("0123456789abcdef", 4)
+	for _, tc := range []struct {
+		name   string
+		config map[string]string
+		want   Options
+	}{
+		{"defaults", nil, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
+		{"the engine's own", map[string]string{"mode": "non-blocking", "max-buffer-size": "4m", "cache-disabled": "true"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
+		{"sizes", map[string]string{"max-size": "1m", "max-file": "3"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 3 << 20}},
+		{"tag", map[string]string{"tag": `{{.ImageName}}/{{.Name}}/{{.ID}}/{{upper .ImageID}}`}, Options{HashKey: id, Tag: "shop/web:3/web-1/0123456789ab/FEDCBA987654", KeepBytes: 100 << 20}},
+		{"hash by tag", map[string]string{"tag": "x", "hash": "tag"}, Options{HashKey: "x", Tag: "x", KeepBytes: 100 << 20}},
+		{"hash by label", map[string]string{"hash": "label:com.example.tier"}, Options{HashKey: "gold", Tag: "web-1", KeepBytes: 100 << 20}},
+		{"hash by a label it lacks", map[string]string{"hash": "label:nope"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
+		{"hash by variable", map[string]string{"hash": "env:SECRET"}, Options{HashKey: "x=y", Tag: "web-1", KeepBytes: 100 << 20}},
+		{"attributes", map[string]string{"labels": "com.example.tier, TEAM,none", "env": "TEAM", "env-regex": "^SEC"},
+			Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20, Attrs: []Attr{{"SECRET", "x=y"}, {"TEAM", "payments"}, {"com.example.tier", "gold"}}}},
+	} {
+		got, err := ParseOptions(example(tc.config))
+		if err != nil {
+			t.Errorf("%s: %v", tc.name, err)
+		} else if d := cmp.Diff(tc.want, got); d != "" {
+			t.Errorf("%s: %s", tc.name, d)
+		}
+	}
+}
+
+func TestParseOptionsRefuses(t *testing.T) {
+	for _, tc := range []struct{ key, value, want string }{
+		{"colectors", "x", `unknown log-opt "colectors": did you mean "collectors"?`},
+		{"hash", "labels:x", `log-opt hash="labels:x": not one of`},
+		{"hash", "label:", `log-opt hash="label:"`},
+		{"hash", "name:x", `log-opt hash="name:x"`},
+		{"max-size", "ten", `log-opt max-size="ten": not a size`},
+		{"max-file", "0", `log-opt max-file="0": not a whole number of at least 1`},
+		{"tag", "{{.Nope}}", `log-opt tag="{{.Nope}}": expand the template`},
+		{"tag", "{{", `log-opt tag="{{": not a template`},
+		{"env-regex", "(", `log-opt env-regex="(": not a regular expression`},
+	} {
+		_, err := ParseOptions(example(map[string]string{tc.key: tc.value}))
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s=%s: got %v, want %q", tc.key, tc.value, err, tc.want)
+		}
+	}
+}

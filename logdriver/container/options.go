@@ -1,0 +1,191 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/docker/go-units"
+
+	"github.com/dockline/dockline/internal/options"
+)
+
+const optionWhat = "log-opt"
+
+// Defaults: as much as the engine's local driver keeps, five files of 20 MB.
+const (
+	defaultMaxSize = 20 << 20
+	defaultMaxFile = 5
+	defaultTag     = "{{.Name}}"
+	maxTag         = 1024 // bytes
+)
+
+// known lists the log-opts. Those of the second group are the engine's own,
+// which it carries out itself and passes along.
+var known = []string{
+	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file",
+	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
+}
+
+// Attr is one key and value to attach to every record.
+type Attr struct{ Key, Value string }
+
+// Options is what a container's log-opts ask for.
+type Options struct {
+	Collectors string // list of URLs; empty for the plugin's own
+	HashKey    string // what the ranking of collectors is computed from
+	Tag        string // expanded
+	Attrs      []Attr // sorted by key
+	KeepBytes  int64  // of acknowledged data, for docker logs
+}
+
+// ParseOptions checks and reads the log-opts of a container. Errors name key
+// and value, and for an unknown key the nearest known one.
+func ParseOptions(info *Info) (Options, error) {
+	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
+		return Options{}, err
+	}
+	o := Options{Collectors: info.Config["collectors"]}
+	steps := []struct {
+		key string
+		do  func(value string) error
+	}{
+		{"tag", func(v string) (err error) { o.Tag, err = expandTag(info, v); return err }},
+		{"hash", func(v string) (err error) { o.HashKey, err = hashKey(info, v, o.Tag); return err }},
+		{"max-size", func(v string) error { return o.parseSize(v) }},
+		{"max-file", func(v string) error { return o.parseFiles(v) }},
+		{"labels-regex", func(v string) error { return o.addMatching(v, labels(info)) }},
+		{"env-regex", func(v string) error { return o.addMatching(v, environment(info)) }},
+		{"labels", func(v string) error { o.addNamed(v, labels(info)); return nil }},
+		{"env", func(v string) error { o.addNamed(v, environment(info)); return nil }},
+	}
+	for _, s := range steps {
+		if err := s.do(info.Config[s.key]); err != nil {
+			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: info.Config[s.key], Err: err}
+		}
+	}
+	slices.SortFunc(o.Attrs, func(a, b Attr) int { return strings.Compare(a.Key, b.Key) })
+	return o, nil
+}
+
+// hashKey returns the value that selects the collector. A container that lacks
+// the label or variable asked for is placed by its id.
+func hashKey(info *Info, spec, tag string) (string, error) {
+	kind, name, named := strings.Cut(spec, ":")
+	if named != (kind == "label" || kind == "env") || named && name == "" {
+		return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+	}
+	switch kind {
+	case "", "container":
+		return info.ContainerID, nil
+	case "name":
+		return info.Name(), nil
+	case "image":
+		return info.ContainerImageName, nil
+	case "tag":
+		return tag, nil
+	case "label":
+		if v, ok := info.ContainerLabels[name]; ok {
+			return v, nil
+		}
+		return info.ContainerID, nil
+	case "env":
+		if v, ok := info.Env(name); ok {
+			return v, nil
+		}
+		return info.ContainerID, nil
+	}
+	return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+}
+
+func (o *Options) parseSize(v string) error {
+	o.KeepBytes = defaultMaxSize
+	if v == "" {
+		return nil
+	}
+	n, err := units.RAMInBytes(v)
+	if err != nil {
+		return fmt.Errorf("not a size such as 500k, 20m or 1g: %w", err)
+	}
+	if n < 0 {
+		return errors.New("a size is not negative")
+	}
+	o.KeepBytes = n
+	return nil
+}
+
+// parseFiles multiplies: we keep one run of bytes where the engine's drivers
+// keep so many files of so much.
+func (o *Options) parseFiles(v string) error {
+	files := int64(defaultMaxFile)
+	if v != "" {
+		n, err := strconv.ParseInt(v, 10, 32)
+		if err != nil || n < 1 {
+			return errors.New("not a whole number of at least 1")
+		}
+		files = n
+	}
+	o.KeepBytes *= files
+	return nil
+}
+
+func labels(info *Info) []Attr {
+	var all []Attr
+	for k, v := range info.ContainerLabels {
+		all = append(all, Attr{k, v})
+	}
+	return all
+}
+
+func environment(info *Info) []Attr {
+	var all []Attr
+	for _, kv := range info.ContainerEnv {
+		if k, v, ok := strings.Cut(kv, "="); ok {
+			all = append(all, Attr{k, v})
+		}
+	}
+	return all
+}
+
+func (o *Options) addNamed(list string, from []Attr) {
+	names := strings.Split(list, ",")
+	for i := range names {
+		names[i] = strings.TrimSpace(names[i])
+	}
+	for _, a := range from {
+		if slices.Contains(names, a.Key) {
+			o.set(a)
+		}
+	}
+}
+
+func (o *Options) addMatching(pattern string, from []Attr) error {
+	if pattern == "" {
+		return nil
+	}
+	re, err := regexp.Compile(pattern)
+	if err != nil {
+		return fmt.Errorf("not a regular expression: %w", err)
+	}
+	for _, a := range from {
+		if re.MatchString(a.Key) {
+			o.set(a)
+		}
+	}
+	return nil
+}
+
+// set adds an attribute; of two with the same key the later one stays, as in
+// the engine's own drivers, where the environment comes after the labels.
+func (o *Options) set(a Attr) {
+	for i := range o.Attrs {
+		if o.Attrs[i].Key == a.Key {
+			o.Attrs[i] = a
+			return
+		}
+	}
+	o.Attrs = append(o.Attrs, a)
+}

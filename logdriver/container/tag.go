@@ -1,0 +1,62 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// tagFuncs are the functions that the engine gives to tag templates (moby
+// daemon/logger/templates).
+var tagFuncs = template.FuncMap{
+	"json": func(v any) (string, error) {
+		b, err := json.Marshal(v)
+		return string(b), err
+	},
+	"split": strings.Split,
+	"join":  strings.Join,
+	"title": func(s string) string {
+		if s == "" {
+			return s
+		}
+		return strings.ToUpper(s[:1]) + s[1:]
+	},
+	"lower":    strings.ToLower,
+	"upper":    strings.ToUpper,
+	"pad":      pad,
+	"truncate": truncate,
+}
+
+func pad(s string, before, after int) string {
+	if s == "" || before < 0 || after < 0 || before+after > maxTag {
+		return s
+	}
+	return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
+}
+
+func truncate(s string, n int) string {
+	if r := []rune(s); n >= 0 && n < len(r) {
+		return string(r[:n])
+	}
+	return s
+}
+
+func expandTag(info *Info, text string) (string, error) {
+	if text == "" {
+		text = defaultTag
+	}
+	t, err := template.New("tag").Funcs(tagFuncs).Parse(text)
+	if err != nil {
+		return "", fmt.Errorf("not a template: %w", err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, info); err != nil {
+		return "", fmt.Errorf("expand the template: %w", err)
+	}
+	if b.Len() > maxTag {
+		return "", errors.New("expands to more than 1024 bytes")
+	}
+	return b.String(), nil
+}

@@ -1,0 +1,30 @@
+// Package logdriver is dockline-log, the log driver plugin: it puts the parts
+// of the data path together.
+//
+//	engine ──FIFO──▶ stream ──splice──▶ spool ──▶ ship ──▶ sink ──▶ collector
+//	   ▲                                 │         ▲
+//	   └───────────── readlogs ◀─────────┘         └── route ◀── discover
+//
+// Packages in the order of the path: engine takes the engine's calls, container
+// reads what they say, stream moves bytes from the FIFOs, spool keeps them,
+// record knows what they mean, ship moves records to collectors through the
+// sinks, route ranks collectors, discover says which there are. readlogs
+// answers `docker logs`. Each may use those before it, none those behind it;
+// sinks, route, spool and record do not know each other (test/arch holds the
+// tree to this).
+//
+// # Lock order
+//
+// A lock is taken only while holding locks that stand before it here:
+//
+//	Plugin.mu         starts and stops of one container after the other
+//	Pumps.mu          stream: which FIFOs are open; never held over a splice
+//	Shipper.mu        ship: which streams go where
+//	Stream.wmu        spool: one writer to a stream's segment
+//	Spool.mu          spool: which streams there are
+//	Stream.mu         spool: what a stream consists of; never held over a write
+//	lane.mu           ship: a collector's queue; watchers run under Stream.mu
+//
+// Everything else in ship belongs to the goroutine of one lane and is handed
+// from lane to lane through their queues.
+package logdriver

@@ -1,0 +1,179 @@
+package logdriver
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/readlogs"
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/spool"
+	"github.com/dockline/dockline/logdriver/stream"
+)
+
+// routeName is the one route there is: from a container to its collectors.
+const routeName = "default"
+
+// Plugin is the log driver. It implements engine.Driver.
+type Plugin struct {
+	cfg   Config
+	log   *slog.Logger
+	spool *spool.Spool
+	pumps *stream.Pumps
+	ship  *ship.Shipper
+
+	mu sync.Mutex // one start or stop at a time, so that the same call made twice has one effect
+}
+
+// Open reads the state that a former process left, goes on reading the FIFOs
+// that it names, then shipping. A stream that makes trouble is reported and
+// holds up no other.
+func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
+	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, SegmentBytes: segmentBytes}, log)
+	if err != nil {
+		return nil, err
+	}
+	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log)}
+	all := sp.Streams()
+	for _, st := range all {
+		p.resumeReading(st)
+	}
+	for _, st := range all {
+		p.resumeShipping(st)
+	}
+	if n := p.pumps.Len(); n > 0 {
+		log.Info("went on reading the containers that a former process was reading", "containers", n)
+	}
+	return p, nil
+}
+
+// Register adds the engine's calls to the server.
+func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p) }
+
+// Close stops reading and shipping. No session ends by it: the next process
+// goes on where this one stopped.
+func (p *Plugin) Close() {
+	p.pumps.Close()
+	p.ship.Close()
+}
+
+func (p *Plugin) resumeReading(st *spool.Stream) {
+	for _, se := range st.Sessions() {
+		if err := p.pumps.Start(se); err != nil {
+			p.log.Warn("a FIFO is gone; its session is over", "container", st.Container(), "err", err)
+			if err := se.Detach(); err != nil {
+				p.log.Error("a session could not be ended", "container", st.Container(), "err", err)
+			}
+		}
+	}
+}
+
+// resumeShipping ships what is live, and what has ended and is not delivered yet.
+func (p *Plugin) resumeShipping(st *spool.Stream) {
+	if !st.Live() && !st.HasRoute(routeName) {
+		return
+	}
+	var info container.Info
+	err := json.Unmarshal(st.Info(), &info)
+	if err == nil {
+		var o container.Options
+		var pool ship.Pool
+		if o, pool, err = p.parse(&info); err == nil {
+			err = p.startShipping(st, &info, o, pool)
+		}
+	}
+	if err != nil {
+		p.log.Error("a container's records stay in the spool: they cannot be shipped", "container", st.Container(), "err", err)
+	}
+}
+
+// parse checks a container's options and opens the pool that they name.
+func (p *Plugin) parse(info *container.Info) (container.Options, ship.Pool, error) {
+	o, err := container.ParseOptions(info)
+	if err != nil {
+		return o, ship.Pool{}, err
+	}
+	what, key, list := "log-opt", "collectors", o.Collectors
+	if list == "" {
+		what, key, list = "plugin setting", "COLLECTORS", p.cfg.Collectors
+	}
+	pool, err := openPool(list)
+	if err != nil {
+		return o, ship.Pool{}, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
+	}
+	return o, pool, nil
+}
+
+// Start implements engine.Driver. Nothing in it waits for a collector.
+func (p *Plugin) Start(_ context.Context, file string, info *container.Info) error {
+	o, pool, err := p.parse(info)
+	if err != nil {
+		return err
+	}
+	raw, err := json.Marshal(info)
+	if err != nil {
+		return fmt.Errorf("encode what is known of the container: %w", err)
+	}
+	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: o.KeepBytes}
+	if len(pool.Collectors) > 0 {
+		params.Routes = []string{routeName}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	se, err := p.spool.Attach(params, file)
+	if err != nil {
+		return err
+	}
+	if err := p.pumps.Start(se); err != nil {
+		return errors.Join(err, se.Detach())
+	}
+	return p.startShipping(se.Stream(), info, o, pool)
+}
+
+func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {
+	if len(pool.Collectors) == 0 {
+		return nil // kept for docker logs alone
+	}
+	if err := st.AddRoute(routeName); err != nil {
+		return err
+	}
+	return p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
+}
+
+func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Options) *ship.Meta {
+	m := &ship.Meta{
+		Stream: st.ID(), ContainerID: info.ContainerID, ContainerName: info.Name(),
+		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.Command(),
+		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag,
+	}
+	for _, a := range o.Attrs {
+		m.Attrs = append(m.Attrs, ship.Attr(a))
+	}
+	return m
+}
+
+// Stop implements engine.Driver.
+func (p *Plugin) Stop(_ context.Context, file string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.pumps.Stop(file)
+}
+
+// ReadLogs implements engine.Driver.
+func (p *Plugin) ReadLogs(ctx context.Context, info *container.Info, c engine.ReadConfig, w io.Writer) error {
+	st := p.spool.Of(info.ContainerID)
+	if st == nil {
+		return nil // it never wrote anything, or all of it was evicted
+	}
+	return readlogs.Write(ctx, st, readlogs.Query{Since: c.Since, Until: c.Until, Tail: c.Tail, Follow: c.Follow}, w)
+}

@@ -1,0 +1,247 @@
+package ship
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+const (
+	dialTimeout = 10 * time.Second
+	minBackOff  = 100 * time.Millisecond
+	maxBackOff  = 10 * time.Second
+	// holdTime is how long a collector that was down has to be connected again
+	// before the streams that prefer it return.
+	holdTime = 3 * time.Second
+)
+
+// lane is the way to one collector: one goroutine that owns its connection,
+// its batch and the reading side of the feeds that are assigned to it.
+type lane struct {
+	name    string
+	sink    Sink
+	log     *slog.Logger
+	stats   *Stats
+	healthy atomic.Bool
+	changed func() // tells the shipper that health has changed
+
+	mu    sync.Mutex // guards queue
+	queue []*feed
+	wake  chan struct{} // has a value when the queue has grown
+	turn  chan struct{} // has a value when the health of a collector of the pool has changed
+
+	// What follows belongs to the lane's goroutine.
+	feeds map[*feed]struct{} // that it has seen and that are assigned to it
+	buf   []byte             // the window
+	batch batch
+	sent  []batch // under way, oldest first, without their bytes
+}
+
+// batch is what is sent and acknowledged as one.
+type batch struct {
+	bytes   []byte
+	records int
+	marks   []mark
+}
+
+// mark says how far a feed is acknowledged with the batch.
+type mark struct {
+	feed *feed
+	safe uint64
+}
+
+func newLane(c Collector, log *slog.Logger, stats *Stats, changed func()) *lane {
+	l := &lane{
+		name: c.Name, sink: c.Sink, log: log.With("collector", c.Name), stats: stats, changed: changed,
+		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes),
+	}
+	l.healthy.Store(true)
+	return l
+}
+
+// push adds a feed to the queue and wakes the lane.
+func (l *lane) push(f *feed) {
+	l.mu.Lock()
+	l.queue = append(l.queue, f)
+	l.mu.Unlock()
+	poke(l.wake)
+}
+
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}
+
+// pop takes the next feed that this lane is to work on, nil if there is none.
+func (l *lane) pop() *feed {
+	for {
+		l.mu.Lock()
+		if len(l.queue) == 0 {
+			l.mu.Unlock()
+			return nil
+		}
+		f := l.queue[0]
+		l.queue[0] = nil
+		l.queue = l.queue[1:]
+		l.mu.Unlock()
+		if owner := f.lane.Load(); owner != l {
+			owner.push(f) // it was handed on while it stood here
+			continue
+		}
+		f.queued.Store(false)
+		l.feeds[f] = struct{}{}
+		return f
+	}
+}
+
+func (l *lane) waiting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue) > 0
+}
+
+// run ships until ctx ends. It never gives up on a collector: while it cannot
+// be reached, its feeds go to the next in their ranking if that one can.
+func (l *lane) run(ctx context.Context) {
+	retry := backoff.NewExponentialBackOff()
+	retry.InitialInterval, retry.MaxInterval = minBackOff, maxBackOff
+	for l.idle(ctx); ctx.Err() == nil; l.idle(ctx) {
+		progress, err := l.connect(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		l.rewind()
+		if progress {
+			retry.Reset()
+		} else {
+			l.setHealthy(false)
+		}
+		l.rehome()
+		pause := retry.NextBackOff()
+		l.stats.Failures.Add(1)
+		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
+		l.pause(ctx, pause)
+	}
+}
+
+// idle waits until there is a reason to be connected: something to send, or
+// a collector that was down and may be back.
+func (l *lane) idle(ctx context.Context) {
+	for ctx.Err() == nil && l.healthy.Load() && !l.waiting() {
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-l.turn:
+			l.rehome()
+		}
+	}
+}
+
+// pause waits for d, handing on feeds whose best place changes meanwhile.
+func (l *lane) pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			return
+		case <-l.turn:
+			l.rehome()
+		}
+	}
+}
+
+// connect dials and works on the connection until it breaks or ctx ends. It
+// reports whether the collector was of use: it acknowledged something, or the
+// connection was quiet and held for a while.
+func (l *lane) connect(ctx context.Context) (progress bool, err error) {
+	dctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	conn, err := l.sink.Dial(dctx)
+	cancel()
+	if err != nil {
+		return false, err
+	}
+	l.log.Info("connected to collector")
+	began := time.Now()
+	s := newSession(l, conn)
+	err = s.run(ctx)
+	return s.progress || len(l.sent) == 0 && time.Since(began) >= holdTime, err
+}
+
+// rewind forgets what was not acknowledged; it will be read from the spool again.
+func (l *lane) rewind() {
+	l.stats.Resent.Add(l.unacked())
+	l.sent = nil
+	l.batch.reset()
+	for f := range l.feeds {
+		f.rewind()
+		f.notify()
+	}
+}
+
+func (l *lane) unacked() (records uint64) {
+	for _, b := range l.sent {
+		records += uint64(b.records)
+	}
+	return records
+}
+
+// rehome hands on every feed that has a better place and nothing under way.
+// Those with something under way follow when it is acknowledged, see settled.
+func (l *lane) rehome() {
+	for f := range l.feeds {
+		l.handOn(f)
+	}
+	for n := l.queued(); n > 0; n-- { // those that were never worked on
+		if f := l.pop(); f != nil && !l.handOn(f) {
+			f.notify()
+		}
+	}
+}
+
+func (l *lane) queued() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.queue)
+}
+
+// handOn gives the feed to the lane that it belongs to, if that is another one
+// and nothing of it is under way here. It reports whether it did.
+func (l *lane) handOn(f *feed) bool {
+	to := f.home()
+	if to == l || f.outstanding > 0 {
+		return false
+	}
+	f.rewind()
+	f.src.Release()
+	f.tmpl = nil
+	delete(l.feeds, f)
+	l.stats.Moved.Add(1)
+	f.lane.Store(to)
+	f.queued.Store(true)
+	to.push(f)
+	return true
+}
+
+func (l *lane) setHealthy(ok bool) {
+	if l.healthy.Swap(ok) != ok {
+		if ok {
+			l.log.Info("collector is back")
+		} else {
+			l.log.Warn("collector is taken for down")
+		}
+		l.changed()
+	}
+}
+
+func (b *batch) reset() {
+	b.bytes, b.records, b.marks = b.bytes[:0], 0, nil
+}

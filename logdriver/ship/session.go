@@ -1,0 +1,249 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+const (
+	// linger is how long a batch that is not full waits for more records.
+	linger = 5 * time.Millisecond
+	// sendTimeout bounds the hand-over of one batch to a collector that does
+	// not read.
+	sendTimeout = 30 * time.Second
+	// drainTime bounds the wait for acknowledgements when the plugin stops.
+	// What comes later would be sent again by the next process.
+	drainTime = 2 * time.Second
+)
+
+// session is the work on one connection of a lane.
+type session struct {
+	*lane
+	conn     Conn
+	limits   Limits
+	ackCount uint64 // batches acknowledged on this connection
+	progress bool
+	lingered bool
+	timer    *time.Timer // runs while the batch holds records and is not full
+	acks     chan ackEvent
+}
+
+type ackEvent struct {
+	count uint64
+	err   error
+}
+
+var errDrained = errors.New("plugin is stopping")
+
+func newSession(l *lane, conn Conn) *session {
+	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour)}
+	s.timer.Stop()
+	return s
+}
+
+// run works until the connection breaks or ctx ends. Acknowledgements that
+// came before the end are applied in any case.
+func (s *session) run(ctx context.Context) error {
+	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	go s.waitForAcks(wctx)
+	err := s.loop(ctx)
+	if errors.Is(err, errDrained) {
+		s.drain()
+		err = nil
+	}
+	cancel()
+	cerr := s.conn.Close()
+	for e := range s.acks {
+		s.apply(e.count)
+	}
+	s.timer.Stop()
+	if err == nil && cerr != nil && len(s.sent) > 0 {
+		err = fmt.Errorf("close the connection: %w", cerr)
+	}
+	return err
+}
+
+// waitForAcks reports every change of the acknowledged count until the
+// connection ends, then closes the channel.
+func (s *session) waitForAcks(ctx context.Context) {
+	defer close(s.acks)
+	var seen uint64
+	for {
+		n, err := s.conn.Wait(ctx, seen)
+		seen = max(seen, n)
+		s.acks <- ackEvent{seen, err} // always taken: by loop, drain or the end of run
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *session) loop(ctx context.Context) error {
+	hold := s.holdTimer()
+	for {
+		s.fill()
+		if s.due() {
+			if err := s.send(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return errDrained
+		case <-s.wake:
+		case <-s.turn:
+			s.rehome()
+		case e := <-s.acks:
+			s.apply(e.count)
+			if e.err != nil {
+				return e.err
+			}
+		case <-s.timer.C:
+			s.lingered = true
+		case <-hold:
+			s.setHealthy(true)
+		}
+	}
+}
+
+// holdTimer runs where the collector was taken for down.
+func (s *session) holdTimer() <-chan time.Time {
+	if s.healthy.Load() {
+		return nil
+	}
+	return time.After(holdTime)
+}
+
+// due reports whether the batch is to be sent now.
+func (s *session) due() bool {
+	return s.batch.records > 0 && len(s.sent) < s.limits.InFlight && (s.full() || s.lingered)
+}
+
+func (s *session) full() bool {
+	return len(s.batch.bytes) >= s.limits.BatchBytes || s.batch.records >= s.limits.BatchRecords
+}
+
+// fill takes windows of the feeds that wait, in turn, until the batch is full.
+func (s *session) fill() {
+	for !s.full() {
+		f := s.pop()
+		if f == nil {
+			return
+		}
+		if s.handOn(f) {
+			continue
+		}
+		if f.held = f.home() != s.lane; !f.held {
+			s.take(f)
+		}
+	}
+}
+
+// take puts one window of a feed into the batch.
+func (s *session) take(f *feed) {
+	if f.tmpl == nil {
+		f.tmpl = s.sink.Prepare(f.meta)
+	}
+	before := s.batch.records
+	more, err := f.fill(&s.buf, func(r *Record) {
+		s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+		s.batch.records++
+	})
+	if err != nil {
+		s.stats.ReadErrors.Add(1)
+		s.log.Error("a stream cannot be read", "stream", f.meta.Stream, "container", f.meta.ContainerName, "offset", f.read, "err", err)
+		return // a later notification tries again
+	}
+	if s.batch.records > before {
+		f.outstanding++
+		s.batch.marks = append(s.batch.marks, mark{f, f.safe})
+		if before == 0 {
+			s.timer.Reset(linger)
+		}
+	}
+	if more {
+		f.notify()
+		return
+	}
+	s.rest(f)
+}
+
+// rest is for a feed that has nothing to read now.
+func (s *session) rest(f *feed) {
+	f.settle()
+	f.src.Release()
+	if f.outstanding == 0 && !f.src.Live() {
+		f.pool.owner.retire(f, func() { delete(s.feeds, f) })
+	}
+}
+
+func (s *session) send(ctx context.Context) error {
+	s.timer.Stop()
+	s.lingered = false
+	sctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	b := s.batch
+	s.batch = batch{bytes: b.bytes[:0]}
+	s.sent = append(s.sent, batch{records: b.records, marks: b.marks})
+	if err := s.conn.Send(sctx, b.bytes); err != nil {
+		if ctx.Err() != nil {
+			return errDrained
+		}
+		return fmt.Errorf("send a batch: %w", err)
+	}
+	s.stats.Batches.Add(1)
+	s.stats.Sent.Add(uint64(b.records))
+	s.stats.SentBytes.Add(uint64(len(b.bytes)))
+	return nil
+}
+
+// apply moves the cursors of the batches that are acknowledged.
+func (s *session) apply(count uint64) {
+	for s.ackCount < count && len(s.sent) > 0 {
+		b := s.sent[0]
+		s.sent = s.sent[1:]
+		s.ackCount++
+		s.progress = true
+		s.stats.Acked.Add(uint64(b.records))
+		for _, m := range b.marks {
+			m.feed.outstanding--
+			m.feed.ack(m.safe)
+			s.settled(m.feed)
+		}
+	}
+}
+
+// settled is for a feed of which something was acknowledged.
+func (s *session) settled(f *feed) {
+	if f.outstanding > 0 {
+		return
+	}
+	f.settle()
+	if s.handOn(f) {
+		return
+	}
+	if f.held || !f.src.Live() {
+		f.notify() // it was to move and no longer is, or this was the end of it
+	}
+}
+
+// drain waits for what is under way, up to a deadline.
+func (s *session) drain() {
+	deadline := time.After(drainTime)
+	for len(s.sent) > 0 {
+		select {
+		case e := <-s.acks:
+			s.apply(e.count)
+			if e.err != nil {
+				return
+			}
+		case <-deadline:
+			s.log.Info("stopped with batches under way; they will be sent again", "batches", len(s.sent))
+			return
+		}
+	}
+}

@@ -1,0 +1,43 @@
+package ship
+
+// Source is one stream of the spool on one route, as ship reads it. Its
+// methods but Ack are called by one goroutine at a time.
+type Source interface {
+	// Read reads bytes from offset on into p, all of one session; io.EOF means
+	// that there are none at or behind offset.
+	Read(p []byte, offset uint64) (Span, error)
+	// Release gives back what Read keeps open; Read may be called again.
+	Release()
+	// Cursor returns the offset up to which the route has acknowledged the stream.
+	Cursor() uint64
+	// Ack moves the cursor on and makes that survive the process.
+	Ack(offset uint64) error
+	// Quarantine puts aside bytes that cannot be understood.
+	Quarantine(offset uint64, data []byte) error
+	// Live reports whether more bytes may come.
+	Live() bool
+	// Watch has fn called when there is more to read or a session has ended,
+	// until stop is called. fn does not block.
+	Watch(fn func()) (stop func())
+}
+
+// Span says what a Read returned.
+type Span struct {
+	From    uint64 // offset of the first byte; above what was asked for where older bytes are gone
+	Len     int    // bytes read
+	Session uint32 // who wrote them; frames do not cross from one session to another
+	Final   bool   // no more bytes of that session follow
+}
+
+// Collector is one member of a pool.
+type Collector struct {
+	Name string
+	Sink Sink
+}
+
+// Pool is a set of collectors and the order in which a key prefers them.
+type Pool struct {
+	ID         string // pools with the same id are one
+	Collectors []Collector
+	Rank       func(key string) []string // names of collectors, best first
+}

@@ -1,0 +1,315 @@
+// Package stream moves bytes from the engine's FIFOs into the spool, whatever
+// happens to anything behind the spool: it depends on no collector, decodes
+// nothing and allocates nothing for each record. As long as it runs, the
+// engine's writes to a FIFO do not wait.
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+	"github.com/containerd/fifo"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/logdriver/spool"
+)
+
+const (
+	// defaultPipe is the size of a pipe as the kernel makes it.
+	defaultPipe = 64 << 10
+	// busyPipe is the size that the pipe of a busy stream is given.
+	busyPipe = 256 << 10
+	// maxBusyPipes keeps us well below the 16,384 pages that the kernel allows
+	// to all pipes of root together (pipe(7), pipe-user-pages-soft): beyond
+	// them, other programs would get pipes of one page.
+	maxBusyPipes = 48
+	// busyWait is how long a pump waits after a splice that moved little, so
+	// that the next one moves many records: each wake-up costs more than
+	// moving them, for the engine too, which has to do the waking.
+	busyWait = 500 * time.Microsecond
+	// moveBytes bounds one splice.
+	moveBytes = 1 << 20
+	// stopTries bounds how often a stop tries to move what is left to a disk
+	// that fails: StopLogging is called with the engine's locks held.
+	stopTries = 3
+)
+
+// Pumps holds one pump for each attached session.
+type Pumps struct {
+	log *slog.Logger
+
+	mu     sync.Mutex // guards what follows
+	active map[string]*pump
+	busy   int // pipes that were made larger
+	closed bool
+}
+
+// New returns an empty set of pumps.
+func New(log *slog.Logger) *Pumps {
+	return &Pumps{log: log, active: map[string]*pump{}}
+}
+
+// pump moves the bytes of one session.
+type pump struct {
+	owner   *Pumps
+	session *spool.Session
+	pipe    io.ReadWriteCloser
+	raw     syscall.RawConn
+	asked   bool          // for a larger pipe
+	counted bool          // among the busy ones; guarded by owner.mu
+	done    chan struct{} // closed when run has returned
+	stop    chan struct{} // closed when it shall
+	once    sync.Once
+}
+
+// Start opens the session's FIFO and begins to move its bytes. Starting a
+// session that is running already does nothing.
+func (p *Pumps) Start(se *spool.Session) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return errors.New("the plugin is stopping")
+	}
+	if p.active[se.FIFO()] != nil {
+		return nil
+	}
+	pipe, raw, err := open(se.FIFO())
+	if err != nil {
+		return err
+	}
+	pm := &pump{owner: p, session: se, pipe: pipe, raw: raw, done: make(chan struct{}), stop: make(chan struct{})}
+	p.active[se.FIFO()] = pm
+	go pm.run()
+	return nil
+}
+
+// open opens the reading end of a FIFO. Opening one for reading waits for a
+// writer, and an engine that died will not come back to this one: so we are
+// the writer for that moment, and see the end of file right after.
+func open(path string) (io.ReadWriteCloser, syscall.RawConn, error) {
+	if info, err := os.Stat(path); err != nil {
+		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
+	} else if info.Mode()&os.ModeNamedPipe == 0 {
+		return nil, nil, fmt.Errorf("open the container's FIFO: %s is not a FIFO", path)
+	}
+	keeper, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
+	}
+	defer func() { _ = unix.Close(keeper) }()
+	pipe, err := fifo.OpenFifo(context.Background(), path, syscall.O_RDONLY, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
+	}
+	sc, ok := pipe.(syscall.Conn)
+	if !ok {
+		return nil, nil, errors.Join(errors.New("the FIFO has no descriptor"), pipe.Close())
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("reach the FIFO's descriptor: %w", err), pipe.Close())
+	}
+	return pipe, raw, nil
+}
+
+// Stop moves what is in the FIFO and ends its session. The engine writes
+// nothing more once it has called StopLogging, so empty means finished; waiting
+// for the end of file would be a deadlock. A FIFO that is not known is fine.
+func (p *Pumps) Stop(path string) error {
+	p.mu.Lock()
+	pm := p.active[path]
+	p.mu.Unlock()
+	if pm == nil {
+		return nil
+	}
+	err := pm.finish()
+	pm.end()
+	<-pm.done
+	return err
+}
+
+// Len returns the number of sessions being read.
+func (p *Pumps) Len() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.active)
+}
+
+// Close stops reading without ending any session: the next process goes on
+// where this one stopped.
+func (p *Pumps) Close() {
+	p.mu.Lock()
+	p.closed = true
+	all := make([]*pump, 0, len(p.active))
+	for _, pm := range p.active {
+		all = append(all, pm)
+	}
+	p.mu.Unlock()
+	for _, pm := range all {
+		pm.end()
+		<-pm.done
+	}
+}
+
+// finish empties the pipe and detaches the session.
+func (pm *pump) finish() error {
+	var err error
+	for range stopTries {
+		if cerr := pm.raw.Control(func(fd uintptr) { err = pm.empty(int(fd)) }); cerr != nil {
+			break // the pump has ended meanwhile and left nothing
+		}
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		pm.owner.log.Error("the last bytes of a container could not be spooled", "container", pm.session.Stream().Container(), "err", err)
+	}
+	return errors.Join(err, pm.session.Detach())
+}
+
+// empty splices until nothing is left. It returns nil then, and when the
+// session was ended by somebody else.
+func (pm *pump) empty(fd int) error {
+	for {
+		n, err := pm.splice(fd)
+		switch {
+		case errors.Is(err, unix.EAGAIN), errors.Is(err, spool.ErrEnded), err == nil && n == 0:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// splice moves bytes, ending a session that is in the way first: its engine
+// is gone, or this one would not have been given a FIFO for the container.
+func (pm *pump) splice(fd int) (int, error) {
+	for {
+		n, err := pm.session.Splice(fd, moveBytes)
+		var busy *spool.BusyError
+		if !errors.As(err, &busy) {
+			return n, err
+		}
+		if err := pm.owner.supersede(busy.Other); err != nil {
+			return 0, err
+		}
+	}
+}
+
+func (p *Pumps) supersede(old *spool.Session) error {
+	p.mu.Lock()
+	pm := p.active[old.FIFO()]
+	p.mu.Unlock()
+	if pm == nil {
+		return old.Detach()
+	}
+	err := pm.finish()
+	pm.end() // not waited for: the caller may hold a pipe's descriptor
+	return err
+}
+
+// end makes run return.
+func (pm *pump) end() {
+	pm.once.Do(func() {
+		close(pm.stop)
+		_ = pm.pipe.Close() // wakes a read that waits
+	})
+}
+
+func (pm *pump) run() {
+	defer close(pm.done)
+	defer pm.leave()
+	retry := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: time.Second}
+	for {
+		n, err := pm.move()
+		switch {
+		case errors.Is(err, os.ErrClosed), errors.Is(err, spool.ErrEnded):
+			return
+		case err != nil:
+			pm.owner.log.Error("a container's records cannot be spooled; it waits until they can",
+				"container", pm.session.Stream().Container(), "err", err)
+			if !pm.wait(retry.NextBackOff()) {
+				return
+			}
+			continue
+		case n == 0:
+			if err := pm.session.Detach(); err != nil {
+				pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
+			}
+			return
+		}
+		retry.Reset()
+		if n >= defaultPipe {
+			pm.grow()
+		} else if !pm.wait(busyWait) {
+			return
+		}
+	}
+}
+
+// move waits for bytes and moves them.
+func (pm *pump) move() (int, error) {
+	var n int
+	var err error
+	rerr := pm.raw.Read(func(fd uintptr) bool {
+		n, err = pm.splice(int(fd))
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	if rerr != nil {
+		return 0, fmt.Errorf("wait for the FIFO: %w", os.ErrClosed) // nothing but a close ends the wait
+	}
+	return n, err
+}
+
+// wait returns false if the pump was ended meanwhile.
+func (pm *pump) wait(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-pm.stop:
+		return false
+	}
+}
+
+// grow gives a busy stream a larger pipe, as long as there are few of them.
+// Being refused is normal.
+func (pm *pump) grow() {
+	if pm.asked {
+		return
+	}
+	pm.asked = true
+	pm.owner.mu.Lock()
+	pm.counted = pm.owner.busy < maxBusyPipes
+	if pm.counted {
+		pm.owner.busy++
+	}
+	pm.owner.mu.Unlock()
+	if !pm.counted {
+		return
+	}
+	_ = pm.raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, busyPipe) })
+}
+
+func (pm *pump) leave() {
+	pm.end()
+	pm.owner.mu.Lock()
+	defer pm.owner.mu.Unlock()
+	if pm.owner.active[pm.session.FIFO()] == pm {
+		delete(pm.owner.active, pm.session.FIFO())
+	}
+	if pm.counted {
+		pm.counted = false
+		pm.owner.busy--
+	}
+}
