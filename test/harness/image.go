@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/tally"
 )
 
 // Image is the name under which LoadImage leaves the test image.
@@ -99,4 +102,21 @@ func addFile(w *tar.Writer, name, from string) error {
 		return fmt.Errorf("write the image: %w", err)
 	}
 	return nil
+}
+
+// Tally copies what the workload program tallied from a container that has ended.
+func (d Docker) Tally(ctx context.Context, container string) (tally.Output, error) {
+	var out tally.Output
+	data, stderr, err := d.Output(ctx, nil, "cp", container+":"+tally.Path, "-")
+	if err != nil {
+		return out, &CommandError{Args: []string{"cp", container}, Output: string(stderr), Err: err}
+	}
+	r := tar.NewReader(bytes.NewReader(data))
+	if _, err := r.Next(); err != nil {
+		return out, fmt.Errorf("read the tally of %s: %w", container, err)
+	}
+	if err := json.NewDecoder(r).Decode(&out); err != nil {
+		return out, fmt.Errorf("read the tally of %s: %w", container, err)
+	}
+	return out, nil
 }

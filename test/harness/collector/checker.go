@@ -47,7 +47,10 @@ type line struct {
 }
 
 // lane is where order has to be kept: one source of a container to one collector.
-type lane struct{ source, collector string }
+type lane struct {
+	source, collector string
+	connection        int // see Record.Connection
+}
 
 type position struct {
 	stream int
@@ -116,7 +119,7 @@ func (r *received) add(s Sighting) bool {
 		r.streams[s.Stream] = stream
 	}
 	r.lines[s.Source] = append(r.lines[s.Source], line{stream, s.Offset, s.Hash, s.Length})
-	l, at := lane{s.Source, s.Collector}, position{stream, s.Offset}
+	l, at := lane{s.Source, s.Collector, s.Connection}, position{stream, s.Offset}
 	if last, ok := r.latest[l]; ok && last.after(at) {
 		r.reordered++
 	} else {

@@ -38,7 +38,10 @@ func TestServersReceiveWhatWasSent(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := <-got
-			r.Received = time.Time{}
+			if wantConn := map[string]int{"json+tcp": 1, "syslog+tcp": 1}[proto]; r.Connection != wantConn {
+				t.Errorf("connection is %d, not %d", r.Connection, wantConn)
+			}
+			r.Received, r.Connection = time.Time{}, 0
 			if diff := cmp.Diff(want, r); diff != "" {
 				t.Error(diff)
 			}

@@ -27,6 +27,11 @@ type Record struct {
 	Cut       bool   // the line goes on in another record
 	Line      []byte
 	Received  time.Time
+	// Connection numbers the server's connections from 1 where the protocol has
+	// no acknowledgements, else it is 0. Without them, a sender that begins
+	// anew cannot know what its old connection has brought but the collector
+	// has not read, so order holds within a connection only.
+	Connection int
 }
 
 // Options says what a server is.
@@ -168,29 +173,37 @@ func (s *Server) accept() {
 			return
 		}
 		conn, ok := c.(*net.TCPConn)
-		if !ok || !s.add(conn) {
+		n := 0
+		if ok {
+			n = s.add(conn)
+		}
+		if n == 0 {
 			c.Close()
 			continue
 		}
-		go s.serve(conn)
+		go s.serve(conn, n)
 	}
 }
 
-func (s *Server) add(c *net.TCPConn) bool {
+// add numbers a connection, or returns 0 where the server is closed.
+func (s *Server) add(c *net.TCPConn) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return false
+		return 0
 	}
 	s.conns[c] = true
 	s.stats.Connections++
 	s.wg.Add(1)
-	return true
+	return s.stats.Connections
 }
 
-func (s *Server) serve(c *net.TCPConn) {
+func (s *Server) serve(c *net.TCPConn, number int) {
+	if s.opts.Proto == "relp" {
+		number = 0
+	}
 	defer s.wg.Done()
-	err := Protocols[s.opts.Proto](&session{server: s, conn: c, in: bufio.NewReaderSize(&gate{s, c}, 256<<10)})
+	err := Protocols[s.opts.Proto](&session{server: s, number: number, conn: c, in: bufio.NewReaderSize(&gate{s, c}, 256<<10)})
 	c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,6 +224,7 @@ func broken(err error) bool {
 // session is one connection being served.
 type session struct {
 	server *Server
+	number int
 	conn   net.Conn
 	in     *bufio.Reader
 }
@@ -219,6 +233,7 @@ type session struct {
 func (s *session) record(r Record) {
 	r.Collector = s.server.opts.Name
 	r.Received = time.Now()
+	r.Connection = s.number
 	if s.server.opts.Each != nil {
 		s.server.opts.Each(r)
 	}

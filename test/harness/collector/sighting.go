@@ -25,6 +25,8 @@ type Sighting struct {
 	Length    int
 	Written   int64 // nanoseconds since 1970; 0 where the line does not say
 	Received  int64 // nanoseconds since 1970
+	// Connection is the record's, see Record.
+	Connection int
 }
 
 // Sighting condenses a record. An error means that its id is malformed.
@@ -40,6 +42,7 @@ func (r Record) Sighting() (Sighting, error) {
 	return Sighting{
 		Collector: r.Collector, Stream: r.ID[:at], Offset: offset, Container: r.Container, Source: r.Source,
 		Hash: tally.Hash(r.Line), Length: len(r.Line), Written: written(r.Line), Received: r.Received.UnixNano(),
+		Connection: r.Connection,
 	}, nil
 }
 
@@ -78,7 +81,7 @@ func OpenJournal(name string) (*Journal, error) {
 	return &Journal{f: f}, nil
 }
 
-const journalLine = "%s\t%s\t%x\t%s\t%s\t%x\t%d\t%d\t%d\n"
+const journalLine = "%s\t%s\t%x\t%s\t%s\t%x\t%d\t%d\t%d\t%d\n"
 
 // Add writes one record down before it returns.
 func (j *Journal) Add(r Record) error {
@@ -89,7 +92,7 @@ func (j *Journal) Add(r Record) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.b = fmt.Appendf(j.b[:0], journalLine,
-		s.Collector, s.Stream, s.Offset, s.Container, s.Source, s.Hash, s.Length, s.Written, s.Received)
+		s.Collector, s.Stream, s.Offset, s.Container, s.Source, s.Hash, s.Length, s.Written, s.Received, s.Connection)
 	if _, err := j.f.Write(j.b); err != nil {
 		return fmt.Errorf("write a journal: %w", err)
 	}
@@ -121,16 +124,17 @@ func ReadJournal(r io.Reader, each func(Sighting)) (n int64, err error) {
 
 func parseJournal(line string) (s Sighting, err error) {
 	f := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
-	if len(f) != 9 {
+	if len(f) != 10 {
 		return s, fmt.Errorf("read a journal: %d fields in %q", len(f), line)
 	}
 	s = Sighting{Collector: f[0], Stream: f[1], Container: f[3], Source: f[4]}
-	var errs [5]error
+	var errs [6]error
 	s.Offset, errs[0] = strconv.ParseUint(f[2], 16, 64)
 	s.Hash, errs[1] = strconv.ParseUint(f[5], 16, 64)
 	s.Length, errs[2] = strconv.Atoi(f[6])
 	s.Written, errs[3] = strconv.ParseInt(f[7], 10, 64)
 	s.Received, errs[4] = strconv.ParseInt(f[8], 10, 64)
+	s.Connection, errs[5] = strconv.Atoi(f[9])
 	if err := errors.Join(errs[:]...); err != nil {
 		return s, fmt.Errorf("read a journal: %w", err)
 	}

@@ -1,0 +1,112 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/dockline/dockline/test/harness"
+)
+
+func TestBadOptionsAreRefused(t *testing.T) {
+	b := newBench(t, testContext(t), shared.engine)
+	for name, c := range map[string]struct{ opt, says string }{
+		"unknown key":     {"colectors=relp://127.0.0.1:1", `unknown log-opt "colectors": did you mean "collectors"?`},
+		"unknown scheme":  {"collectors=gopher://127.0.0.1:1", "gopher"},
+		"no address":      {"collectors=127.0.0.1:1", "127.0.0.1:1"},
+		"bad hash":        {"hash=colour", `hash="colour"`},
+		"bad size":        {"max-size=big", `max-size="big"`},
+		"bad weight":      {"collectors=relp://127.0.0.1:1?weight=x", `weight="x"`},
+		"the same twice":  {"collectors=relp://127.0.0.1:1?name=a,relp://127.0.0.1:2?name=a", `"a" is listed twice`},
+		"unknown setting": {"collectors=relp://127.0.0.1:1?colour=red", "colour"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := b.wantRefused("--log-opt", c.opt)
+			if !strings.Contains(said, "failed to initialize logging driver") || !strings.Contains(said, c.says) {
+				t.Errorf("%s was refused with %q, without %q", c.opt, said, c.says)
+			}
+		})
+	}
+}
+
+// The plugin goes to a registry and comes back from it under an alias.
+func TestInstallFromRegistry(t *testing.T) {
+	ctx := testContext(t)
+	// Engines refuse to create a plugin of the same content as one they have.
+	e, err := startEngine(ctx, "pulls")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Stop() })
+	r, err := harness.StartRegistry(ctx, shared.lab, "registry")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	remote := r.Addr + "/dockline/dockline-log:1"
+	for _, args := range [][]string{
+		{"plugin", "create", remote, shared.build},
+		{"plugin", "push", remote},
+		{"plugin", "rm", remote},
+		{"plugin", "install", "--grant-all-permissions", "--alias", "lines", remote},
+	} {
+		if _, err := e.Run(ctx, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() {
+		if err := e.RemovePlugin(context.WithoutCancel(ctx), "lines"); err != nil {
+			t.Error(err)
+		}
+	})
+	b := newBench(t, ctx, e)
+	b.collector("c1", "json+tcp")
+	b.start("aliased", []string{"--log-driver", "lines"}, "echo", "hello")
+	b.finish("aliased")
+	b.settle()
+	// The plugin cannot be removed while a container uses it.
+	if err := e.Remove(ctx, b.names...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// make install and make uninstall can be repeated, upgrade what is there, and
+// leave nothing.
+func TestMakeInstall(t *testing.T) {
+	ctx := testContext(t)
+	e, err := harness.StartEngine(ctx, shared.lab, "make", harness.EngineOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = e.Stop() })
+	top, err := harness.ModuleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(args ...string) string {
+		t.Helper()
+		cmd := exec.CommandContext(ctx, "make", append([]string{"-s", "-C", top}, args...)...)
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Addr, "MAKEFLAGS=")
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("make %v: %v\n%s", args, err, out)
+		}
+		return string(out)
+	}
+	for _, step := range []struct{ target, says string }{
+		{"uninstall", "is not installed"},
+		{"install", "creating dockline-log"},
+		{"install", "this very build"},
+		{"uninstall", "is removed"},
+	} {
+		if out := run(step.target); !strings.Contains(out, step.says) {
+			t.Errorf("make %s says %q, without %q", step.target, out, step.says)
+		}
+	}
+	out, err := e.Run(ctx, "plugin", "ls", "-q")
+	if err != nil || out != "" {
+		t.Errorf("plugins are left: %q %v", out, err)
+	}
+}
