@@ -28,8 +28,10 @@ type EngineOptions struct {
 	Env    []string // more environment
 }
 
-// Engine is a private engine: its state, sockets and log are its own. It has no
-// default bridge and touches no firewall; containers run on network none.
+// Engine is a private engine: its state, sockets and log are its own. It touches
+// no firewall, and containers run on network none. It has a bridge of its own all
+// the same: an engine that is told to have none deletes docker0, which may be
+// another engine's (daemon/daemon_unix.go, removeDefaultBridgeInterface).
 type Engine struct {
 	Docker
 	Dir      string // its folder in the lab
@@ -38,7 +40,7 @@ type Engine struct {
 	Log      string // the file that it logs to
 
 	opts   EngineOptions
-	lab    *lab.Lab
+	bridge string
 	cmd    *exec.Cmd
 	exited chan struct{} // closed when cmd has ended; guarded by being replaced only in Start
 }
@@ -60,6 +62,10 @@ func StartEngine(ctx context.Context, l *lab.Lab, name string, opts EngineOption
 	if err != nil {
 		return nil, err
 	}
+	bridge, err := l.Bridge(exec)
+	if err != nil {
+		return nil, err
+	}
 	e := &Engine{
 		Docker:   Docker{Host: opts.Host, Addr: "unix://" + exec + "/docker.sock"},
 		Dir:      dir,
@@ -67,7 +73,7 @@ func StartEngine(ctx context.Context, l *lab.Lab, name string, opts EngineOption
 		DataRoot: filepath.Join(dir, "data"),
 		Log:      filepath.Join(dir, "dockerd.log"),
 		opts:     opts,
-		lab:      l,
+		bridge:   bridge,
 	}
 	// An empty configuration of its own keeps the machine's out.
 	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o644); err != nil {
@@ -83,7 +89,7 @@ func (e *Engine) args() []string {
 		"--exec-root", e.ExecRoot,
 		"--pidfile", filepath.Join(e.Dir, "dockerd.pid"),
 		"-H", e.Addr,
-		"--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+		"--bridge=" + e.bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
 	}, e.opts.Args...)
 }
 
@@ -162,14 +168,40 @@ func (e *Engine) Stop() error {
 	}
 }
 
-// Kill ends the engine's process alone, as a crash does: containers, plugins
-// and containerd go on.
+// Kill ends the engine's process, as a crash does: containers and plugins go
+// on. Its containerd dies with it; the next engine takes even a dead one that
+// init has not reaped yet for a living one, so Kill waits for that too.
 func (e *Engine) Kill() error {
+	containerd, err := e.containerd()
+	if err != nil {
+		return err
+	}
 	if err := e.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("kill the engine: %w", err)
 	}
 	<-e.exited
-	return nil
+	ctx, cancel := context.WithTimeoutCause(context.Background(), stopTime, errors.New("containerd is still there"))
+	defer cancel()
+	return proc.Await(ctx, func(context.Context) error {
+		if now, err := proc.Get(containerd.PID); err != nil || now.Start != containerd.Start {
+			return nil
+		}
+		return fmt.Errorf("kill the engine: process %d did not end with it", containerd.PID)
+	})
+}
+
+// containerd is the one that the engine started.
+func (e *Engine) containerd() (proc.Process, error) {
+	all, err := proc.All()
+	if err != nil {
+		return proc.Process{}, err
+	}
+	for _, p := range all {
+		if p.PPID == e.PID() && p.Comm == "containerd" {
+			return p, nil
+		}
+	}
+	return proc.Process{}, nil
 }
 
 // Restart stops the engine and starts it again.

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -87,6 +88,22 @@ func (l *Lab) Outside() (string, error) {
 		return "", fmt.Errorf("make a folder outside of the lab: %w", err)
 	}
 	return dir, nil
+}
+
+// Bridge makes a network bridge that has the name of a folder of Outside, with a
+// link-local address, and returns that name.
+func (l *Lab) Bridge(outside string) (string, error) {
+	name := filepath.Base(outside)
+	l.mu.Lock()
+	n := len(l.outside)
+	l.mu.Unlock()
+	address := fmt.Sprintf("169.254.%d.%d/29", 1+rand.IntN(254), 8*(n%31)+1)
+	for _, args := range [][]string{{"link", "add", name, "type", "bridge"}, {"address", "add", address, "dev", name}} {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			return "", fmt.Errorf("make a bridge: %w: %s", err, out)
+		}
+	}
+	return name, nil
 }
 
 // Close ends every process of the lab, unmounts and deletes everything. It may

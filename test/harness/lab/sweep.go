@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -31,6 +32,7 @@ func sweep(dir string) error {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
 	removeCgroups(dir)
+	removeBridges(roots[1:])
 	if err := unmountBelow(roots); err != nil {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
@@ -167,6 +169,14 @@ func unmountBelow(roots []string) error {
 	return nil
 }
 
+// removeBridges removes the bridges that bear the names of folders outside.
+func removeBridges(outside []string) {
+	for _, dir := range outside {
+		// Most have none, and one that is left in spite of this harms nobody.
+		_ = exec.Command("ip", "link", "delete", filepath.Base(dir), "type", "bridge").Run()
+	}
+}
+
 var engineID = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 // removeCgroups removes the control groups, now empty, of the containers and
@@ -181,16 +191,13 @@ func removeCgroups(dir string) {
 			}
 		}
 	}
-	for _, id := range ids {
-		for _, place := range []string{"docker", "plugins", ""} {
-			for _, top := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/*"} {
-				groups, _ := filepath.Glob(filepath.Join(top, place, id))
-				for _, g := range groups {
-					removeTree(g)
-				}
-			}
+	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, e fs.DirEntry, err error) error {
+		if err == nil && slices.Contains(ids, e.Name()) {
+			removeTree(path)
+			return fs.SkipDir
 		}
-	}
+		return nil
+	})
 }
 
 // removeTree removes the folders of a control group, the deepest first; the
