@@ -43,6 +43,11 @@ var ErrEmptyBody = errors.New("empty request body (the engine retried a call who
 type Server struct {
 	mux *http.ServeMux
 	log *slog.Logger
+
+	// Streams last as long as their reader likes: they end when serving does,
+	// and are not waited for.
+	streams    context.Context
+	endStreams context.CancelFunc
 }
 
 // failure is an error in the shape that each of the engine's clients reads:
@@ -55,6 +60,7 @@ type failure struct {
 // New returns a server without calls; add them with Handle and HandleStream.
 func New(log *slog.Logger) *Server {
 	s := &Server{mux: http.NewServeMux(), log: log}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
 	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		Fail(w, http.StatusNotFound, fmt.Errorf("unknown call %q", r.URL.Path))
 	})
@@ -126,11 +132,14 @@ func HandleStream[Req any](s *Server, path string, fn func(context.Context, *Req
 			Fail(w, http.StatusBadRequest, fmt.Errorf("%s: %w", path, err))
 			return
 		}
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(s.streams, cancel)()
 		out := &flushWriter{w: w, rc: http.NewResponseController(w)}
-		err := fn(r.Context(), req, out)
+		err := fn(ctx, req, out)
 		switch {
 		case err == nil:
-		case r.Context().Err() != nil: // the reader went away
+		case ctx.Err() != nil: // the reader went away, or the plugin stops
 		case !out.started:
 			s.log.Warn("plugin call ended in an error", "call", path, "err", err)
 			// The engine decodes a 200 as log frames, so this one has to be an HTTP error.
@@ -201,6 +210,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		return fmt.Errorf("serve the plugin socket: %w", err)
 	case <-ctx.Done():
 	}
+	s.endStreams()
 	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer stop()
 	err := srv.Shutdown(drain)

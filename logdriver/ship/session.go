@@ -184,7 +184,7 @@ func (s *session) rest(f *feed) {
 func (s *session) send(ctx context.Context) error {
 	s.timer.Stop()
 	s.lingered = false
-	sctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	sctx, cancel := sendContext(ctx)
 	defer cancel()
 	b := s.batch
 	s.batch = batch{bytes: b.bytes[:0]}
@@ -199,6 +199,15 @@ func (s *session) send(ctx context.Context) error {
 	s.stats.Sent.Add(uint64(b.records))
 	s.stats.SentBytes.Add(uint64(len(b.bytes)))
 	return nil
+}
+
+// sendContext bounds a Send. When ctx ends in the middle of one it may go on
+// for as long as acknowledgements are waited for: a batch cut off would have
+// to be sent again.
+func sendContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cancel) })
+	return sctx, func() { stop(); cancel() }
 }
 
 // apply moves the cursors of the batches that are acknowledged.

@@ -78,7 +78,10 @@ func (p *Pumps) Start(se *spool.Session) error {
 	if p.closed {
 		return errors.New("the plugin is stopping")
 	}
-	if p.active[se.FIFO()] != nil {
+	if pm := p.active[se.FIFO()]; pm != nil {
+		if pm.session != se {
+			return fmt.Errorf("FIFO %s is being read for container %s", se.FIFO(), pm.session.Stream().Container())
+		}
 		return nil
 	}
 	pipe, raw, err := open(se.FIFO())

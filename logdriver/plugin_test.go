@@ -1,0 +1,465 @@
+package logdriver
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	stock "github.com/docker/docker/api/types/plugins/logdriver"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/engine"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// host is a plugin and, on the other side of its socket, the part of an engine
+// that the log driver protocol needs.
+type host struct {
+	t      *testing.T
+	dir    string
+	cfg    Config
+	plugin *Plugin
+	server *pluginserver.Server
+}
+
+func newHost(t *testing.T, collectors string) *host {
+	t.Helper()
+	dir := t.TempDir()
+	h := &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), Collectors: collectors, HostName: "h1", SpoolMax: 1 << 30}}
+	h.start()
+	t.Cleanup(func() { h.plugin.Close() })
+	return h
+}
+
+func (h *host) start() {
+	h.t.Helper()
+	p, err := Open(h.cfg, quiet)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	h.plugin, h.server = p, pluginserver.New(quiet)
+	p.Register(h.server)
+}
+
+// restart ends the plugin's process as far as that can be done inside of one.
+func (h *host) restart() {
+	h.plugin.Close()
+	h.start()
+}
+
+// call makes one plugin call and returns its error text, if any.
+func (h *host) call(path string, body any) string {
+	h.t.Helper()
+	b, ok := body.([]byte)
+	if !ok {
+		var err error
+		if b, err = json.Marshal(body); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+	w := httptest.NewRecorder()
+	h.server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, path, bytes.NewReader(b)))
+	var res struct{ Err string }
+	if err := json.Unmarshal(w.Body.Bytes(), &res); err != nil {
+		h.t.Fatalf("%s: reply %q: %v", path, w.Body, err)
+	}
+	if w.Code != http.StatusOK && res.Err == "" {
+		h.t.Fatalf("%s: status %d without an error", path, w.Code)
+	}
+	return res.Err
+}
+
+func (h *host) logs(info container.Info, c engine.ReadConfig) []string {
+	h.t.Helper()
+	b, err := json.Marshal(map[string]any{"Info": info, "Config": c})
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	h.server.ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/LogDriver.ReadLogs", bytes.NewReader(b)))
+	if w.Code != http.StatusOK {
+		h.t.Fatalf("ReadLogs: %d %s", w.Code, w.Body)
+	}
+	return entries(h.t, w.Body)
+}
+
+func entries(t *testing.T, r io.Reader) []string {
+	t.Helper()
+	var out []string
+	dec := stock.NewLogEntryDecoder(r)
+	for {
+		var e stock.LogEntry
+		err := dec.Decode(&e)
+		if err == io.EOF {
+			return out
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, e.Source+" "+string(e.Line))
+	}
+}
+
+// run is one run of a container: the engine's end of its FIFO.
+type run struct {
+	h    *host
+	info container.Info
+	file string
+	pipe *os.File
+	enc  stock.LogEntryEncoder
+}
+
+func (h *host) run(n int, config map[string]string) *run {
+	h.t.Helper()
+	r := &run{h: h, info: info(n, config), file: filepath.Join(h.dir, fmt.Sprintf("fifo-%d-%d", n, rand.Uint32()))}
+	if err := unix.Mkfifo(r.file, 0o700); err != nil {
+		h.t.Fatal(err)
+	}
+	var err error
+	if r.pipe, err = os.OpenFile(r.file, os.O_RDWR, 0); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() { _ = r.pipe.Close() })
+	r.enc = stock.NewLogEntryEncoder(r.pipe)
+	if msg := h.call("/LogDriver.StartLogging", map[string]any{"File": r.file, "Info": r.info}); msg != "" {
+		h.t.Fatal(msg)
+	}
+	return r
+}
+
+func info(n int, config map[string]string) container.Info {
+	return container.Info{
+		Config: config, ContainerID: fmt.Sprintf("%064x", n), ContainerName: fmt.Sprintf("/web-%d", n),
+		ContainerImageName: "shop/web:3", ContainerImageID: "sha256:abc",
+	}
+}
+
+func (r *run) write(lines ...string) {
+	r.h.t.Helper()
+	for _, l := range lines {
+		if err := r.enc.Encode(&stock.LogEntry{Source: "stdout", TimeNano: time.Now().UnixNano(), Line: []byte(l)}); err != nil {
+			r.h.t.Fatal(err)
+		}
+	}
+}
+
+func (r *run) chunk(source, id, text string, last bool) {
+	r.h.t.Helper()
+	e := &stock.LogEntry{Source: source, TimeNano: time.Now().UnixNano(), Line: []byte(text), Partial: true,
+		PartialLogMetadata: &stock.PartialLogEntryMetadata{Id: id, Ordinal: 1, Last: last}}
+	if err := r.enc.Encode(e); err != nil {
+		r.h.t.Fatal(err)
+	}
+}
+
+func (r *run) stop() {
+	r.h.t.Helper()
+	if msg := r.h.call("/LogDriver.StopLogging", map[string]any{"File": r.file}); msg != "" {
+		r.h.t.Fatal(msg)
+	}
+}
+
+// collector is a JSON lines server that keeps the messages.
+func collector(t *testing.T) (address string, lines <-chan string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ch := make(chan string, 10000)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			s := bufio.NewScanner(c)
+			s.Buffer(nil, 2<<20)
+			for s.Scan() {
+				var m struct{ Message string }
+				if json.Unmarshal(s.Bytes(), &m) == nil {
+					ch <- m.Message
+				}
+			}
+			_ = c.Close()
+		}
+	}()
+	t.Cleanup(func() { _ = l.Close(); <-done })
+	return l.Addr().String(), ch
+}
+
+func expect(t *testing.T, lines <-chan string, want ...string) {
+	t.Helper()
+	for _, w := range want {
+		select {
+		case got := <-lines:
+			if got != w {
+				t.Fatalf("got %q, want %q", got, w)
+			}
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%q did not arrive", w)
+		}
+	}
+}
+
+func TestRecordsReachTheCollectorAndDockerLogs(t *testing.T) {
+	addr, lines := collector(t)
+	h := newHost(t, "json+tcp://"+addr)
+	r := h.run(1, nil)
+	r.write("one", "two")
+	r.chunk("stdout", "x", "thr", false)
+	r.chunk("stderr", "y", "err", false)
+	r.chunk("stdout", "x", "ee", true)
+	r.chunk("stderr", "y", "or, no newline", false)
+	r.stop()
+	expect(t, lines, "one", "two", "three", "error, no newline")
+	want := []string{"stdout one\n", "stdout two\n", "stdout three\n", "stderr error, no newline\n"}
+	if got := h.logs(r.info, engine.ReadConfig{Tail: -1}); !slices.Equal(got, want) {
+		t.Errorf("docker logs: %q", got)
+	}
+	for n := range 5 {
+		if got := h.logs(r.info, engine.ReadConfig{Tail: n}); !slices.Equal(got, want[4-n:]) {
+			t.Errorf("tail %d: %q", n, got)
+		}
+	}
+	again := h.run(1, nil)
+	again.write("second run")
+	again.stop()
+	expect(t, lines, "second run")
+	if got := h.logs(r.info, engine.ReadConfig{Tail: 2}); !slices.Equal(got, []string{want[3], "stdout second run\n"}) {
+		t.Errorf("after a restart of the container: %q", got)
+	}
+}
+
+func TestThePluginGoesOnWhereItStopped(t *testing.T) {
+	addr, lines := collector(t)
+	h := newHost(t, "json+tcp://"+addr)
+	r := h.run(1, nil)
+	for i := range 5 {
+		r.write(fmt.Sprint("before ", i))
+		expect(t, lines, fmt.Sprint("before ", i))
+		h.plugin.Close()
+		r.write(fmt.Sprint("meanwhile ", i)) // nobody reads: it waits in the pipe
+		h.start()
+		expect(t, lines, fmt.Sprint("meanwhile ", i))
+	}
+	r.stop()
+	if got := len(h.logs(r.info, engine.ReadConfig{Tail: -1})); got != 10 {
+		t.Errorf("docker logs has %d of 10 records", got)
+	}
+}
+
+func TestACollectorThatIsDownHoldsNothingUp(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close() // nobody listens there now
+	h := newHost(t, "")
+	r := h.run(1, map[string]string{"collectors": "json+tcp://" + addr})
+	for range 2000 { // more than a pipe holds
+		r.write(strings.Repeat("x", 200))
+	}
+	r.stop()
+	if got := len(h.logs(r.info, engine.ReadConfig{Tail: -1})); got != 2000 {
+		t.Errorf("docker logs has %d of 2000 records", got)
+	}
+}
+
+func TestFollowEndsWithTheContainer(t *testing.T) {
+	h := newHost(t, "")
+	r := h.run(1, nil)
+	r.write("one", "two")
+	srv := httptest.NewServer(h.server)
+	defer srv.Close()
+	body, err := json.Marshal(map[string]any{"Info": r.info, "Config": engine.ReadConfig{Tail: 1, Follow: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := srv.Client().Post(srv.URL+"/LogDriver.ReadLogs", "", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	dec := stock.NewLogEntryDecoder(res.Body)
+	next := func() string {
+		var e stock.LogEntry
+		if err := dec.Decode(&e); err != nil {
+			return err.Error()
+		}
+		return string(e.Line)
+	}
+	if got := next(); got != "two\n" && got != "one\n" { // whether both were moved yet is open
+		t.Errorf("first: %q", got)
+	}
+	r.write("three")
+	for got := next(); got != "three\n"; got = next() {
+		if got != "two\n" {
+			t.Fatalf("got %q", got)
+		}
+	}
+	r.stop()
+	if got := next(); got != io.EOF.Error() {
+		t.Errorf("after the stop: %q", got)
+	}
+}
+
+func TestBadCallsAreRefused(t *testing.T) {
+	h := newHost(t, "")
+	good := info(1, nil)
+	start := func(file string, i container.Info) map[string]any { return map[string]any{"File": file, "Info": i} }
+	for _, tc := range []struct {
+		name, path string
+		body       any
+		want       string
+	}{
+		{"empty start", "/LogDriver.StartLogging", []byte{}, "empty request body"},
+		{"empty stop", "/LogDriver.StopLogging", []byte{}, "empty request body"},
+		{"empty read", "/LogDriver.ReadLogs", []byte{}, "empty request body"},
+		{"broken JSON", "/LogDriver.StartLogging", []byte(`{"File":`), "not the JSON object"},
+		{"an array", "/LogDriver.StopLogging", []byte(`[1]`), "not the JSON object"},
+		{"too large", "/LogDriver.StartLogging", bytes.Repeat([]byte("x"), 17<<20), "larger than"},
+		{"unknown call", "/LogDriver.Nope", []byte("{}"), "unknown call"},
+		{"no file", "/LogDriver.StopLogging", []byte("{}"), "names no File"},
+		{"relative file", "/LogDriver.StopLogging", map[string]string{"File": "../x"}, "clean absolute path"},
+		{"no container", "/LogDriver.StartLogging", start("/x", container.Info{}), "ContainerID"},
+		{"odd container", "/LogDriver.ReadLogs", map[string]any{"Info": container.Info{ContainerID: strings.Repeat("/", 64)}}, "ContainerID"},
+		{"no such FIFO", "/LogDriver.StartLogging", start(filepath.Join(h.dir, "nope"), good), "open the container's FIFO"},
+		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "is not a FIFO"},
+		{"unknown option", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"colectors": "x"})), `did you mean "collectors"?`},
+		{"bad address", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "relp://a:b"})), `log-opt collectors="relp://a:b"`},
+		{"unknown protocol", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "rlp://a:1"})), `did you mean "relp"?`},
+	} {
+		if msg := h.call(tc.path, tc.body); !strings.Contains(msg, tc.want) {
+			t.Errorf("%s: got %q, want %q in it", tc.name, msg, tc.want)
+		}
+	}
+	if left, _ := filepath.Glob(filepath.Join(h.cfg.StateDir, "spool", "streams", "*")); len(left) > 0 {
+		t.Errorf("refused calls left %v", left)
+	}
+	if msg := h.call("/LogDriver.Capabilities", []byte{}); msg != "" {
+		t.Errorf("Capabilities: %s", msg)
+	}
+}
+
+func TestABadPluginSettingIsSaidWhenAContainerStarts(t *testing.T) {
+	h := newHost(t, "nonsense")
+	msg := h.call("/LogDriver.StartLogging", map[string]any{"File": "/x", "Info": info(1, nil)})
+	if !strings.Contains(msg, `plugin setting COLLECTORS="nonsense"`) {
+		t.Errorf("got %q", msg)
+	}
+}
+
+// TestCallsInAnyOrder makes random calls, many of them twice, with restarts
+// in between, and then looks whether a container that behaves still works and
+// nothing is left of the others.
+func TestCallsInAnyOrder(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(5, 6))
+	h := newHost(t, "")
+	var files []string
+	for i := range 4 {
+		path := filepath.Join(h.dir, fmt.Sprint("any-", i))
+		if err := unix.Mkfifo(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		w, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = w.Close() })
+		files = append(files, path)
+	}
+	for range 400 {
+		i := rnd.IntN(len(files))
+		switch rnd.IntN(8) {
+		case 0, 1, 2:
+			h.call("/LogDriver.StartLogging", map[string]any{"File": files[i], "Info": info(rnd.IntN(3), nil)})
+		case 3, 4:
+			h.call("/LogDriver.StopLogging", map[string]any{"File": files[i]})
+		case 5:
+			h.logs(info(rnd.IntN(3), nil), engine.ReadConfig{Tail: rnd.IntN(3) - 1})
+		case 6:
+			h.call("/LogDriver.StartLogging", []byte{})
+		case 7:
+			h.restart()
+		}
+	}
+	for _, f := range files {
+		if msg := h.call("/LogDriver.StopLogging", map[string]any{"File": f}); msg != "" {
+			t.Error(msg)
+		}
+	}
+	if n := h.plugin.pumps.Len(); n != 0 {
+		t.Errorf("%d FIFOs are still read", n)
+	}
+	if left := h.plugin.spool.Streams(); len(left) != 0 {
+		t.Errorf("%d streams without a byte are left", len(left))
+	}
+	r := h.run(9, nil)
+	r.write("fine")
+	r.stop()
+	if got := h.logs(r.info, engine.ReadConfig{Tail: -1}); !slices.Equal(got, []string{"stdout fine\n"}) {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
+	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
+	p1, err1 := openPool(a)
+	p2, err2 := openPool(b)
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	for i := range 1000 {
+		if k := fmt.Sprint(i); !slices.Equal(p1.Rank(k), p2.Rank(k)) {
+			t.Fatalf("%s: %v, %v", k, p1.Rank(k), p2.Rank(k))
+		}
+	}
+}
+
+func TestConfigFromEnv(t *testing.T) {
+	env := func(kv ...string) func(string) string {
+		return func(k string) string {
+			for i := 0; i < len(kv); i += 2 {
+				if kv[i] == k {
+					return kv[i+1]
+				}
+			}
+			return ""
+		}
+	}
+	c, err := ConfigFromEnv(env("SPOOL_MAX", "2GiB", "LOG_LEVEL", "debug", "HOST_NAME", "box"))
+	if err != nil || c.SpoolMax != 2<<30 || c.LogLevel != slog.LevelDebug || c.HostName != "box" {
+		t.Errorf("got %+v, %v", c, err)
+	}
+	if c, err = ConfigFromEnv(env()); err != nil || c.HostName == "" || c.SpoolMax != 1<<30 {
+		t.Errorf("defaults: %+v, %v", c, err)
+	}
+	for _, bad := range [][2]string{{"SPOOL_MAX", "lots"}, {"SPOOL_MAX", "1k"}, {"LOG_LEVEL", "loud"}} {
+		if _, err := ConfigFromEnv(env(bad[0], bad[1])); err == nil || !strings.Contains(err.Error(), bad[0]+"=\""+bad[1]) {
+			t.Errorf("%v: got %v", bad, err)
+		}
+	}
+}

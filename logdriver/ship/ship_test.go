@@ -1,0 +1,530 @@
+package ship
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/record"
+)
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// memory is a Source in memory.
+type memory struct {
+	mu       sync.Mutex
+	data     []byte
+	session  []uint64 // where each begins
+	ended    bool
+	start    uint64 // bytes before it are evicted
+	cursor   uint64
+	bad      []byte // quarantined
+	watchers map[*func()]struct{}
+}
+
+func newMemory() *memory { return &memory{session: []uint64{0}, watchers: map[*func()]struct{}{}} }
+
+func (m *memory) write(b []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.data = append(m.data, b...)
+	m.notify()
+}
+
+func (m *memory) notify() {
+	for fn := range m.watchers {
+		(*fn)()
+	}
+}
+
+func (m *memory) end() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.ended = true
+	m.notify()
+}
+
+func (m *memory) restart() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.session = append(m.session, uint64(len(m.data)))
+	m.ended = false
+}
+
+func (m *memory) Read(p []byte, offset uint64) (Span, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	offset = max(offset, m.start)
+	end := uint64(len(m.data))
+	if offset >= end {
+		return Span{From: offset, Final: m.ended}, io.EOF
+	}
+	span := Span{From: offset}
+	for i, from := range m.session {
+		if offset >= from {
+			span.Session = uint32(i + 1)
+			end = uint64(len(m.data))
+			if i+1 < len(m.session) {
+				end = m.session[i+1]
+			}
+		}
+	}
+	span.Len = copy(p, m.data[offset:end])
+	span.Final = offset+uint64(span.Len) == end && (m.ended || int(span.Session) < len(m.session))
+	return span, nil
+}
+
+func (m *memory) Release() {}
+
+func (m *memory) Cursor() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.cursor
+}
+
+func (m *memory) Ack(offset uint64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cursor = max(m.cursor, offset)
+	return nil
+}
+
+func (m *memory) Quarantine(_ uint64, b []byte) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.bad = append(m.bad, b...)
+	return nil
+}
+
+func (m *memory) Live() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.ended
+}
+
+func (m *memory) Watch(fn func()) func() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.watchers[&fn] = struct{}{}
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.watchers, &fn)
+	}
+}
+
+// frames encodes lines, the i-th numbered from+i.
+func frames(t testing.TB, from, n int) []byte {
+	t.Helper()
+	var enc record.Encoder
+	var b []byte
+	var err error
+	for i := range n {
+		if b, err = enc.Append(b, false, int64(i+1), strconv.AppendInt(nil, int64(from+i), 10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// peer is a collector and the sink that speaks to it: one line a record,
+// "stream offset line", acknowledged a moment later. It can be down, and it can
+// break a connection after a number of batches, acknowledging some of them.
+type peer struct {
+	mu       sync.Mutex
+	down     bool
+	breakAt  func() (batches int, acked int) // nil: never
+	silent   bool                            // never acknowledges
+	got      []string
+	dials    int
+	batches  int
+	inFlight int // largest number of batches waiting
+}
+
+func (p *peer) Prepare(m *Meta) Template { return template(m.Stream) }
+func (p *peer) Limits() Limits           { return Limits{BatchBytes: 500, BatchRecords: 20, InFlight: 3} }
+
+func (p *peer) Dial(context.Context) (Conn, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dials++
+	if p.down {
+		return nil, errors.New("connection refused")
+	}
+	c := &peerConn{peer: p, news: make(chan struct{}, 1), closed: make(chan struct{}), breakAt: -1}
+	if p.breakAt != nil {
+		c.breakAt, c.ackBeforeBreak = p.breakAt()
+	}
+	return c, nil
+}
+
+func (p *peer) set(f func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f()
+}
+
+func (p *peer) received() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.got...)
+}
+
+type template string
+
+func (t template) Append(dst []byte, r *Record) []byte {
+	return fmt.Appendf(dst, "%s %d %s\n", string(t), r.Offset, r.Line)
+}
+
+type peerConn struct {
+	peer           *peer
+	mu             sync.Mutex
+	sent, acked    int
+	breakAt        int
+	ackBeforeBreak int
+	broken         bool
+	news           chan struct{}
+	closed         chan struct{}
+	once           sync.Once
+}
+
+func (c *peerConn) Append(dst []byte, t Template, r *Record) []byte { return t.Append(dst, r) }
+
+func (c *peerConn) Send(_ context.Context, batch []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	defer func() {
+		select {
+		case c.news <- struct{}{}:
+		default:
+		}
+	}()
+	if c.breakAt >= 0 && c.sent >= c.breakAt {
+		c.acked, c.broken = min(c.sent, c.ackBeforeBreak), true
+		return errors.New("broken pipe")
+	}
+	c.sent++
+	c.peer.set(func() {
+		c.peer.batches++
+		c.peer.inFlight = max(c.peer.inFlight, c.sent-c.acked)
+		for l := range strings.Lines(string(batch)) {
+			c.peer.got = append(c.peer.got, strings.TrimSpace(l))
+		}
+	})
+	return nil
+}
+
+func (c *peerConn) Wait(ctx context.Context, seen uint64) (uint64, error) {
+	for {
+		c.mu.Lock()
+		silent := false
+		c.peer.set(func() { silent = c.peer.silent })
+		if !c.broken && !silent && c.breakAt < 0 {
+			c.acked = c.sent
+		}
+		acked, broken := uint64(c.acked), c.broken
+		c.mu.Unlock()
+		if broken {
+			return acked, errors.New("connection reset")
+		}
+		if acked > seen {
+			return acked, nil
+		}
+		select {
+		case <-c.news:
+			time.Sleep(time.Millisecond) // the way there and back, in the bubble's time
+		case <-c.closed:
+			return acked, errClosed
+		case <-ctx.Done():
+			return acked, ctx.Err()
+		}
+	}
+}
+
+var errClosed = errors.New("closed")
+
+func (c *peerConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+func poolOf(peers map[string]*peer, order ...string) Pool {
+	p := Pool{ID: strings.Join(order, ","), Rank: func(string) []string { return order }}
+	for name, s := range peers {
+		p.Collectors = append(p.Collectors, Collector{name, s})
+	}
+	return p
+}
+
+func add(t *testing.T, s *Shipper, src *memory, stream string, p Pool) {
+	t.Helper()
+	if err := s.Add(src, &Meta{Stream: stream}, p, stream); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// check looks whether every line 0..n-1 of the stream came, and whether first
+// deliveries came in order. It returns the number of duplicates.
+func check(t *testing.T, got []string, stream string, n int) (duplicates int) {
+	t.Helper()
+	seen := map[string]bool{}
+	next := 0
+	for _, l := range got {
+		f := strings.Fields(l)
+		if f[0] != stream {
+			continue
+		}
+		if seen[f[1]] {
+			duplicates++
+			continue
+		}
+		seen[f[1]] = true
+		if f[2] != strconv.Itoa(next) {
+			t.Fatalf("%s: got line %s where %d was due", stream, f[2], next)
+		}
+		next++
+	}
+	if next != n {
+		t.Fatalf("%s: %d lines of %d arrived", stream, next, n)
+	}
+	return duplicates
+}
+
+func TestEverythingArrivesOnceInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &peer{}
+		s := New(quiet)
+		defer s.Close()
+		var all []*memory
+		for i := range 10 {
+			m := newMemory()
+			all = append(all, m)
+			add(t, s, m, fmt.Sprint("s", i), poolOf(map[string]*peer{"a": a}, "a"))
+		}
+		for round := range 20 {
+			for _, m := range all {
+				b := frames(t, round*7, 7)
+				m.write(b[:len(b)/2]) // not at a frame's end
+				m.write(b[len(b)/2:])
+			}
+			time.Sleep(3 * time.Millisecond)
+		}
+		for _, m := range all {
+			m.end()
+		}
+		synctest.Wait()
+		time.Sleep(time.Second)
+		for i, m := range all {
+			if d := check(t, a.received(), fmt.Sprint("s", i), 140); d > 0 {
+				t.Errorf("%d duplicates without any fault", d)
+			}
+			if m.Cursor() != uint64(len(m.data)) {
+				t.Errorf("cursor at %d of %d", m.Cursor(), len(m.data))
+			}
+		}
+		if s.Len() != 0 {
+			t.Errorf("%d ended streams are still held", s.Len())
+		}
+		if a.inFlight > 3 {
+			t.Errorf("%d batches were in flight, the limit is 3", a.inFlight)
+		}
+	})
+}
+
+func TestConnectionsThatBreakLoseNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rnd := rand.New(rand.NewPCG(3, 4))
+		a := &peer{}
+		breaks := 0
+		a.breakAt = func() (int, int) {
+			if breaks++; breaks > 40 {
+				return -1, 0
+			}
+			n := rnd.IntN(2) // of three that may be in flight, or nobody would send the one that breaks
+			return n, rnd.IntN(n + 1)
+		}
+		s := New(quiet)
+		defer s.Close()
+		m, m2 := newMemory(), newMemory()
+		pool := poolOf(map[string]*peer{"a": a}, "a")
+		add(t, s, m, "s1", pool)
+		add(t, s, m2, "s2", pool)
+		for i := range 300 {
+			m.write(frames(t, i*10, 10))
+			m2.write(frames(t, i*10, 10))
+			time.Sleep(time.Second)
+		}
+		m.end()
+		m2.end()
+		time.Sleep(time.Hour)
+		d := check(t, a.received(), "s1", 3000) + check(t, a.received(), "s2", 3000)
+		if m.Cursor() != uint64(len(m.data)) || m2.Cursor() != uint64(len(m2.data)) {
+			t.Error("cursors are not at the end")
+		}
+		if breaks <= 40 || d == 0 {
+			t.Errorf("the test did not test: %d breaks, %d duplicates", breaks, d)
+		}
+	})
+}
+
+func TestFailOverAndReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &peer{}, &peer{}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		add(t, s, m, "s", poolOf(map[string]*peer{"a": a, "b": b}, "a", "b"))
+		step := func(from int) int {
+			m.write(frames(t, from, 10))
+			time.Sleep(30 * time.Second)
+			return from + 10
+		}
+		n := step(0)
+		a.set(func() { a.down = true; a.breakAt = func() (int, int) { return 0, 0 } })
+		// The connection there is goes on; only a new one is refused.
+		a.set(func() { a.silent = true })
+		m.write(frames(t, n, 10))
+		n += 10
+		time.Sleep(time.Second)
+		if len(b.received()) != 0 {
+			t.Fatal("moved although the connection stands")
+		}
+		a.set(func() { a.silent = false })
+		n = step(n)
+		if len(b.received()) != 0 || len(a.received()) < 30 {
+			t.Fatalf("a has %d, b has %d", len(a.received()), len(b.received()))
+		}
+		s2 := New(quiet) // a restarted process finds a down
+		s.Close()
+		defer s2.Close()
+		add(t, s2, m, "s", poolOf(map[string]*peer{"a": a, "b": b}, "a", "b"))
+		n = step(n)
+		if len(b.received()) != 10 {
+			t.Fatalf("b has %d records, want the 10 that a could not take", len(b.received()))
+		}
+		a.set(func() { a.down, a.breakAt = false, nil })
+		time.Sleep(time.Minute)
+		before := len(a.received())
+		n = step(n)
+		if len(a.received()) != before+10 || len(b.received()) != 10 {
+			t.Fatalf("after a is back: a got %d, b has %d", len(a.received())-before, len(b.received()))
+		}
+		check(t, append(a.received()[:30:30], append(b.received(), a.received()[30:]...)...), "s", n)
+	})
+}
+
+func TestAllCollectorsDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := &peer{down: true}, &peer{down: true}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		add(t, s, m, "s", poolOf(map[string]*peer{"a": a, "b": b}, "a", "b"))
+		m.write(frames(t, 0, 500))
+		m.end()
+		time.Sleep(time.Hour)
+		a.set(func() {
+			if a.dials > 800 {
+				t.Errorf("%d dials in an hour: no back-off", a.dials)
+			}
+		})
+		if m.Cursor() != 0 || s.Len() != 1 {
+			t.Errorf("cursor %d, %d streams", m.Cursor(), s.Len())
+		}
+		b.set(func() { b.down = false })
+		time.Sleep(time.Minute)
+		check(t, b.received(), "s", 500)
+	})
+}
+
+func TestTornFramesCorruptionAndGaps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &peer{}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		m.write(frames(t, -5, 5)) // evicted before it was shipped
+		m.start = uint64(len(m.data))
+		m.write(frames(t, 0, 10))
+		m.write(make([]byte, 100)) // zeros
+		m.write(frames(t, 10, 10))
+		m.write(frames(t, 99, 1)[:7]) // torn off: the engine died
+		m.restart()
+		m.write(frames(t, 20, 10))
+		add(t, s, m, "s", poolOf(map[string]*peer{"a": a}, "a"))
+		m.end()
+		time.Sleep(time.Minute)
+		check(t, a.received(), "s", 30)
+		if len(m.bad) != 107 || s.Stats.QuarantinedBytes.Load() != 107 {
+			t.Errorf("%d bytes in quarantine, %d counted; want 107", len(m.bad), s.Stats.QuarantinedBytes.Load())
+		}
+		if s.Stats.LostBytes.Load() != m.start {
+			t.Errorf("%d bytes counted as lost, want %d", s.Stats.LostBytes.Load(), m.start)
+		}
+		if m.Cursor() != uint64(len(m.data)) {
+			t.Errorf("cursor %d of %d", m.Cursor(), len(m.data))
+		}
+	})
+}
+
+func TestARestartedContainerGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &peer{}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		pool := poolOf(map[string]*peer{"a": a}, "a")
+		for run := range 5 {
+			add(t, s, m, "s", pool)
+			add(t, s, m, "s", pool) // twice is once
+			m.write(frames(t, run*10, 10))
+			m.end()
+			time.Sleep(time.Second)
+			if s.Len() != 0 {
+				t.Fatalf("run %d: still held", run)
+			}
+			m.restart()
+		}
+		check(t, a.received(), "s", 50)
+	})
+}
+
+func TestAFrameLargerThanTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &peer{}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		var enc record.Encoder
+		big, err := enc.Append(nil, false, 1, bytes.Repeat([]byte("x"), 5*windowBytes))
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.write(big[:100])
+		add(t, s, m, "s", poolOf(map[string]*peer{"a": a}, "a"))
+		time.Sleep(time.Second)
+		m.write(big[100:])
+		time.Sleep(time.Second)
+		if got := a.received(); len(got) != 1 || len(got[0]) < 5*windowBytes {
+			t.Fatalf("got %d records", len(got))
+		}
+		m.write(binary.BigEndian.AppendUint32(nil, 1<<30)) // over the bound: never allocated
+		m.write(make([]byte, 100))
+		time.Sleep(time.Second)
+		if s.Stats.QuarantinedBytes.Load() == 0 {
+			t.Error("an impossible length was not noticed")
+		}
+		m.end()
+	})
+}

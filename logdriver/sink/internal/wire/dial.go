@@ -1,0 +1,88 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Dial opens a TCP connection to addr (host:port), looking the name up anew.
+// A peer that no longer answers is given up after about timeout, whether data
+// is on its way (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle
+// (keepalive).
+func Dial(ctx context.Context, addr string, timeout time.Duration) (*net.TCPConn, error) {
+	dialer := net.Dialer{
+		Timeout: timeout,
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: max(timeout/2, time.Second), Interval: max(timeout/6, time.Second), Count: 3,
+		},
+	}
+	// TCP_INFO of a multipath socket counts something else than this socket's bytes.
+	dialer.SetMultipathTCP(false)
+	conn, err := dialer.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("connect to collector: %w", err)
+	}
+	tcp, ok := conn.(*net.TCPConn)
+	if !ok {
+		return nil, errors.Join(fmt.Errorf("connect to collector: got a %T", conn), conn.Close())
+	}
+	if err := setUserTimeout(tcp, timeout); err != nil {
+		return nil, errors.Join(err, tcp.Close())
+	}
+	return tcp, nil
+}
+
+func setUserTimeout(conn *net.TCPConn, timeout time.Duration) error {
+	err := control(conn, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(timeout.Milliseconds()))
+	})
+	if err != nil {
+		return fmt.Errorf("set TCP_USER_TIMEOUT: %w", err)
+	}
+	return nil
+}
+
+// control runs f on the connection's descriptor.
+func control(conn *net.TCPConn, f func(fd int) error) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	if err := raw.Control(func(fd uintptr) { inner = f(int(fd)) }); err != nil {
+		return err
+	}
+	return inner
+}
+
+// WriteAll writes all of p to conn, or returns an error at ctx's end; how much
+// was written is not known then, and conn is of no more use.
+func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("send batch: %w", err)
+	}
+	deadline, _ := ctx.Deadline() // the zero time is no deadline
+	if err := conn.SetWriteDeadline(deadline); err != nil {
+		return fmt.Errorf("set write deadline: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
+	_, err := conn.Write(p)
+	// Where ctx has ended meanwhile the past deadline above may be set at any
+	// moment, so that the connection cannot be trusted with another batch.
+	if !stop() && ctx.Err() != nil {
+		return fmt.Errorf("send batch: %w", ctx.Err())
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = context.DeadlineExceeded // the socket's timer was a little ahead of ctx's
+	}
+	if err != nil {
+		return fmt.Errorf("send batch: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// Package jsonl sends records as JSON, one object per line, over TCP: what
+// Logstash (tcp input, json_lines codec), Vector (socket source) and Fluent
+// Bit (tcp input) take.
+//
+//	json+tcp://host:port[?timeout=30s]
+//
+// Keys, in this order; one without a value is left out, unless marked with *:
+//
+//	time*            RFC 3339, UTC, always nine decimals
+//	stream*          stdout or stderr
+//	id*              record id, <stream>-<offset>, the same when sent again
+//	host*            name of the host that runs the engine
+//	tag
+//	container_id, container_name, image_id, image_name
+//	command          entrypoint and arguments
+//	created          when the container was created; RFC 3339, UTC
+//	attrs            object: the attributes that were asked for
+//	cut              true where the record is one piece of a longer line
+//	message*         the line; bytes that are not UTF-8 read U+FFFD there
+//	message_base64   the line's exact bytes, where it is not UTF-8
+//
+// There is no acknowledgement. Progress is what the receiver's TCP has
+// acknowledged, which a receiver that dies may not have read.
+package jsonl
+
+import (
+	"context"
+	"net/url"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+const scheme = "json+tcp"
+
+type sink struct {
+	addr    string
+	timeout time.Duration
+}
+
+// New returns the sink that u describes.
+func New(u *url.URL) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, scheme, "", []string{"timeout"})
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := target.Timeout()
+	if err != nil {
+		return nil, err
+	}
+	return &sink{addr: target.Addr, timeout: timeout}, nil
+}
+
+// Limits: a batch is one write of as much as a socket buffer takes well.
+func (s *sink) Limits() ship.Limits {
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8}
+}
+
+func (s *sink) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
+
+func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
+	stream, err := wire.DialStream(ctx, s.addr, s.timeout)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{stream}, nil
+}
+
+type conn struct{ *wire.Stream }
+
+func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
+	return append(t.Append(dst, r), '\n')
+}

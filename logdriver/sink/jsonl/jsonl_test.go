@@ -1,0 +1,181 @@
+package jsonl
+
+import (
+	"bufio"
+	"encoding/json"
+	"net/url"
+	"strings"
+	"testing"
+
+	"go.uber.org/goleak"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextObject})
+}
+
+// object is what a collector sees.
+type object struct {
+	Time          string            `json:"time"`
+	Stream        string            `json:"stream"`
+	ID            string            `json:"id"`
+	Host          string            `json:"host"`
+	Tag           string            `json:"tag"`
+	ContainerID   string            `json:"container_id"`
+	ContainerName string            `json:"container_name"`
+	ImageID       string            `json:"image_id"`
+	ImageName     string            `json:"image_name"`
+	Command       string            `json:"command"`
+	Created       string            `json:"created"`
+	Attrs         map[string]string `json:"attrs"`
+	Cut           bool              `json:"cut"`
+	Message       string            `json:"message"`
+	MessageBase64 []byte            `json:"message_base64"`
+}
+
+func nextObject(br *bufio.Reader) (string, []byte, error) {
+	line, err := br.ReadBytes('\n')
+	if err != nil {
+		return "", nil, err
+	}
+	var o object
+	err = json.Unmarshal(line, &o)
+	return o.Message, nil, err
+}
+
+func TestNew(t *testing.T) {
+	for _, tc := range []struct{ url, err string }{
+		{url: "json+tcp://host:1?timeout=1m"},
+		{url: "json+tcp://host", err: "port is missing"},
+		{url: "json+tcp://host:1?timeuot=1m", err: `did you mean "timeout"?`},
+		{url: "json+tcp://host:1?facility=1", err: "facility"},
+		{url: "json+tcp://host:1?timeout=1h", err: "within"},
+		{url: "json://host:1", err: "scheme"},
+	} {
+		u, err := url.Parse(tc.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = New(u)
+		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
+		}
+	}
+}
+
+func TestGolden(t *testing.T) {
+	const id = "s1-00000000deadbeef"
+	const fields = `"host":"host ü","tag":"täg/web","container_id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",` +
+		`"container_name":"web-1","image_id":"sha256:feed","image_name":"reg:5000/a\"b]c\\d","command":"sh -c \"echo \u0001\"",` +
+		`"created":"2026-01-02T02:04:05.000000006Z","attrs":{"com.docker.compose.project.config_files":"a]b",` +
+		`"com.docker.compose.project.config_hash":"c","id":"forged","team=x":"bad ` + "\ufffd" + ` utf-8"},`
+	for _, tc := range []struct {
+		name string
+		r    ship.Record
+		want string
+	}{
+		{"stdout", ship.Record{Line: []byte("a\tb")}, `"stream":"stdout","id":"` + id + `",` + fields + `"message":"a\tb"}`},
+		{"empty", ship.Record{Stderr: true}, `"stream":"stderr","id":"` + id + `",` + fields + `"message":""}`},
+		{"cut", ship.Record{Cut: true, Line: []byte("x")}, `"stream":"stdout","id":"` + id + `",` + fields + `"cut":true,"message":"x"}`},
+		{"not UTF-8", ship.Record{Line: []byte("\xffx")}, `"stream":"stdout","id":"` + id + `",` + fields + `"message":"` + "\ufffd" + `x","message_base64":"/3g="}`},
+	} {
+		tc.r.Time, tc.r.Offset = 1_700_000_000_000_000_120, 0xdeadbeef
+		got := string(newTemplate(sinktest.Meta()).Append(nil, &tc.r))
+		if want := `{"time":"2023-11-14T22:13:20.000000120Z",` + tc.want; got != want {
+			t.Errorf("%s:\n got %s\nwant %s", tc.name, got, want)
+		}
+	}
+}
+
+func TestEmptyValuesAreLeftOut(t *testing.T) {
+	got := string(newTemplate(&ship.Meta{Stream: "s"}).Append(nil, &ship.Record{}))
+	want := `{"time":"1970-01-01T00:00:00.000000000Z","stream":"stdout","id":"s-0000000000000000","host":"","message":""}`
+	if got != want {
+		t.Errorf("got %s", got)
+	}
+}
+
+func TestEqualAttrsStayApart(t *testing.T) {
+	m := &ship.Meta{Attrs: []ship.Attr{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}, {Key: "x\xff", Value: "3"}, {Key: "x\xfe", Value: "4"}}}
+	var o object
+	if err := json.Unmarshal(newTemplate(m).Append(nil, &ship.Record{}), &o); err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Attrs) != 4 || o.Attrs["k"] != "1" || o.Attrs["k~2"] != "2" || o.Attrs["x\ufffd~2"] != "4" {
+		t.Errorf("%v", o.Attrs)
+	}
+}
+
+func FuzzAppendEscaped(f *testing.F) {
+	for _, s := range []string{
+		"", "plain", `"\`, "\x00\x1f\x7f", "12345678\"", "1234567\\8\n", "ü€😀", "\xff\xfe", "a\xe2\x82", "\ufffd", "\u2028</script>",
+		"\xed\xa0\x80", "1234567\x801234567\x01", "\x1f\x20\x1f\x20\x1f\x20\x1f\x20\x1f",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, s []byte) {
+		quoted, valid := appendEscaped([]byte{'"'}, s)
+		var got string
+		if err := json.Unmarshal(append(quoted, '"'), &got); err != nil {
+			t.Fatalf("%q: %v in %q", s, err, quoted)
+		}
+		// A conversion to runes makes each byte that is none a U+FFFD.
+		if want := string([]rune(string(s))); got != want || valid != (want == string(s)) {
+			t.Errorf("%q reads %q, want %q; valid %v", s, got, want, valid)
+		}
+	})
+}
+
+func FuzzAppend(f *testing.F) {
+	f.Add([]byte("line"), "key", "value", int64(1), true)
+	f.Add([]byte("\xff\""), "\xff", "\n", int64(-1), false)
+	f.Fuzz(func(t *testing.T, line []byte, key, value string, ns int64, flag bool) {
+		m := &ship.Meta{Stream: value, Host: key, Attrs: []ship.Attr{{Key: key, Value: value}}}
+		r := &ship.Record{Time: ns, Stderr: flag, Cut: flag, Line: line}
+		var o object
+		out := newTemplate(m).Append(nil, r)
+		if err := json.Unmarshal(out, &o); err != nil {
+			t.Fatalf("%v in %q", err, out)
+		}
+		exact := o.MessageBase64
+		if exact == nil {
+			exact = []byte(o.Message)
+		}
+		if string(exact) != string(line) || o.Cut != flag || len(o.Attrs) != 1 || strings.ContainsRune(string(out), '\n') {
+			t.Errorf("%q of %q", out, line)
+		}
+	})
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
+	for _, line := range []string{"plain", "not \xff UTF-8", "\x00\n"} {
+		r := ship.Record{Line: []byte(line)}
+		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
+			t.Errorf("%q: %v allocations", line, n)
+		}
+	}
+}
+
+func BenchmarkAppend(b *testing.B) {
+	for name, line := range map[string]string{
+		"ascii": strings.Repeat("0123456789 abcde", 8)[:120],
+		"json":  `{"level":"info","msg":"request served","status":200,"path":"/api/v1/items","ms":12,"client":"192.0.2.7","trace":"4bf92f"}`,
+		"utf8":  strings.Repeat("żółw и ёж ", 8)[:120],
+	} {
+		b.Run(name, func(b *testing.B) {
+			tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
+			r := ship.Record{Time: 1_700_000_000_000_000_000, Line: []byte(line)}
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Time += 1000
+				buf = (&conn{}).Append(buf[:0], tmpl, &r)
+			}
+		})
+	}
+}

@@ -1,0 +1,93 @@
+package jsonl
+
+import (
+	"encoding/base64"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+const timeHead = `{"time":"`
+
+// template makes objects of one stream's records.
+type template struct {
+	source [2][]byte // from behind the time to the offset in the id
+	fields []byte    // from behind the offset up to cut
+	clock  stamp.Cache
+}
+
+func newTemplate(m *ship.Meta) *template {
+	t := &template{clock: stamp.New(), fields: fields(m)}
+	for i, source := range [2]string{"stdout", "stderr"} {
+		dst := []byte(`","stream":"` + source + `","id":"`)
+		dst, _ = appendEscaped(dst, []byte(m.Stream))
+		t.source[i] = append(dst, '-')
+	}
+	return t
+}
+
+// fields encodes what is the same for all records of a stream.
+func fields(m *ship.Meta) []byte {
+	dst := appendField([]byte(`",`), "host", m.Host)
+	for _, f := range []ship.Attr{
+		{Key: "tag", Value: m.Tag}, {Key: "container_id", Value: m.ContainerID},
+		{Key: "container_name", Value: m.ContainerName}, {Key: "image_id", Value: m.ImageID},
+		{Key: "image_name", Value: m.ImageName}, {Key: "command", Value: m.Command}, {Key: "created", Value: created(m)},
+	} {
+		if f.Value != "" {
+			dst = appendField(dst, f.Key, f.Value)
+		}
+	}
+	return appendAttrs(dst, m.Attrs)
+}
+
+func created(m *ship.Meta) string {
+	if m.Created.IsZero() {
+		return ""
+	}
+	return m.Created.UTC().Format(time.RFC3339Nano)
+}
+
+// appendAttrs appends the attributes. Decoders keep only the last of several
+// equal keys, so that a key which is there already gets a number.
+func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
+	if len(attrs) == 0 {
+		return dst
+	}
+	dst = append(dst, `"attrs":{`...)
+	used := make(map[string]bool, len(attrs))
+	for _, a := range attrs {
+		dst = appendField(dst, wire.Unique(used, string([]rune(a.Key)), 0), a.Value)
+	}
+	dst[len(dst)-1] = '}' // instead of the last comma
+	return append(dst, ',')
+}
+
+// appendField appends a key, its value and a comma.
+func appendField(dst []byte, key, value string) []byte {
+	dst, _ = appendEscaped(append(dst, '"'), []byte(key))
+	dst, _ = appendEscaped(append(dst, `":"`...), []byte(value))
+	return append(dst, `",`...)
+}
+
+// Append implements ship.Template.
+func (t *template) Append(dst []byte, r *ship.Record) []byte {
+	source := t.source[0]
+	if r.Stderr {
+		source = t.source[1]
+	}
+	dst = t.clock.AppendNano(append(dst, timeHead...), r.Time)
+	dst = stamp.AppendOffset(append(dst, source...), r.Offset)
+	dst = append(dst, t.fields...)
+	if r.Cut {
+		dst = append(dst, `"cut":true,`...)
+	}
+	dst, valid := appendEscaped(append(dst, `"message":"`...), r.Line)
+	if !valid {
+		dst = append(dst, `","message_base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, r.Line)
+	}
+	return append(dst, `"}`...)
+}
