@@ -148,7 +148,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		se.grew(int64(n))
+		se.grew(n)
 		return int(n), nil
 	}
 }
