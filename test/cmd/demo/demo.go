@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -62,8 +63,15 @@ func (d *demo) prepare(ctx context.Context) error {
 	return d.install(ctx)
 }
 
+// ours is where the demo writes down the id of the plugin that it installs, so
+// that the next one can tell it from a user's if this one is killed.
+func ours() string { return filepath.Join(lab.Base(), "demo-plugin") }
+
 // install uses a plugin that is there already, and leaves it there.
 func (d *demo) install(ctx context.Context) error {
+	if err := d.removeOurs(ctx); err != nil {
+		return err
+	}
 	enabled, err := d.docker.Run(ctx, "plugin", "inspect", "--format", "{{.Enabled}}", plugin)
 	switch {
 	case err == nil && enabled == "true":
@@ -78,7 +86,32 @@ func (d *demo) install(ctx context.Context) error {
 	}
 	note("installing %s", plugin)
 	d.installed = true
-	return d.docker.InstallPlugin(ctx, plugin, filepath.Join(top, "build/plugins", plugin))
+	if err := d.docker.InstallPlugin(ctx, plugin, filepath.Join(top, "build/plugins", plugin)); err != nil {
+		return err
+	}
+	id, err := d.docker.Run(ctx, "plugin", "inspect", "--format", "{{.Id}}", plugin)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(ours(), []byte(id), 0o644); err != nil {
+		return fmt.Errorf("write down which plugin is the demo's: %w", err)
+	}
+	return nil
+}
+
+// removeOurs removes the plugin of a demo that was killed.
+func (d *demo) removeOurs(ctx context.Context) error {
+	id, err := os.ReadFile(ours())
+	if err != nil {
+		return nil //nolint:nilerr // no demo was killed
+	}
+	now, err := d.docker.Run(ctx, "plugin", "inspect", "--format", "{{.Id}}", plugin)
+	if err == nil && now == string(id) {
+		err = d.docker.RemovePlugin(ctx, plugin)
+	} else {
+		err = nil
+	}
+	return errors.Join(err, os.Remove(ours()))
 }
 
 // disturb kills the plugin once, and lets a collector crash and come back.
@@ -182,6 +215,7 @@ func (d *demo) close(ctx context.Context) error {
 	d.wg.Wait()
 	if d.installed {
 		errs = append(errs, d.docker.RemovePlugin(ctx, plugin))
+		_ = os.Remove(ours())
 	}
 	if d.image {
 		if _, err := d.docker.Run(ctx, "image", "rm", "-f", harness.Image); err != nil && !strings.Contains(err.Error(), "No such image") {
