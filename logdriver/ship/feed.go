@@ -39,6 +39,8 @@ type feed struct {
 	safe        uint64 // where a reader that begins anew would have to begin
 	acked       uint64 // what the source was told
 	session     uint32
+	unmarked    bool // the first frame at or behind edge is to be marked
+	edge        uint64
 	outstanding int  // batches under way, or being filled, that hold records of it
 	held        bool // not read, because it is to move when nothing is outstanding
 	rec         Record
@@ -56,7 +58,7 @@ func (f *feed) notify() {
 func (f *feed) rewind() {
 	f.join.Reset()
 	f.read, f.safe = f.acked, f.acked
-	f.outstanding, f.held = 0, false
+	f.outstanding, f.held, f.unmarked = 0, false, false
 }
 
 // home returns the lane that the feed belongs to now: the best that is
@@ -116,6 +118,9 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.join.Flush(out)
 		f.session = span.Session
 	}
+	if span.Unmarked {
+		f.unmarked, f.edge = true, span.Edge
+	}
 }
 
 // decode takes whole frames off b and returns what is left. It moves read.
@@ -133,6 +138,10 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.quarantine(b[:skip], err.Error())
 			b = b[skip:]
 			continue
+		}
+		if f.unmarked && f.read >= f.edge {
+			f.unmarked = false
+			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)

@@ -107,6 +107,8 @@ func (m *memory) Quarantine(_ uint64, b []byte) error {
 	return nil
 }
 
+func (m *memory) Mark(uint64, uint64, int64) {}
+
 func (m *memory) Live() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
