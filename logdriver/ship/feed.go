@@ -3,9 +3,11 @@ package ship
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/logdriver/record"
 )
@@ -112,6 +114,7 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.stats.LostBytes.Add(span.From - f.read)
 		f.log.Error("records were evicted before they were delivered", "stream", f.meta.Stream, "container", f.meta.ContainerName, "bytes", span.From-f.read)
 		f.join.Flush(out)
+		out(f.lossMarker(span.From - f.read))
 		f.read = span.From
 	}
 	if f.session != span.Session {
@@ -121,6 +124,13 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 	if span.Unmarked {
 		f.unmarked, f.edge = true, span.Edge
 	}
+}
+
+// lossMarker is the record that goes downstream in the place of what is gone.
+// Its id is that of the first lost record, so that it too is sent only once.
+func (f *feed) lossMarker(bytes uint64) *record.Joined {
+	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output were dropped here: the spool was full before a collector had taken them", bytes)
+	return &record.Joined{Offset: f.read, Time: time.Now().UnixNano(), Stderr: true, Line: text}
 }
 
 // decode takes whole frames off b and returns what is left. It moves read.
