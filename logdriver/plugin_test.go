@@ -35,14 +35,14 @@ var quiet = slog.New(slog.DiscardHandler)
 // host is a plugin and, on the other side of its socket, the part of an engine
 // that the log driver protocol needs.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	cfg    Config
 	plugin *Plugin
 	server *pluginserver.Server
 }
 
-func newHost(t *testing.T, collectors string) *host {
+func newHost(t testing.TB, collectors string) *host {
 	t.Helper()
 	dir := t.TempDir()
 	h := &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), Collectors: collectors, HostName: "h1", SpoolMax: 1 << 30}}
@@ -103,7 +103,7 @@ func (h *host) logs(info container.Info, c engine.ReadConfig) []string {
 	return entries(h.t, w.Body)
 }
 
-func entries(t *testing.T, r io.Reader) []string {
+func entries(t testing.TB, r io.Reader) []string {
 	t.Helper()
 	var out []string
 	dec := stock.NewLogEntryDecoder(r)
