@@ -59,7 +59,7 @@ func (st *Stream) attach(p Params, fifo string) (*Session, error) {
 		}
 	}
 	se := &Session{st: st, n: st.last + 1, fifo: fifo}
-	if err := writeFile(se.path(), []byte(fifo)); err != nil {
+	if err := st.sp.cfg.disk.replace(se.path(), []byte(fifo)); err != nil {
 		return nil, fmt.Errorf("attach a session: %w", err)
 	}
 	st.last = se.n
@@ -87,10 +87,7 @@ func (se *Session) Detach() error {
 	st.wmu.Lock()
 	st.mu.Lock()
 	_, attached := st.sessions[se.n]
-	err := os.Remove(se.path())
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
+	err := st.sp.cfg.disk.remove(se.path())
 	if err == nil {
 		delete(st.sessions, se.n)
 	}
@@ -139,18 +136,12 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 		}
 	}
 	size := st.activeSize()
-	at, room := size, st.sp.cfg.SegmentBytes-size
-	for {
-		n, err := unix.Splice(fd, nil, int(st.active.Fd()), &at, int(min(int64(max), room)), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		se.grew(n)
-		return int(n), nil
+	n, err := st.sp.cfg.disk.splice(fd, st.active, size, int(min(int64(max), st.sp.cfg.SegmentBytes-size)))
+	if err != nil {
+		return 0, err
 	}
+	se.grew(n)
+	return int(n), nil
 }
 
 var errEOF = errors.New("pipe has no writer and no bytes")
@@ -213,7 +204,7 @@ func (se *Session) roll() error {
 		}
 	}
 	st.mu.Unlock()
-	f, err := os.OpenFile(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := st.sp.cfg.disk.open(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("open a segment: %w", err)
 	}

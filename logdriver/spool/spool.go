@@ -44,6 +44,8 @@ type Config struct {
 	// header, which may be more than b holds, or 0 where b is too short to
 	// tell. It is all that the spool has to know of frames.
 	FrameLen func(b []byte) (int, error)
+
+	disk disk // for tests; the zero value is the real one
 }
 
 // Spool is the directory of all streams of a host.
@@ -74,7 +76,7 @@ type header struct {
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
 	for _, sub := range []string{streamsDir, badDir} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
 		}
 	}
@@ -87,7 +89,7 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tmpPrefix) {
-			_ = os.RemoveAll(filepath.Join(dir, streamsDir, e.Name())) // never got its name: holds no bytes
+			_ = cfg.disk.removeTemp(filepath.Join(dir, streamsDir, e.Name())) // being made or deleted: holds nothing of use
 			continue
 		}
 		if err := s.load(e.Name()); err != nil {
@@ -101,7 +103,7 @@ func (s *Spool) checkVersion() error {
 	path := filepath.Join(s.dir, versionFile)
 	got, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return writeFile(path, []byte(version))
+		return s.cfg.disk.replace(path, []byte(version))
 	}
 	if err != nil {
 		return fmt.Errorf("read the spool's version: %w", err)
@@ -193,15 +195,15 @@ func (s *Spool) createLocked(p Params) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
 	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	if err := s.cfg.disk.mkdir(tmp); err != nil {
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(tmp, streamFile), data, 0o600); err != nil {
-		_ = os.RemoveAll(tmp)
+	if err := s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data); err != nil {
+		_ = s.cfg.disk.removeTemp(tmp)
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	if err := os.Rename(tmp, st.dir); err != nil {
-		_ = os.RemoveAll(tmp)
+	if err := s.cfg.disk.rename(tmp, st.dir); err != nil {
+		_ = s.cfg.disk.removeTemp(tmp)
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
 	s.streams[st.id] = st
@@ -267,19 +269,10 @@ func (st *Stream) Quarantine(offset uint64, data []byte) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	return writeFile(path, data)
-}
-
-const tmpPrefix = ".tmp-"
-
-// writeFile writes a file under a temporary name and renames it.
-func writeFile(path string, data []byte) error {
-	tmp := filepath.Join(filepath.Dir(path), tmpPrefix+filepath.Base(path))
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err := st.sp.cfg.disk.replace(path, data); err != nil {
+		return fmt.Errorf("put bytes into quarantine: %w", err)
 	}
 	return nil
 }
+
+const tmpPrefix = ".tmp-"

@@ -158,6 +158,10 @@ func (st *Stream) recover() error {
 		return fmt.Errorf("list the stream: %w", err)
 	}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tmpPrefix) {
+			_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // never got its name
+			continue
+		}
 		base := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
 		switch filepath.Ext(e.Name()) {
 		case segmentExt:
@@ -165,7 +169,7 @@ func (st *Stream) recover() error {
 		case attachExt:
 			err = st.recoverSession(e.Name(), base)
 		case cursorExt:
-			st.cursors[base] = loadCursor(filepath.Join(st.dir, e.Name()))
+			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
 		}
 		if err != nil {
 			return err
@@ -186,6 +190,9 @@ func (st *Stream) recover() error {
 		}
 	}
 	for _, c := range st.cursors {
+		if c.torn {
+			c.offset = st.startLocked()
+		}
 		// After a power cut, files may be shorter than what was acknowledged;
 		// an offset is never used for two different bytes.
 		st.end = max(st.end, c.offset)
@@ -205,7 +212,7 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 		return fmt.Errorf("look at segment %s: %w", e.Name(), err)
 	}
 	if info.Size() == 0 {
-		return os.Remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		return st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
 	}
 	st.segs = append(st.segs, segment{offset: o, session: uint32(n), size: info.Size(), wrote: info.ModTime()})
 	st.last = max(st.last, uint32(n))
@@ -235,7 +242,7 @@ func (st *Stream) removeIfEmpty() bool {
 	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
 		return st.gone
 	}
-	if err := os.RemoveAll(st.dir); err != nil {
+	if err := st.sp.cfg.disk.removeTree(st.dir); err != nil {
 		st.sp.log.Error("an empty stream could not be removed", "stream", st.id, "err", err)
 		return false
 	}
@@ -288,7 +295,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			break
 		}
 		st.locateFrames(n + 1)
-		if err := os.Remove(filepath.Join(st.dir, g.name())); err != nil && !os.IsNotExist(err) {
+		if err := st.sp.cfg.disk.remove(filepath.Join(st.dir, g.name())); err != nil {
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break
 		}
