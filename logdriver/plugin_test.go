@@ -348,7 +348,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{"no container", "/LogDriver.StartLogging", start("/x", container.Info{}), "ContainerID"},
 		{"odd container", "/LogDriver.ReadLogs", map[string]any{"Info": container.Info{ContainerID: strings.Repeat("/", 64)}}, "ContainerID"},
 		{"no such FIFO", "/LogDriver.StartLogging", start(filepath.Join(h.dir, "nope"), good), "open the container's FIFO"},
-		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "is not a FIFO"},
+		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "there is no such FIFO"},
 		{"unknown option", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"colectors": "x"})), `did you mean "collectors"?`},
 		{"bad address", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "relp://a:b"})), `log-opt collectors="relp://a:b"`},
 		{"unknown protocol", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "rlp://a:1"})), `did you mean "relp"?`},

@@ -94,6 +94,22 @@ func (st *Stream) routeLocked(route string) error {
 	return nil
 }
 
+// RemoveRoute forgets the route's cursor: nothing waits for it any more.
+func (st *Stream) RemoveRoute(route string) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c := st.cursors[route]
+	if c == nil {
+		return nil
+	}
+	c.close()
+	if err := st.sp.cfg.disk.remove(c.path); err != nil {
+		return fmt.Errorf("remove a cursor: %w", err)
+	}
+	delete(st.cursors, route)
+	return nil
+}
+
 // HasRoute reports whether the route has a cursor in the stream.
 func (st *Stream) HasRoute(route string) bool {
 	st.mu.Lock()

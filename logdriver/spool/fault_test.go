@@ -58,7 +58,7 @@ type step func(w *world) error
 
 func startRun(n int) step {
 	return func(w *world) error {
-		_, err := w.spool.Attach(Params{Container: owner, KeepBytes: 1 << 30, Routes: []string{"a", "b"}}, fifoName(n))
+		_, _, err := w.spool.Attach(Params{Container: owner, KeepBytes: 1 << 30, Routes: []string{"a", "b"}}, fifoName(n))
 		return err
 	}
 }
@@ -129,7 +129,7 @@ func ackAll(route string) step {
 func emptyRun(n int) []step {
 	container := fmt.Sprintf("%064x", n)
 	return []step{func(w *world) error {
-		_, err := w.spool.Attach(Params{Container: container, Routes: []string{"a"}}, fifoName(100+n))
+		_, _, err := w.spool.Attach(Params{Container: container, Routes: []string{"a"}}, fifoName(100+n))
 		return err
 	}, func(w *world) error {
 		if st := w.spool.Of(container); st != nil {
@@ -234,7 +234,7 @@ func TestKilledAtEveryChange(t *testing.T) {
 	}
 	for first := range changes {
 		runScenario(t, first)
-		for _, second := range []int{0, 1, 2, 3, 5, 8} {
+		for _, second := range []int{0, 2, 5} {
 			runScenario(t, first, second)
 		}
 	}
