@@ -57,6 +57,8 @@ type Networks interface {
 	Get(id string) (network.Definition, error)
 	// Ensure makes the network's own links again where they are missing.
 	Ensure(id string) error
+	// Pass lets frames within our bridges through the engine's firewall.
+	Pass()
 }
 
 // Manager holds the endpoints. It is safe for concurrent use; what concerns
@@ -182,6 +184,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
 			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
 		})
 	}
+	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
 		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,

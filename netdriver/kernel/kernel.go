@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -34,7 +36,9 @@ const (
 
 // Kernel is a handle on one network namespace. It is safe for concurrent use.
 type Kernel struct {
-	h *netlink.Handle
+	h      *netlink.Handle
+	passMu sync.Mutex // one change of rules at a time; guards nft
+	nft    *nftables.Conn
 }
 
 // Link is what the plugin needs to know about a link.
@@ -67,11 +71,19 @@ func Open() (*Kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("set the netlink time-out: %w", err)
 	}
-	return &Kernel{h: h}, nil
+	nft, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	return &Kernel{h: h, nft: nft}, nil
 }
 
 // Close gives the handle's sockets back.
-func (k *Kernel) Close() { k.h.Close() }
+func (k *Kernel) Close() {
+	k.h.Close()
+	_ = k.nft.CloseLasting()
+}
 
 // dump repeats a netlink dump that was interrupted, so that no caller ever
 // sees a partial table.

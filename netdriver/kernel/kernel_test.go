@@ -8,6 +8,8 @@ import (
 	"runtime"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 )
@@ -175,5 +177,42 @@ func TestAddressesAndRoutes(t *testing.T) {
 	}
 	if !found {
 		t.Errorf("routes %v", routes)
+	}
+}
+
+func TestSyncPass(t *testing.T) {
+	k := inNamespace(t)
+	a, b := NetworkAlias("a"), NetworkAlias("b")
+	if err := k.SyncPass(map[string]string{a: "dlb-a"}); err != nil {
+		t.Fatalf("without the engine's chain: %v", err)
+	}
+	table := k.nft.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
+	chain := k.nft.AddChain(&nftables.Chain{Table: table, Name: "DOCKER-USER"})
+	drop, ret := &expr.Verdict{Kind: expr.VerdictDrop}, &expr.Verdict{Kind: expr.VerdictReturn}
+	k.nft.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Meta{Key: expr.MetaKeyIIF, Register: 1}, drop}})
+	k.nft.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: []expr.Any{&expr.Counter{}, ret}})
+	if err := k.nft.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range []struct {
+		want  map[string]string
+		rules int
+	}{
+		{map[string]string{a: "dlb-a"}, 3},
+		{map[string]string{a: "dlb-a"}, 3},
+		{map[string]string{a: "dlb-a", b: "dlb-b"}, 4},
+		{map[string]string{b: "renamed"}, 3},
+		{nil, 2},
+	} {
+		if err := k.SyncPass(step.want); err != nil {
+			t.Fatal(err)
+		}
+		rules, err := k.nft.GetRules(table, chain)
+		if err != nil || len(rules) != step.rules {
+			t.Fatalf("%v: %d rules, %v, want %d", step.want, len(rules), err, step.rules)
+		}
+		if !isReturn(rules[len(rules)-1]) || rules[0].UserData != nil {
+			t.Errorf("%v: ours are not between the user's rule and the return", step.want)
+		}
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dockline/dockline/netdriver/kernel"
 )
@@ -75,6 +76,7 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
+	SyncPass(want map[string]string) error
 }
 
 // Store is the durable table of definitions, by network id.
@@ -105,6 +107,8 @@ type Manager struct {
 	change sync.Mutex // held over a whole Create, Delete or Restore; before mu
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
+
+	passSaid atomic.Pointer[string] // what Pass logged last
 }
 
 // NewManager loads the stored networks. Call Restore before the first
@@ -210,8 +214,9 @@ func (m *Manager) remove(d Definition) error {
 		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	delete(m.all, d.ID)
+	m.mu.Unlock()
+	m.Pass()
 	return nil
 }
 
@@ -272,7 +277,28 @@ func (m *Manager) ensure(d Definition) error {
 	if err != nil {
 		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
+	m.Pass()
 	return nil
+}
+
+// Pass lets frames between containers through the engine's firewall, for the
+// bridges there are. The engine may make its chains after our start, so this
+// comes again with every join. An error is logged when it changes: a host may
+// have a firewall of another kind, and then it is its owner's to open.
+func (m *Manager) Pass() {
+	want := map[string]string{}
+	for _, d := range m.List() {
+		if d.Mode == Bridge {
+			want[kernel.NetworkAlias(d.ID)] = d.BridgeName
+		}
+	}
+	said := ""
+	if err := m.host.SyncPass(want); err != nil {
+		said = err.Error()
+	}
+	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
+		m.log.Warn("cannot open the engine's firewall for our bridges", "err", said)
+	}
 }
 
 // Discard removes the networks whose making was cut off by the end of an

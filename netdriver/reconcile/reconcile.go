@@ -64,6 +64,7 @@ func (r *Reconciler) Once() (changed int, err error) {
 	for _, d := range r.Networks.List() {
 		r.note(d.ID, r.Networks.Ensure(d.ID))
 	}
+	r.Networks.Pass()
 	links, err := r.Host.Links()
 	if err != nil {
 		return 0, fmt.Errorf("look at the links: %w", err)
