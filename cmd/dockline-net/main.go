@@ -62,7 +62,7 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	// Making links needs NET_ADMIN; the files are root's own.
 	if err := privilege.Keep(cap.NET_ADMIN); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
@@ -75,7 +75,7 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	defer kept.Close()
+	defer func() { _ = kept.Close() }()
 	host, err := kernel.Open()
 	if err != nil {
 		return err
@@ -111,10 +111,10 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	}
 	addresses, err := ipam.New(ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
-		Routes: routes(host),
-		Bound:  func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
-		Held:   func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
-		Now:    time.Now, Log: log,
+		Routes: routes(host), HostAddrs: host.HostAddrs,
+		Bound: func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
+		Held:  func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
+		Now:   time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err

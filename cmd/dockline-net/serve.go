@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"time"
@@ -28,6 +29,5 @@ func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 	log.Info("dockline-net serves", "socket", l.Addr().String())
 	err := server.Serve(ctx, l)
 	cancel()
-	<-done
-	return err
+	return errors.Join(err, <-done)
 }

@@ -49,7 +49,7 @@ func newHost(t *testing.T) *host {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		ns, err := netns.New()
 		if err == nil {
-			defer ns.Close()
+			defer func() { _ = ns.Close() }()
 			h.k, err = kernel.Open()
 		}
 		if err == nil {
@@ -106,6 +106,7 @@ func (h *host) start() {
 		Addresses: must[*state.Table[ipam.Given]](t)(state.Journalled[ipam.Given](h.kept, "addresses")),
 		Cursors:   must[*state.Table[netip.Addr]](t)(state.Journalled[netip.Addr](h.kept, "cursors")),
 		Routes:    func() ([]netip.Prefix, error) { return nil, nil },
+		HostAddrs: h.k.HostAddrs,
 		Bound:     func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Held:      func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
 		Now:       time.Now, Log: log,

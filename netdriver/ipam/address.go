@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/cespare/xxhash/v2"
 )
@@ -49,8 +50,10 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 	}
 	g := p.given[addr]
 	switch {
-	case g == nil:
+	case g == nil && gateway:
 		return false, nil
+	case g == nil:
+		return false, m.checkHost(addr)
 	case gateway && g.Gateway:
 	case p.replayed == m.epoch.number && g.confirmed != m.epoch.number:
 	case m.orphanLocked(p, g):
@@ -60,6 +63,18 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 	}
 	g.confirmed = m.epoch.number
 	return true, nil
+}
+
+// checkHost refuses an address that the host itself has.
+func (m *Manager) checkHost(addr netip.Addr) error {
+	own, err := m.cfg.HostAddrs()
+	if err != nil {
+		return fmt.Errorf("look at the host's addresses: %w", err)
+	}
+	if slices.Contains(own, addr) {
+		return fmt.Errorf("address %s: %w by this host itself", addr, ErrInUse)
+	}
+	return nil
 }
 
 // orphanLocked reports whether an address of a network of our own has been
@@ -81,11 +96,15 @@ func (m *Manager) giveLocked(p *pool, addr netip.Addr, gateway bool) (netip.Pref
 // findLocked chooses a free address, after a second look at the orphans where
 // there seems to be none.
 func (m *Manager) findLocked(p *pool, r AddressRequest) (netip.Addr, error) {
+	own, err := m.cfg.HostAddrs()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("look at the host's addresses: %w", err)
+	}
 	start := p.start(r)
-	addr, ok := p.free(start)
+	addr, ok := p.free(start, own)
 	if !ok {
 		m.dropOrphansLocked(p)
-		addr, ok = p.free(start)
+		addr, ok = p.free(start, own)
 	}
 	if !ok {
 		return netip.Addr{}, fmt.Errorf("pool %s, range %s, %d addresses given: %w", p.Prefix, p.Range, len(p.given), ErrExhausted)
@@ -122,12 +141,12 @@ func (p *pool) start(r AddressRequest) netip.Addr {
 }
 
 // free returns the first free address of the range at or behind start, going
-// round. Only given addresses and the two at the ends are skipped, so that
-// many steps are enough whatever the size of the range.
-func (p *pool) free(start netip.Addr) (netip.Addr, bool) {
+// round. Only given addresses, the host's own and the two at the ends are
+// skipped, so that many steps are enough whatever the size of the range.
+func (p *pool) free(start netip.Addr, own []netip.Addr) (netip.Addr, bool) {
 	a := start
-	for range len(p.given) + 3 {
-		if p.given[a] == nil && p.check(a) == nil {
+	for range len(p.given) + len(own) + 3 {
+		if p.given[a] == nil && p.check(a) == nil && !slices.Contains(own, a) {
 			return a, true
 		}
 		if a = p.after(a); a == start {

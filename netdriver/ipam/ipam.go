@@ -81,6 +81,9 @@ type Config struct {
 	// Routes returns the prefixes that the host already reaches; a pool that
 	// we choose ourselves overlaps none of them.
 	Routes func() ([]netip.Prefix, error)
+	// HostAddrs returns the host's own addresses, which nobody else gets unless
+	// as a gateway.
+	HostAddrs func() ([]netip.Addr, error)
 	// Bound reports whether a network of our own driver lives on the pool.
 	Bound func(Pool) bool
 	// Held reports whether a network or endpoint of our own driver has the
@@ -92,7 +95,7 @@ type Config struct {
 }
 
 // Manager gives out pools and addresses. It is safe for concurrent use. It
-// calls Bound, Held and Routes with its mutex held; they must not call back.
+// calls the functions of its Config with its mutex held; they must not call back.
 type Manager struct {
 	cfg Config
 

@@ -32,6 +32,7 @@ type world struct {
 	given   table[Given]
 	cursors table[netip.Addr]
 	routes  []netip.Prefix
+	own     []netip.Addr
 	bound   bool
 	held    map[netip.Addr]bool
 	now     time.Time
@@ -45,10 +46,11 @@ func (w *world) start(t testing.TB) *Manager {
 	t.Helper()
 	m, err := New(Config{
 		Pools: w.pools, Addresses: w.given, Cursors: w.cursors,
-		Routes: func() ([]netip.Prefix, error) { return w.routes, nil },
-		Bound:  func(Pool) bool { return w.bound },
-		Held:   func(a netip.Addr) bool { return w.held[a] },
-		Now:    func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Routes:    func() ([]netip.Prefix, error) { return w.routes, nil },
+		HostAddrs: func() ([]netip.Addr, error) { return w.own, nil },
+		Bound:     func(Pool) bool { return w.bound },
+		Held:      func(a netip.Addr) bool { return w.held[a] },
+		Now:       func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +155,20 @@ func TestRequestAddress(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestTheHostsOwnAddressIsGivenAsAGatewayOnly(t *testing.T) {
+	w := newWorld()
+	w.own = []netip.Addr{addr("10.0.0.1"), addr("10.0.0.2")}
+	m := w.start(t)
+	p := mustPool(t, m, "10.0.0.0/24")
+	if a := mustAddr(t, m, p, AddressRequest{}); a != addr("10.0.0.3") {
+		t.Errorf("got %s", a)
+	}
+	if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: w.own[1]}); !errors.Is(err, ErrInUse) {
+		t.Errorf("by name: %v", err)
+	}
+	mustAddr(t, m, p, AddressRequest{Addr: w.own[0], Gateway: true})
 }
 
 func TestAReleasedAddressIsTheLastToComeAgain(t *testing.T) {

@@ -162,6 +162,21 @@ func (k *Kernel) Addrs(name string) ([]netip.Prefix, error) {
 	return prefixes, nil
 }
 
+// HostAddrs returns every address that the namespace has, on any link.
+func (k *Kernel) HostAddrs() ([]netip.Addr, error) {
+	all, err := dump("addresses", func() ([]netlink.Addr, error) { return k.h.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, a := range all {
+		if p, ok := fromIPNet(a.IPNet); ok {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs, nil
+}
+
 // Routes returns the unicast routes of the main table except the default ones
 // and those of link-local scope: the prefixes that the host already reaches.
 func (k *Kernel) Routes() ([]Route, error) {

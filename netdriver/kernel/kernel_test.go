@@ -33,7 +33,7 @@ func inNamespace(t *testing.T) *Kernel {
 			made <- result{err: err}
 			return
 		}
-		defer ns.Close()
+		defer func() { _ = ns.Close() }()
 		k, err := Open()
 		made <- result{k: k, err: err}
 	}()

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -372,11 +371,3 @@ func (d *Definition) hostAddrs() []netip.Prefix {
 
 // Short is the form of an id that the engine's command line shows.
 func Short(id string) string { return id[:min(len(id), 12)] }
-
-func prefixes(pools []Pool) string {
-	all := make([]string, len(pools))
-	for i, p := range pools {
-		all[i] = p.Prefix.String()
-	}
-	return strings.Join(all, ", ")
-}

@@ -45,7 +45,7 @@ func TestNetworksSurviveABootAndEndpointsDoNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			d, durable, journal = tables(t, dir, tc.second)
-			defer d.Close()
+			defer func() { _ = d.Close() }()
 			if all, err := durable.All(); err != nil || all["k"].A != "v" {
 				t.Errorf("durable table after reopening: %v, %v", all, err)
 			}
@@ -63,7 +63,7 @@ func TestAJournalOfAnotherBootIsNeverRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, _, _ := tables(t, dir, "new")
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	if _, err := os.Stat(torn); !os.IsNotExist(err) {
 		t.Errorf("the old journal is still there: %v", err)
 	}
@@ -71,7 +71,7 @@ func TestAJournalOfAnotherBootIsNeverRead(t *testing.T) {
 
 func TestDeleteOfTheMissingSucceeds(t *testing.T) {
 	d, durable, _ := tables(t, t.TempDir(), "b")
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	if err := durable.Delete("never", "there"); err != nil {
 		t.Error(err)
 	}
@@ -79,7 +79,7 @@ func TestDeleteOfTheMissingSucceeds(t *testing.T) {
 
 func TestAnUnreadableValueIsAnError(t *testing.T) {
 	d, _, _ := tables(t, t.TempDir(), "b")
-	defer d.Close()
+	defer func() { _ = d.Close() }()
 	numbers, err := Durable[int](d, "networks")
 	if err != nil {
 		t.Fatal(err)
