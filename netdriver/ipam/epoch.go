@@ -5,10 +5,10 @@ import "net/netip"
 // epoch is the time from one registration of the driver to the next. Replays
 // are believed while it is open.
 type epoch struct {
-	number uint64
-	open   bool
-	asked  bool // the address spaces were asked for since the registration
-	seen   bool // a pool was replayed in it
+	number  uint64
+	open    bool
+	asked   bool // the address spaces were asked for since the registration
+	replays int  // pools replayed in it
 }
 
 // Registered says that the engine has registered the driver: it has started,
@@ -45,8 +45,13 @@ func (m *Manager) NetworkRefused(prefix netip.Prefix) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.pools {
-		if p.Prefix == prefix {
-			p.absorb = true
+		if p.Prefix != prefix {
+			continue
+		}
+		p.absorb = true
+		if !p.fresh && p.replayed == m.epoch.number {
+			p.replayed = 0 // it was no replay, and nothing may be concluded from it
+			m.epoch.replays--
 		}
 	}
 }
@@ -59,7 +64,7 @@ func (m *Manager) closeEpochLocked() {
 		return
 	}
 	m.epoch.open = false
-	if !m.epoch.seen {
+	if m.epoch.replays == 0 {
 		return
 	}
 	for _, p := range m.pools {

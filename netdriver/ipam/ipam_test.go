@@ -291,6 +291,22 @@ func TestARefusedNetworkTakesNothingAlong(t *testing.T) {
 	}
 }
 
+func TestARefusedNetworkIsNoReplay(t *testing.T) {
+	w := newWorld()
+	m := w.start(t)
+	mustPool(t, m, "10.1.0.0/24")
+	mustPool(t, m, "10.2.0.0/24")
+	m = w.start(t)
+	engineStart(m) // the plugin was enabled again, the engine did not restart
+	p := mustPool(t, m, "10.1.0.0/24")
+	m.NetworkRefused(p.Prefix)
+	_ = m.ReleasePool(p.ID)
+	m.NetworkCreated()
+	if got := len(m.Pools()); got != 2 {
+		t.Errorf("%d pools left of two that the engine knows", got)
+	}
+}
+
 func TestAnOrphanIsGivenAgain(t *testing.T) {
 	w := newWorld()
 	w.bound = true

@@ -76,7 +76,8 @@ func (m *Manager) replayPoolLocked(p *pool) (Pool, error) {
 	if !m.epoch.open || p.replayed == m.epoch.number {
 		return Pool{}, fmt.Errorf("pool %s: %w by another network", p.Prefix, ErrInUse)
 	}
-	p.replayed, p.fresh, m.epoch.seen = m.epoch.number, false, true
+	p.replayed, p.fresh = m.epoch.number, false
+	m.epoch.replays++
 	return p.Pool, nil
 }
 
