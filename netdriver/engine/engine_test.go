@@ -351,3 +351,37 @@ func TestASecondNetworkOnAReplayedPoolTakesNothingAlong(t *testing.T) {
 	h.ok("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24"}`)
 	h.refused("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.1"}`, "already in use")
 }
+
+func TestANetworkWhoseMakingWasCutOffIsRemoved(t *testing.T) {
+	h := newHost(t)
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
+	table := must[*state.Table[network.Definition]](t)(state.Durable[network.Definition](h.kept, "networks"))
+	d := must[map[string]network.Definition](t)(table.All())["n"]
+	d.Complete = false
+	if err := table.Put("n", d); err != nil {
+		t.Fatal(err)
+	}
+	h.kill()
+	h.start()
+	h.wantOurs(0, "after the start")
+	h.ok("NetworkDriver.CreateNetwork", create("again", "10.1.0.0/24", bridge))
+}
+
+func TestAnUplinkIsLeftAsItWasFound(t *testing.T) {
+	for _, up := range []bool{true, false} {
+		h := newHost(t)
+		if !up {
+			if err := h.k.SetDown("nic1"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
+		if l := must[kernel.Link](t)(h.k.Link("nic1")); !l.Up || l.Master == 0 {
+			t.Errorf("as an uplink: %+v", l)
+		}
+		h.ok("NetworkDriver.DeleteNetwork", `{"NetworkID":"n"}`)
+		if l := must[kernel.Link](t)(h.k.Link("nic1")); l.Up != up || l.Master != 0 {
+			t.Errorf("found up %v, left as %+v", up, l)
+		}
+	}
+}
