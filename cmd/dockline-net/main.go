@@ -122,7 +122,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	networks.SetPools(addresses)
 	return &plugin{
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
-		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Log: log},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log},
 	}, nil
 }
 

@@ -33,6 +33,7 @@ type host struct {
 	k   *kernel.Kernel
 	lib *netlink.Handle
 
+	now    time.Time // the reconciler's
 	kept   *state.Dir
 	server *pluginserver.Server
 	rec    *reconcile.Reconciler
@@ -114,7 +115,7 @@ func (h *host) start() {
 	networks.SetPools(addresses)
 	h.server = pluginserver.New(log)
 	(&engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log}).Register(h.server)
-	h.rec = &reconcile.Reconciler{Host: h.k, Networks: networks, Endpoints: endpoints, Log: log}
+	h.rec = &reconcile.Reconciler{Host: h.k, Networks: networks, Endpoints: endpoints, Now: func() time.Time { return h.now }, Log: log}
 	if err := h.rec.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -383,5 +384,29 @@ func TestAnUplinkIsLeftAsItWasFound(t *testing.T) {
 		if l := must[kernel.Link](t)(h.k.Link("nic1")); l.Up != up || l.Master != 0 {
 			t.Errorf("found up %v, left as %+v", up, l)
 		}
+	}
+}
+
+func TestAnEndpointThatTheEngineAbandonedIsRemoved(t *testing.T) {
+	for name, options := range map[string]string{"macvlan": macvlan, "bridge": bridge} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", options))
+			network := len(h.ours())
+			h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.1.0.7/24"}}`)
+			h.ok("NetworkDriver.Join", ids)
+			joined := len(h.ours())
+			for _, step := range []struct {
+				after time.Duration
+				links int
+			}{{0, joined}, {reconcile.Grace - 1, joined}, {1, network}} {
+				h.now = h.now.Add(step.after)
+				if _, err := h.rec.Once(); err != nil {
+					t.Fatal(err)
+				}
+				h.wantOurs(step.links, "in its turn")
+			}
+			h.refused("NetworkDriver.EndpointOperInfo", ids, "no such endpoint")
+		})
 	}
 }

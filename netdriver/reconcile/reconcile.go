@@ -30,10 +30,16 @@ type Reconciler struct {
 	Host      Host
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
+	Now       func() time.Time
 	Log       *slog.Logger
 
-	failing map[string]string // by network id, what was said last
+	failing map[string]string    // by network id, what was said last
+	suspect map[string]time.Time // by endpoint id, since when it looks abandoned
 }
+
+// Grace is how long an endpoint may look abandoned. An engine under load can
+// take its time between a Join and moving the link.
+const Grace = 2 * time.Minute
 
 // Run reconciles when ticks come, until ctx ends.
 func (r *Reconciler) Run(ctx context.Context, ticks <-chan time.Time) error {
@@ -84,7 +90,47 @@ func (r *Reconciler) Once() (changed int, err error) {
 			changed++
 		}
 	}
-	return changed, errors.Join(errs...)
+	dropped, err := r.dropAbandoned(links)
+	return changed + dropped, errors.Join(append(errs, err)...)
+}
+
+// dropAbandoned deletes the endpoints that the engine deleted while the plugin
+// was away: the link that belongs into the sandbox stays in the host's
+// namespace, or the host end of a pair is gone, which dies with its other end.
+// A macvlan link that died with its sandbox leaves no such sign.
+func (r *Reconciler) dropAbandoned(links []kernel.Link) (dropped int, err error) {
+	here := make(map[string]bool, len(links))
+	for _, l := range links {
+		here[l.Name] = true
+	}
+	still := map[string]time.Time{}
+	var errs []error
+	for _, e := range r.Endpoints.List() {
+		if !e.Joined || !r.abandoned(e, here) {
+			continue
+		}
+		since, known := r.suspect[e.ID]
+		if !known {
+			since = r.Now()
+		}
+		if r.Now().Sub(since) < Grace {
+			still[e.ID] = since
+			continue
+		}
+		r.Log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(e.ID))
+		errs = append(errs, r.Endpoints.Delete(e.Network, e.ID))
+		dropped++
+	}
+	r.suspect = still
+	return dropped, errors.Join(errs...)
+}
+
+func (r *Reconciler) abandoned(e endpoint.Endpoint, here map[string]bool) bool {
+	if here[kernel.ContainerName(e.ID)] {
+		return true
+	}
+	d, err := r.Networks.Get(e.Network)
+	return err == nil && d.Mode == network.Bridge && !here[kernel.HostName(e.ID)]
 }
 
 func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
