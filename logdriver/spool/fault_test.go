@@ -225,7 +225,7 @@ func (w *world) check() {
 }
 
 // TestKilledAtEveryChange kills the process at each change that it makes to
-// the disk, then each pair of lives at changes near each other, and looks
+// the disk, then two lives one after the other, and looks
 // whether every byte that was written is spooled, once, in its place.
 func TestKilledAtEveryChange(t *testing.T) {
 	changes := runScenario(t)
@@ -234,8 +234,8 @@ func TestKilledAtEveryChange(t *testing.T) {
 	}
 	for first := range changes {
 		runScenario(t, first)
-		for _, second := range []int{0, 2, 5} {
-			runScenario(t, first, second)
+		if first%3 == 0 {
+			runScenario(t, first, first%7)
 		}
 	}
 }
