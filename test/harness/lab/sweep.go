@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/test/harness/netns"
 	"github.com/dockline/dockline/test/harness/proc"
 )
 
@@ -33,6 +34,9 @@ func sweep(dir string) error {
 	}
 	removeCgroups(dir)
 	removeBridges(roots[1:])
+	if err := removeNamespaces(dir); err != nil {
+		return fmt.Errorf("sweep %s: %w", dir, err)
+	}
 	if err := unmountBelow(roots); err != nil {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
@@ -175,6 +179,24 @@ func removeBridges(outside []string) {
 		// Most have none, and one that is left in spite of this harms nobody.
 		_ = exec.Command("ip", "link", "delete", filepath.Base(dir), "type", "bridge").Run()
 	}
+}
+
+// namespaces is what the names of a lab's network namespaces begin with.
+func namespaces(dir string) string { return "dt" + filepath.Base(dir) + "-" }
+
+// removeNamespaces removes the lab's network namespaces, and thereby all
+// interfaces in them: nothing that could keep one alive is left by now.
+func removeNamespaces(dir string) error {
+	names, err := netns.WithPrefix(namespaces(dir))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := netns.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var engineID = regexp.MustCompile(`^[0-9a-f]{64}$`)
