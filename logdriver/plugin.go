@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/readlogs"
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/logdriver/stream"
@@ -39,7 +40,7 @@ type Plugin struct {
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
-	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, SegmentBytes: segmentBytes}, log)
+	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
 	if err != nil {
 		return nil, err
 	}

@@ -21,6 +21,10 @@ func (s *source) Read(p []byte, offset uint64) (ship.Span, error) {
 	return ship.Span(span), err
 }
 
+func (s *source) Mark(edge, offset uint64, time int64) {
+	s.Stream.Mark(edge, spool.Place{Offset: offset, Time: time})
+}
+
 func (s *source) Release()                { s.reader.Close() }
 func (s *source) Cursor() uint64          { return s.Stream.Cursor(s.route) }
 func (s *source) Ack(offset uint64) error { return s.Stream.Ack(s.route, offset) }

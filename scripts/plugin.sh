@@ -42,13 +42,18 @@ create() {
 # lives only as long: the engine upgrades from registries alone, and removing
 # the plugin instead would delete what it has spooled.
 upgrade() {
-    local name=$1 remote
+    local name=$1 remote said
     command -v docker-registry >/dev/null ||
         die "another build of $name is installed and upgrading it needs docker-registry: run scripts/setup.sh, or make uninstall first (which deletes what it has spooled)"
     start_registry
     remote=$registry_addr/$name:build
     say "upgrading $name in place"
-    docker plugin create "$remote" "build/plugins/$name" >/dev/null
+    if ! said=$(docker plugin create "$remote" "build/plugins/$name" 2>&1); then
+        # The engine keeps no two plugins of the same content.
+        [[ $said == *"already exists"* ]] || die "$said"
+        say "$name is installed already, this very build"
+        return
+    fi
     pushed=$remote
     docker plugin push "$remote" >/dev/null
     docker plugin disable -f "$name" >/dev/null 2>&1 || true

@@ -10,6 +10,9 @@ readonly policy_saved=/usr/sbin/policy-rc.d.dockline-saved
 readonly lock=/run/lock/dockline-setup.lock
 readonly engine_wait=60 # seconds until an engine that was started has to answer
 
+# Daemons are where only the administrator's PATH leads.
+export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
 usage() {
     cat <<'TEXT'
 usage: scripts/setup.sh [--no-engine] [--check] [--help]
@@ -18,7 +21,7 @@ usage: scripts/setup.sh [--no-engine] [--check] [--help]
   --no-engine  install what is missing only
   --check      say what is missing and change nothing; exit 1 if something is
 
-Needs root and a Debian (or Debian-like) machine. An engine at DOCKER_HOST, or
+Needs root, unless nothing is missing, and a Debian (or Debian-like) machine. An engine at DOCKER_HOST, or
 at the docker command's default place, is used as it is. Where none answers,
 systemd is asked to start docker.service; without systemd, dockerd is started
 in the background and logs to /var/log/dockline-dockerd.log.
@@ -177,6 +180,10 @@ main() {
     if [[ $check == yes ]]; then
         ((${#packages[@]} == 0)) || die "missing: ${packages[*]}"
         [[ $engine == no ]] || engine_answers >/dev/null || die "no engine answers"
+        say "nothing is missing"
+        exit 0
+    fi
+    if ((${#packages[@]} == 0)) && { [[ $engine == no ]] || engine_answers >/dev/null; }; then
         say "nothing is missing"
         exit 0
     fi

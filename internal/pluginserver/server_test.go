@@ -142,7 +142,8 @@ func TestServeReplacesAStaleSocketAndDrains(t *testing.T) {
 	if err := <-served; err != nil {
 		t.Error(err)
 	}
-	if _, err := dial(path).Post("http://x/Ping", "", nil); err == nil {
+	if res, err := dial(path).Post("http://x/Ping", "", nil); err == nil {
+		_ = res.Body.Close()
 		t.Error("a stopped server answered")
 	}
 }

@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 // report prints the capability sets of every thread.
 func report(err error) {
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stdout, err)
 		os.Exit(1)
 	}
 	for range 4 { // some threads that were there before and some that come after
@@ -39,7 +39,7 @@ func report(err error) {
 		b, _ := os.ReadFile(task)
 		for line := range strings.Lines(string(b)) {
 			if strings.HasPrefix(line, "Cap") || strings.HasPrefix(line, "NoNewPrivs") {
-				fmt.Print(strings.Join(strings.Fields(line), " "), "\n")
+				fmt.Fprintln(os.Stdout, strings.Join(strings.Fields(line), " "))
 			}
 		}
 	}

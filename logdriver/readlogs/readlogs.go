@@ -45,6 +45,8 @@ func Write(ctx context.Context, st *spool.Stream, q Query, w io.Writer) error {
 		r.seek(from.begin)
 		out.skipTo(from)
 		r.gap = func() { out.skip = false } // what was skipped to may be gone
+	} else if !q.Since.IsZero() {
+		r.seek(since(st, q.Since))
 	}
 	for {
 		ended, err := r.readToEnd(ctx, out.add)
@@ -71,7 +73,8 @@ type reader struct {
 	buf     []byte
 	offset  uint64
 	session uint32
-	gap     func() // called where bytes are gone
+	mark    *uint64 // the segment whose first frame is to be marked
+	gap     func()  // called where bytes are gone
 }
 
 func newReader(st *spool.Stream) *reader {
@@ -80,7 +83,7 @@ func newReader(st *spool.Stream) *reader {
 
 func (r *reader) seek(offset uint64) {
 	r.join.Reset()
-	r.offset, r.session = offset, 0
+	r.offset, r.session, r.mark = offset, 0, nil
 }
 
 // safe returns where a reader would have to begin to see, whole, every record
@@ -114,6 +117,9 @@ func (r *reader) readToEnd(ctx context.Context, emit func(*record.Joined)) (ende
 			r.join.Flush(emit)
 		}
 		r.offset, r.session = span.From, span.Session
+		if span.Unmarked {
+			r.mark = &span.Edge
+		}
 		if !r.decode(span, emit) && !span.Final {
 			return ended, nil // the last frame is not whole yet
 		}
@@ -136,6 +142,10 @@ func (r *reader) decode(span spool.Span, emit func(*record.Joined)) bool {
 		if err != nil {
 			n, _ = record.Resync(b) // shipping reports it
 		} else {
+			if r.mark != nil && r.offset >= *r.mark {
+				r.st.Mark(*r.mark, spool.Place{Offset: r.offset, Time: r.entry.Time})
+				r.mark = nil
+			}
 			r.join.Add(r.offset, &r.entry, emit)
 		}
 		r.offset += uint64(n)
@@ -154,31 +164,72 @@ func (r *reader) decode(span spool.Span, emit func(*record.Joined)) bool {
 
 // place is where a record begins, and where to begin reading to get it whole
 // and in its turn.
-type place struct{ begin, offset uint64 }
+type place struct {
+	begin, offset uint64
+	record        bool // there is one
+}
 
 // findTail returns the place of the n-th record from the end, or the stream's
-// end for none.
+// end for none. It reads from the last place where reading can begin, then from
+// the one before it, until it has seen enough.
 func (r *reader) findTail(ctx context.Context, n int) (place, error) {
+	places := r.st.Places()
+	for i := len(places) - 1; n > 0 && i >= 0; i-- {
+		if i > 0 && places[i].Offset+uint64(n)*minFrame > r.st.End() {
+			continue // cannot be enough
+		}
+		r.seek(places[i].Offset)
+		ring, whole, err := r.ring(ctx, n)
+		if err != nil {
+			return place{}, fmt.Errorf("find the last %d records: %w", n, err)
+		}
+		if i == 0 || whole && len(ring) == n {
+			return ring[0], nil
+		}
+	}
+	return place{begin: r.st.End()}, nil
+}
+
+// minFrame is less than the smallest frame: a header, a source and a time.
+const minFrame = 16
+
+// ring reads to the stream's end and returns the places of the last n records
+// from there, in order, and whether all of these were seen from their beginning.
+func (r *reader) ring(ctx context.Context, n int) (last []place, whole bool, err error) {
 	var ring []place
-	next, begin := 0, r.safe()
-	remember := func(j *record.Joined) {
-		p := place{min(begin, j.Offset), j.Offset}
+	next, seen, torn, begin := 0, 0, -1, r.safe()
+	_, err = r.readToEnd(ctx, func(j *record.Joined) {
+		if !j.Headed {
+			torn = seen
+		}
+		p := place{min(begin, j.Offset), j.Offset, true}
 		if len(ring) < n {
 			ring = append(ring, p)
-		} else if n > 0 {
+		} else {
 			ring[next] = p
 			next = (next + 1) % n
 		}
+		seen++
 		begin = r.safe()
-	}
-	_, err := r.readToEnd(ctx, remember)
-	if err != nil {
-		return place{}, fmt.Errorf("find the last %d records: %w", n, err)
-	}
+	})
 	if len(ring) == 0 {
-		return place{r.safe(), r.safe()}, nil
+		ring = []place{{begin: r.safe()}}
 	}
-	return ring[next%len(ring)], nil
+	return append(ring[next:len(ring):len(ring)], ring[:next]...), torn < seen-len(ring), err
+}
+
+// since returns where reading has to begin to see all records from t on: the
+// last place before the first segment that is later. Clocks that were set back
+// make it begin earlier than needed, not later.
+func since(st *spool.Stream, t time.Time) uint64 {
+	begin := st.Start()
+	for _, p := range st.Places() {
+		if p.Time == 0 || p.Time >= t.UnixNano() {
+			break
+		}
+		begin = p.Offset
+	}
+	return begin
 }
 
 // output frames records for the engine.
@@ -194,7 +245,7 @@ type output struct {
 	err   error
 }
 
-func (o *output) skipTo(p place) { o.skip, o.from = p.begin < p.offset, p.offset }
+func (o *output) skipTo(p place) { o.skip, o.from = p.record, p.offset }
 
 func (o *output) add(j *record.Joined) {
 	if o.skip && j.Offset != o.from {

@@ -35,18 +35,27 @@ var (
 // bytes are needed, or wraps ErrCorrupt where no frame can begin here: no
 // frame is empty, and none is larger than MaxFrame.
 func Next(b []byte) (frame []byte, n int, err error) {
-	if len(b) < HeaderLen {
-		return nil, 0, ErrShort
+	n, err = Size(b)
+	if err != nil {
+		return nil, 0, err
 	}
-	size := binary.BigEndian.Uint32(b)
-	if size == 0 || size > MaxFrame {
-		return nil, 0, fmt.Errorf("%w: length %d is not in 1..%d", ErrCorrupt, size, MaxFrame)
-	}
-	n = HeaderLen + int(size)
-	if len(b) < n {
+	if n == 0 || len(b) < n {
 		return nil, 0, ErrShort
 	}
 	return b[HeaderLen:n], n, nil
+}
+
+// Size returns the length of the frame at the start of b with its header,
+// which may be more than b holds, or 0 where b is too short to tell.
+func Size(b []byte) (int, error) {
+	if len(b) < HeaderLen {
+		return 0, nil
+	}
+	size := binary.BigEndian.Uint32(b)
+	if size == 0 || size > MaxFrame {
+		return 0, fmt.Errorf("%w: length %d is not in 1..%d", ErrCorrupt, size, MaxFrame)
+	}
+	return HeaderLen + int(size), nil
 }
 
 // resyncFrames is how many good frames in a row make a place in corrupt data

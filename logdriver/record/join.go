@@ -25,6 +25,7 @@ type Joined struct {
 	Line   []byte
 	Stderr bool
 	Cut    bool // the line goes on in another record
+	Headed bool // it begins where the line, or the piece of it, began: a reader that set in amid the chunks of a line has not seen that
 
 	id  []byte
 	buf []byte
@@ -36,7 +37,7 @@ type Joined struct {
 func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
 	at := j.find(e)
 	if !e.Partial && at < 0 {
-		j.whole = Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr}
+		j.whole = Joined{Offset: offset, Time: e.Time, Line: e.Line, Stderr: e.Stderr, Headed: true}
 		emit(&j.whole)
 		return
 	}
@@ -46,7 +47,7 @@ func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
 	p := j.open[at]
 	if len(p.buf) > 0 && len(p.buf)+len(e.Line) > j.Max {
 		j.give(p, true, emit)
-		p.Offset, p.Time, p.buf = offset, e.Time, p.buf[:0]
+		p.Offset, p.Time, p.buf, p.Headed = offset, e.Time, p.buf[:0], true
 	}
 	p.buf = append(p.buf, e.Line...)
 	if e.Last || !e.Partial {
@@ -104,7 +105,7 @@ func (j *Joiner) begin(offset uint64, e *Entry, emit func(*Joined)) int {
 	if n := len(j.free); n > 0 {
 		p, j.free = j.free[n-1], j.free[:n-1]
 	}
-	*p = Joined{Offset: offset, Time: e.Time, Stderr: e.Stderr, id: append(p.id[:0], e.ID...), buf: p.buf[:0]}
+	*p = Joined{Offset: offset, Time: e.Time, Stderr: e.Stderr, Headed: e.Ordinal <= 1, id: append(p.id[:0], e.ID...), buf: p.buf[:0]}
 	j.open = append(j.open, p)
 	return len(j.open) - 1
 }

@@ -3,9 +3,11 @@ package ship
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/logdriver/record"
 )
@@ -39,6 +41,8 @@ type feed struct {
 	safe        uint64 // where a reader that begins anew would have to begin
 	acked       uint64 // what the source was told
 	session     uint32
+	unmarked    bool // the first frame at or behind edge is to be marked
+	edge        uint64
 	outstanding int  // batches under way, or being filled, that hold records of it
 	held        bool // not read, because it is to move when nothing is outstanding
 	rec         Record
@@ -56,7 +60,7 @@ func (f *feed) notify() {
 func (f *feed) rewind() {
 	f.join.Reset()
 	f.read, f.safe = f.acked, f.acked
-	f.outstanding, f.held = 0, false
+	f.outstanding, f.held, f.unmarked = 0, false, false
 }
 
 // home returns the lane that the feed belongs to now: the best that is
@@ -110,12 +114,23 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.stats.LostBytes.Add(span.From - f.read)
 		f.log.Error("records were evicted before they were delivered", "stream", f.meta.Stream, "container", f.meta.ContainerName, "bytes", span.From-f.read)
 		f.join.Flush(out)
+		out(f.lossMarker(span.From - f.read))
 		f.read = span.From
 	}
 	if f.session != span.Session {
 		f.join.Flush(out)
 		f.session = span.Session
 	}
+	if span.Unmarked {
+		f.unmarked, f.edge = true, span.Edge
+	}
+}
+
+// lossMarker is the record that goes downstream in the place of what is gone.
+// Its id is that of the first lost record, so that it too is sent only once.
+func (f *feed) lossMarker(bytes uint64) *record.Joined {
+	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output were dropped here: the spool was full before a collector had taken them", bytes)
+	return &record.Joined{Offset: f.read, Time: time.Now().UnixNano(), Stderr: true, Line: text}
 }
 
 // decode takes whole frames off b and returns what is left. It moves read.
@@ -133,6 +148,10 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.quarantine(b[:skip], err.Error())
 			b = b[skip:]
 			continue
+		}
+		if f.unmarked && f.read >= f.edge {
+			f.unmarked = false
+			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)

@@ -107,6 +107,8 @@ func (m *memory) Quarantine(_ uint64, b []byte) error {
 	return nil
 }
 
+func (m *memory) Mark(uint64, uint64, int64) {}
+
 func (m *memory) Live() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -465,7 +467,11 @@ func TestTornFramesCorruptionAndGaps(t *testing.T) {
 		add(t, s, m, "s", poolOf(map[string]*peer{"a": a}, "a"))
 		m.end()
 		time.Sleep(time.Minute)
-		check(t, a.received(), "s", 30)
+		got := a.received()
+		if marker := fmt.Sprintf("s 0 [dockline] %d bytes", m.start); !strings.HasPrefix(got[0], marker) {
+			t.Errorf("first came %q, want the mark of a loss, %q", got[0], marker)
+		}
+		check(t, got[1:], "s", 30)
 		if len(m.bad) != 107 || s.Stats.QuarantinedBytes.Load() != 107 {
 			t.Errorf("%d bytes in quarantine, %d counted; want 107", len(m.bad), s.Stats.QuarantinedBytes.Load())
 		}

@@ -12,6 +12,9 @@ type Source interface {
 	Cursor() uint64
 	// Ack moves the cursor on and makes that survive the process.
 	Ack(offset uint64) error
+	// Mark tells that the first frame at or behind edge, which a Span named,
+	// begins at offset and was written at time.
+	Mark(edge, offset uint64, time int64)
 	// Quarantine puts aside bytes that cannot be understood.
 	Quarantine(offset uint64, data []byte) error
 	// Live reports whether more bytes may come.
@@ -27,6 +30,9 @@ type Span struct {
 	Len     int    // bytes read
 	Session uint32 // who wrote them; frames do not cross from one session to another
 	Final   bool   // no more bytes of that session follow
+
+	Unmarked bool // the first frame at or behind Edge wants to be marked
+	Edge     uint64
 }
 
 // Collector is one member of a pool.

@@ -27,6 +27,12 @@ type Span struct {
 	Len     int    // bytes read
 	Session uint32 // the session that wrote them
 	Final   bool   // no more bytes of that session follow these
+
+	// Unmarked says that at Edge, among these bytes, a segment begins whose
+	// first frame is not known yet. A reader that knows frames calls Mark when
+	// it comes to the first one at or behind Edge.
+	Unmarked bool
+	Edge     uint64
 }
 
 // Read reads bytes from offset on into p, all of one session. Where there are
@@ -37,6 +43,10 @@ func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 		g, run, ok := r.st.locate(offset)
 		if !ok {
 			return Span{From: offset, Final: r.st.ended()}, io.EOF
+		}
+		if offset < g.offset && g.known && g.first.Offset > g.offset {
+			offset = g.first.Offset // the frame before it is torn off by an eviction
+			continue
 		}
 		span, err := r.read(p, max(offset, g.offset), g, run)
 		if errors.Is(err, os.ErrNotExist) {
@@ -70,6 +80,9 @@ func (st *Stream) locate(offset uint64) (segment, run, bool) {
 
 func (r *Reader) read(p []byte, offset uint64, g segment, run run) (Span, error) {
 	span := Span{From: offset, Session: g.session}
+	if !g.marked() && offset == g.offset {
+		span.Unmarked, span.Edge = true, g.offset
+	}
 	for span.Len < len(p) {
 		if err := r.openSegment(g); err != nil {
 			if span.Len > 0 {
@@ -92,6 +105,9 @@ func (r *Reader) read(p []byte, offset uint64, g segment, run run) (Span, error)
 			break
 		}
 		g = next
+		if !g.marked() {
+			span.Unmarked, span.Edge = true, g.offset
+		}
 	}
 	span.Final = run.ended && span.From+uint64(span.Len) == run.end
 	return span, nil

@@ -148,7 +148,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		se.grew(int64(n))
+		se.grew(n)
 		return int(n), nil
 	}
 }
@@ -224,8 +224,12 @@ func (se *Session) roll() error {
 	st.mu.Lock()
 	st.writer = se.n
 	if !resume {
+		begins := len(st.segs) == 0 || st.segs[len(st.segs)-1].session != se.n
 		st.segs = append(st.segs, g)
 		st.sp.used.Add(overhead)
+		if begins { // a session's first byte begins a frame
+			st.markLocked(&st.segs[len(st.segs)-1], Place{Offset: g.offset})
+		}
 	}
 	st.mu.Unlock()
 	st.trim()

@@ -39,6 +39,11 @@ var ErrVersion = errors.New("spool of another version")
 type Config struct {
 	MaxBytes     int64 // for the whole spool; the oldest data goes first
 	SegmentBytes int64 // one segment file; what is evicted at a time
+
+	// FrameLen returns the length of the frame at the start of b with its
+	// header, which may be more than b holds, or 0 where b is too short to
+	// tell. It is all that the spool has to know of frames.
+	FrameLen func(b []byte) (int, error)
 }
 
 // Spool is the directory of all streams of a host.

@@ -51,6 +51,8 @@ type segment struct {
 	session uint32
 	size    int64
 	wrote   time.Time
+	known   bool  // first is
+	first   Place // where the first frame that begins in it begins; may be behind its end
 }
 
 func (g segment) end() uint64 { return g.offset + uint64(g.size) }
@@ -58,6 +60,9 @@ func (g segment) end() uint64 { return g.offset + uint64(g.size) }
 func (g segment) name() string {
 	return fmt.Sprintf("%016x-%08x%s", g.offset, g.session, segmentExt)
 }
+
+// marked reports whether all is known that a mark tells.
+func (g segment) marked() bool { return g.known && g.first.Time != 0 }
 
 func newStream(sp *Spool, id string) *Stream {
 	return &Stream{
@@ -82,7 +87,7 @@ func (st *Stream) End() uint64 {
 	return st.end
 }
 
-// Start returns the offset of the oldest byte there is.
+// Start returns the offset of the oldest frame there is.
 func (st *Stream) Start() uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -92,6 +97,9 @@ func (st *Stream) Start() uint64 {
 func (st *Stream) startLocked() uint64 {
 	if len(st.segs) == 0 {
 		return st.end
+	}
+	if g := st.segs[0]; g.known {
+		return g.first.Offset
 	}
 	return st.segs[0].offset
 }
@@ -164,6 +172,13 @@ func (st *Stream) recover() error {
 		}
 	}
 	sort.Slice(st.segs, func(i, j int) bool { return st.segs[i].offset < st.segs[j].offset })
+	places, err := st.loadIndex()
+	if err != nil {
+		return err
+	}
+	for i := range st.segs {
+		st.segs[i].first, st.segs[i].known = places[st.segs[i].offset]
+	}
 	for i, g := range st.segs {
 		st.end, st.writer = g.end(), g.session
 		if i > 0 && g.offset < st.segs[i-1].end() {
@@ -272,6 +287,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 		if !unacked && g.end() > acked {
 			break
 		}
+		st.locateFrames(n + 1)
 		if err := os.Remove(filepath.Join(st.dir, g.name())); err != nil && !os.IsNotExist(err) {
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break

@@ -76,7 +76,7 @@ func TestInstallFromRegistry(t *testing.T) {
 // leave nothing.
 func TestMakeInstall(t *testing.T) {
 	ctx := testContext(t)
-	e, err := harness.StartEngine(ctx, shared.lab, "make", harness.EngineOptions{})
+	e, err := startEngine(ctx, "make")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,18 +95,45 @@ func TestMakeInstall(t *testing.T) {
 		}
 		return string(out)
 	}
-	for _, step := range []struct{ target, says string }{
-		{"uninstall", "is not installed"},
-		{"install", "creating dockline-log"},
-		{"install", "this very build"},
-		{"uninstall", "is removed"},
-	} {
-		if out := run(step.target); !strings.Contains(out, step.says) {
-			t.Errorf("make %s says %q, without %q", step.target, out, step.says)
+	want := func(says string, args ...string) {
+		t.Helper()
+		if out := run(args...); !strings.Contains(out, says) {
+			t.Errorf("make %v says %q, without %q", args, out, says)
 		}
 	}
+	want("is not installed", "uninstall")
+	want("creating dockline-log", "install")
+	want("this very build", "install")
+	upgradeUnderLoad(newBench(t, ctx, e), func() { want("upgrading dockline-log", "install", "VERSION=next") })
+	want("is removed", "uninstall")
 	out, err := e.Run(ctx, "plugin", "ls", "-q")
 	if err != nil || out != "" {
 		t.Errorf("plugins are left: %q %v", out, err)
+	}
+}
+
+// upgradeUnderLoad replaces the plugin while a container writes: nothing is
+// lost, and what was set stays.
+func upgradeUnderLoad(b *bench, upgrade func()) {
+	b.Helper()
+	for _, args := range [][]string{
+		{"plugin", "disable", driver}, {"plugin", "set", driver, "HOST_NAME=somewhere"}, {"plugin", "enable", driver},
+	} {
+		if _, err := b.engine.Run(b.ctx, args...); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.collector("c1", "relp")
+	b.start("upgraded", nil, "workload", "seq", "-n", "30000", "-rate", "5000")
+	b.await("upgraded", 5000)
+	upgrade()
+	b.finish("upgraded")
+	b.settle()
+	settings, err := b.engine.Run(b.ctx, "plugin", "inspect", "--format", "{{.Settings.Env}}", driver)
+	if err != nil || !strings.Contains(settings, "HOST_NAME=somewhere") {
+		b.Errorf("the settings after the upgrade are %s, %v", settings, err)
+	}
+	if err := b.engine.Remove(b.ctx, b.names...); err != nil {
+		b.Error(err)
 	}
 }

@@ -183,10 +183,11 @@ func (e *Engine) Kill() error {
 	ctx, cancel := context.WithTimeoutCause(context.Background(), stopTime, errors.New("containerd is still there"))
 	defer cancel()
 	return proc.Await(ctx, func(context.Context) error {
-		if now, err := proc.Get(containerd.PID); err != nil || now.Start != containerd.Start {
-			return nil
+		now, err := proc.Get(containerd.PID)
+		if err == nil && now.Start == containerd.Start {
+			return fmt.Errorf("kill the engine: process %d did not end with it", containerd.PID)
 		}
-		return fmt.Errorf("kill the engine: process %d did not end with it", containerd.PID)
+		return nil
 	})
 }
 

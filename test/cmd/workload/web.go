@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -35,10 +36,10 @@ func web(args []string) error {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	err = load("http://"+l.Addr().String(), *n, *clients, *rate)
-	if stop := srv.Shutdown(context.Background()); err == nil {
-		err = stop
+	err = errors.Join(err, srv.Shutdown(context.Background()))
+	if ended := <-done; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, ended)
 	}
-	<-done
 	return err
 }
 

@@ -80,9 +80,9 @@ func TestPolling(t *testing.T) {
 		if acked, err := l.Wait(t.Context(), 0, measure); acked != 1 || err != nil {
 			t.Fatalf("%d, %v", acked, err)
 		}
-		want := []time.Duration{0, 1, 3, 7, 8, 10}
+		want := []int{0, 1, 3, 7, 8, 10}
 		for i := range want {
-			if len(at) != len(want) || at[i] != want[i]*time.Millisecond {
+			if len(at) != len(want) || at[i] != time.Duration(want[i])*time.Millisecond {
 				t.Fatalf("measured at %v, want %v ms", at, want)
 			}
 		}
