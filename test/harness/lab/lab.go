@@ -170,7 +170,7 @@ func sweepDead(base string) error {
 		}
 		dir := filepath.Join(base, e.Name())
 		lock, err := tryLock(filepath.Join(dir, lockName))
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) { // in use, or gone just now
 			continue
 		} else if err != nil {
 			errs = append(errs, err)

@@ -28,7 +28,7 @@ var daemons = []string{"dockerd", "containerd", "containerd-shim", "runc", "rsys
 func sweep(dir string) error {
 	ctx, cancel := sweepContext()
 	defer cancel()
-	roots := append([]string{dir}, readOutside(dir)...)
+	roots := Roots(dir)
 	if err := endProcesses(ctx, roots); err != nil {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
@@ -42,12 +42,30 @@ func sweep(dir string) error {
 	}
 	for _, root := range slices.Backward(roots) {
 		// A process that was just killed may not have let go of everything yet.
-		err := proc.Await(ctx, func(context.Context) error { return os.RemoveAll(root) })
+		err := proc.Await(ctx, func(context.Context) error { return removeFolder(root) })
 		if err != nil {
 			return fmt.Errorf("sweep %s: %w", dir, err)
 		}
 	}
 	return nil
+}
+
+// removeFolder removes the lock last: for as long as it is there, nobody else
+// takes the lab for a dead one.
+func removeFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == lockName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 func readOutside(dir string) []string {
