@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"net"
 	"os/exec"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,16 +24,20 @@ type Station struct {
 	Name string
 	NS   string // the namespace, as `ip netns` knows it
 
-	cables map[string]cable // by the interface's name on the station's side
+	cables []cable
 }
 
-// cable is the switch's side of an interface.
-type cable struct{ ns, port string }
+// cable joins an interface of a station to a wire.
+type cable struct {
+	name      string // the interface's, on the station's side
+	wire      *Wire
+	addresses []string
+}
 
 // NewStation makes a station that has nothing but its loopback interface. The
 // name is short (10 letters), for it becomes part of interface names.
 func NewStation(ctx context.Context, l *lab.Lab, name string) (*Station, error) {
-	s := &Station{Name: name, NS: l.Namespace(name), cables: make(map[string]cable)}
+	s := &Station{Name: name, NS: l.Namespace(name)}
 	if err := netns.Add(ctx, s.NS); err != nil {
 		return nil, fmt.Errorf("make station %s: %w", name, err)
 	}
@@ -39,16 +45,22 @@ func NewStation(ctx context.Context, l *lab.Lab, name string) (*Station, error) 
 }
 
 // Plug gives the station an interface with a cable to the wire and, unless
-// there are none, these addresses.
+// there are none, these addresses (with their prefix lengths).
 func (s *Station) Plug(ctx context.Context, w *Wire, name string, addresses ...string) error {
-	c := cable{ns: w.ns, port: s.Name + "-" + name}
+	c := cable{name, w, addresses}
+	s.cables = append(s.cables, c)
+	return s.plug(ctx, c)
+}
+
+func (s *Station) plug(ctx context.Context, c cable) error {
+	port := s.port(c.name)
 	steps := [][]string{
-		{"-n", s.NS, "link", "add", name, "type", "veth", "peer", "name", c.port, "netns", w.ns},
-		{"-n", w.ns, "link", "set", c.port, "master", bridge, "addrgenmode", "none", "up"},
-		{"-n", s.NS, "link", "set", name, "up"},
+		{"-n", s.NS, "link", "add", c.name, "address", s.mac(c.name).String(), "type", "veth", "peer", "name", port, "netns", c.wire.ns},
+		{"-n", c.wire.ns, "link", "set", port, "master", bridge, "addrgenmode", "none", "up"},
+		{"-n", s.NS, "link", "set", c.name, "up"},
 	}
-	for _, a := range addresses {
-		step := []string{"-n", s.NS, "address", "add", a, "dev", name}
+	for _, a := range c.addresses {
+		step := []string{"-n", s.NS, "address", "add", a, "dev", c.name}
 		if strings.Contains(a, ":") {
 			step = append(step, "nodad") // usable at once
 		}
@@ -56,11 +68,44 @@ func (s *Station) Plug(ctx context.Context, w *Wire, name string, addresses ...s
 	}
 	for _, args := range steps {
 		if err := netns.IP(ctx, args...); err != nil {
-			return fmt.Errorf("plug %s of station %s into wire %s: %w", name, s.Name, w.Name, err)
+			return fmt.Errorf("plug %s of station %s into wire %s: %w", c.name, s.Name, c.wire.Name, err)
 		}
 	}
-	s.cables[name] = c
-	return s.await(ctx, name, true)
+	return s.await(ctx, c.name, true)
+}
+
+// port is the name of the switch's side of an interface's cable.
+func (s *Station) port(name string) string { return s.Name + "-" + name }
+
+// mac is an interface's address from the factory, the same after a reboot.
+func (s *Station) mac(name string) net.HardwareAddr {
+	h := fnv.New64()
+	h.Write([]byte(s.NS + "/" + name))
+	return append(net.HardwareAddr{2}, h.Sum(nil)[:5]...) // locally administered
+}
+
+// Reboot gives the station a fresh network in place of the old one, with the
+// same cables and their addresses; whatever else there was is gone. What runs
+// in the old one stays there.
+func (s *Station) Reboot(ctx context.Context) error {
+	for _, c := range s.cables {
+		// The old network would keep the cable for as long as anything runs in it.
+		if err := netns.IP(ctx, "-n", c.wire.ns, "link", "delete", s.port(c.name)); err != nil {
+			return err
+		}
+	}
+	if err := netns.Delete(s.NS); err != nil {
+		return err
+	}
+	if err := netns.Add(ctx, s.NS); err != nil {
+		return err
+	}
+	for _, c := range s.cables {
+		if err := s.plug(ctx, c); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Cut takes the carrier away from an interface, as pulling its cable does.
@@ -70,15 +115,15 @@ func (s *Station) Cut(ctx context.Context, name string) error { return s.set(ctx
 func (s *Station) Mend(ctx context.Context, name string) error { return s.set(ctx, name, true) }
 
 func (s *Station) set(ctx context.Context, name string, up bool) error {
-	c, ok := s.cables[name]
-	if !ok {
+	i := slices.IndexFunc(s.cables, func(c cable) bool { return c.name == name })
+	if i < 0 {
 		return fmt.Errorf("station %s has no cable at %s", s.Name, name)
 	}
 	state := "down"
 	if up {
 		state = "up"
 	}
-	if err := netns.IP(ctx, "-n", c.ns, "link", "set", c.port, state); err != nil {
+	if err := netns.IP(ctx, "-n", s.cables[i].wire.ns, "link", "set", s.port(name), state); err != nil {
 		return err
 	}
 	return s.await(ctx, name, up)
@@ -104,10 +149,12 @@ func (s *Station) Command(ctx context.Context, name string, args ...string) *exe
 // Run runs a command in the station's network and returns what it printed on
 // stdout without the blanks around it.
 func (s *Station) Run(ctx context.Context, name string, args ...string) (string, error) {
-	return run(s.Name, s.Command(ctx, name, args...))
+	return Run(s.Name, s.Command(ctx, name, args...))
 }
 
-func run(station string, cmd *exec.Cmd) (string, error) {
+// Run runs a prepared command and returns what it printed on stdout without the
+// blanks around it. An error has what it printed else.
+func Run(station string, cmd *exec.Cmd) (string, error) {
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
