@@ -53,7 +53,7 @@ test-unit: packages ## tests that need no engine, with the race detector
 
 .PHONY: test-e2e
 test-e2e: packages plugins ## tests on private engines, which they start and remove
-	$(GO) test -race -count=1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
 
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind

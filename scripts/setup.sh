@@ -43,6 +43,7 @@ rsyslogd                                rsyslog
 /usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
 docker-registry                         docker-registry
 debootstrap                             debootstrap
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev

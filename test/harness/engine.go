@@ -26,6 +26,12 @@ type EngineOptions struct {
 	Binary string   // "" means dockerd
 	Args   []string // more arguments, after the harness's own and so winning over them
 	Env    []string // more environment
+	// Own says that Host has a network and a /run of its own. The engine is then
+	// as on any machine: with its usual exec root, and told to have no bridge.
+	Own bool
+	// Run is the folder for the engine's socket, the same on Host and here; ""
+	// means one of lab.Outside.
+	Run string
 }
 
 // Engine is a private engine: its state, sockets and log are its own. It touches
@@ -35,7 +41,7 @@ type EngineOptions struct {
 type Engine struct {
 	Docker
 	Dir      string // its folder in the lab
-	ExecRoot string
+	ExecRoot string // as Host sees it
 	DataRoot string
 	Log      string // the file that it logs to
 
@@ -55,25 +61,29 @@ func StartEngine(ctx context.Context, l *lab.Lab, name string, opts EngineOption
 		opts.Binary = "dockerd"
 	}
 	dir := filepath.Join(l.Dir, name)
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	if err := os.Mkdir(dir, 0o755); err != nil && (!opts.Own || !errors.Is(err, os.ErrExist)) {
 		return nil, fmt.Errorf("make the engine's folder: %w", err)
 	}
-	exec, err := l.Outside()
-	if err != nil {
-		return nil, err
-	}
-	bridge, err := l.Bridge(exec)
-	if err != nil {
-		return nil, err
+	var err error
+	if opts.Run == "" {
+		if opts.Run, err = l.Outside(); err != nil {
+			return nil, err
+		}
 	}
 	e := &Engine{
-		Docker:   Docker{Host: opts.Host, Addr: "unix://" + exec + "/docker.sock"},
+		Docker:   Docker{Addr: "unix://" + opts.Run + "/docker.sock"},
 		Dir:      dir,
-		ExecRoot: exec,
 		DataRoot: filepath.Join(dir, "data"),
 		Log:      filepath.Join(dir, "dockerd.log"),
 		opts:     opts,
-		bridge:   bridge,
+	}
+	if opts.Own {
+		e.ExecRoot, e.bridge = "/run/docker", "none"
+	} else {
+		e.Host, e.ExecRoot = opts.Host, opts.Run
+		if e.bridge, err = l.Bridge(opts.Run); err != nil {
+			return nil, err
+		}
 	}
 	// An empty configuration of its own keeps the machine's out.
 	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o644); err != nil {

@@ -106,6 +106,16 @@ func (l *Lab) Bridge(outside string) (string, error) {
 	return name, nil
 }
 
+// Namespace is the name of a network namespace of the lab, by which the sweep
+// knows it: it deletes whatever namespaces bear such names.
+func (l *Lab) Namespace(name string) string { return namespaces(l.Dir) + name }
+
+// End ends every process that runs below a folder of the lab: its daemons, and
+// whatever has its root folder there.
+func (l *Lab) End(ctx context.Context, dir string) error {
+	return endProcesses(ctx, []string{dir})
+}
+
 // Close ends every process of the lab, unmounts and deletes everything. It may
 // be called more than once.
 func (l *Lab) Close() error {
@@ -160,7 +170,7 @@ func sweepDead(base string) error {
 		}
 		dir := filepath.Join(base, e.Name())
 		lock, err := tryLock(filepath.Join(dir, lockName))
-		if errors.Is(err, unix.EWOULDBLOCK) {
+		if errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, os.ErrNotExist) { // in use, or gone just now
 			continue
 		} else if err != nil {
 			errs = append(errs, err)

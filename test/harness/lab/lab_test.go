@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/test/harness/netns"
 )
 
 // TestOpenSweepsWhatADeadRunLeft plays a run that was killed: a lab whose lock
@@ -32,6 +34,10 @@ func TestOpenSweepsWhatADeadRunLeft(t *testing.T) {
 	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, ""); err != nil {
 		t.Fatal(err)
 	}
+	ns := dead.Namespace("a")
+	if err := netns.Add(t.Context(), ns); err != nil {
+		t.Fatal(err)
+	}
 	daemon := sleeper(t, dead.Dir, "dockerd", dead.Dir+"/data")
 	bystander := sleeper(t, t.TempDir(), "tail", dead.Dir+"/log")
 	dead.lock.Close() // as the kernel does when the process ends
@@ -46,7 +52,7 @@ func TestOpenSweepsWhatADeadRunLeft(t *testing.T) {
 	if err := bystander.Process.Signal(unix.Signal(0)); err != nil {
 		t.Error("a process that merely names the lab was ended:", err)
 	}
-	for _, gone := range []string{dead.Dir, outside} {
+	for _, gone := range []string{dead.Dir, outside, netns.Path(ns)} {
 		if _, err := os.Stat(gone); !os.IsNotExist(err) {
 			t.Errorf("%s is still there", gone)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/test/harness/netns"
 	"github.com/dockline/dockline/test/harness/proc"
 )
 
@@ -27,23 +28,44 @@ var daemons = []string{"dockerd", "containerd", "containerd-shim", "runc", "rsys
 func sweep(dir string) error {
 	ctx, cancel := sweepContext()
 	defer cancel()
-	roots := append([]string{dir}, readOutside(dir)...)
+	roots := Roots(dir)
 	if err := endProcesses(ctx, roots); err != nil {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
 	removeCgroups(dir)
 	removeBridges(roots[1:])
+	if err := removeNamespaces(dir); err != nil {
+		return fmt.Errorf("sweep %s: %w", dir, err)
+	}
 	if err := unmountBelow(roots); err != nil {
 		return fmt.Errorf("sweep %s: %w", dir, err)
 	}
 	for _, root := range slices.Backward(roots) {
 		// A process that was just killed may not have let go of everything yet.
-		err := proc.Await(ctx, func(context.Context) error { return os.RemoveAll(root) })
+		err := proc.Await(ctx, func(context.Context) error { return removeFolder(root) })
 		if err != nil {
 			return fmt.Errorf("sweep %s: %w", dir, err)
 		}
 	}
 	return nil
+}
+
+// removeFolder removes the lock last: for as long as it is there, nobody else
+// takes the lab for a dead one.
+func removeFolder(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Name() == lockName {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 func readOutside(dir string) []string {
@@ -175,6 +197,24 @@ func removeBridges(outside []string) {
 		// Most have none, and one that is left in spite of this harms nobody.
 		_ = exec.Command("ip", "link", "delete", filepath.Base(dir), "type", "bridge").Run()
 	}
+}
+
+// namespaces is what the names of a lab's network namespaces begin with.
+func namespaces(dir string) string { return "dt" + filepath.Base(dir) + "-" }
+
+// removeNamespaces removes the lab's network namespaces, and thereby all
+// interfaces in them: nothing that could keep one alive is left by now.
+func removeNamespaces(dir string) error {
+	names, err := netns.WithPrefix(namespaces(dir))
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := netns.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 var engineID = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -1,0 +1,236 @@
+// Package hosts_test runs the plugins on several hosts at once, with the engine
+// versions that people have.
+package hosts_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/collector"
+	"github.com/dockline/dockline/test/harness/debian"
+	"github.com/dockline/dockline/test/harness/hosts"
+	"github.com/dockline/dockline/test/harness/wire"
+)
+
+const driver = "dockline-log"
+
+// engines is what each suite's engine version begins with. Sid's moves.
+var engines = map[debian.Suite]string{debian.Bookworm: "20.10.", debian.Trixie: "26.1.", debian.Sid: ""}
+
+// build is the folder that the log plugin is installed from.
+func build(t *testing.T) string {
+	t.Helper()
+	top, err := harness.ModuleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder := filepath.Join(top, "build/plugins", driver)
+	if _, err := os.Stat(filepath.Join(folder, "config.json")); err != nil {
+		t.Fatalf("find the plugin's build (make plugins): %v", err)
+	}
+	return folder
+}
+
+// Two hosts with different engines are one layer 2, on which a machine that
+// neither knows reaches both.
+func TestHostsShareAWire(t *testing.T) {
+	t.Parallel()
+	lab := hosts.Open(t)
+	lan, other := lab.Wire(t, "lan"), lab.Wire(t, "other")
+	a := lab.Host(t, "a", debian.Bookworm, hosts.On(lan, "192.0.2.1/24"))
+	b := lab.Host(t, "b", debian.Trixie, hosts.On(lan, "192.0.2.2/24"), hosts.On(other))
+	stranger := lan.Foreign("stranger", "192.0.2.9/24")
+	seen := lan.Capture(func(f wire.Frame) bool { return f.Type() == wire.TypeARP })
+
+	for _, h := range []*hosts.Host{a, b} {
+		out := h.Docker("run", "--rm", "--network", "none", harness.Image, "echo", "hello from", h.Name)
+		if want := "hello from " + h.Name; out != want {
+			t.Errorf("the container on %s said %q", h.Name, out)
+		}
+		if got := h.Run("hostname"); got != h.Name {
+			t.Errorf("host %s calls itself %s", h.Name, got)
+		}
+	}
+	for h, address := range map[*hosts.Host]string{a: "192.0.2.1", b: "192.0.2.2"} {
+		if !stranger.Ping(address) {
+			t.Errorf("%s does not answer", address)
+		}
+		link, err := h.Interface("eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := seen.Await(func(f wire.Frame) bool {
+			p, ok := f.ARP()
+			return ok && p.Op == wire.ARPReply && p.SenderIP == netip.MustParseAddr(address)
+		})
+		if f.Port != h.Name+"-eth0" || f.Src().String() != link.HardwareAddr.String() {
+			t.Errorf("%s is answered for by %v", address, f)
+		}
+	}
+	// The second uplink is up and bears no address of IPv4.
+	if out := b.Run("ip", "-4", "-br", "address", "show", "dev", "eth1"); strings.Contains(out, "/") {
+		t.Errorf("the uplink without an address: %s", out)
+	}
+	if links := a.Run("ls", "/sys/class/net"); strings.Join(strings.Fields(links), " ") != "eth0 lo" {
+		t.Errorf("host a sees the interfaces %q in /sys", links)
+	}
+}
+
+// On every engine version, a plugin that is killed while records pour in loses
+// none of them.
+func TestLogPluginOnEveryEngine(t *testing.T) {
+	t.Parallel()
+	folder := build(t)
+	for _, suite := range debian.Suites {
+		t.Run(string(suite), func(t *testing.T) {
+			t.Parallel()
+			lab := hosts.Open(t)
+			h := lab.Host(t, "a", suite)
+			version := h.Docker("version", "--format", "{{.Server.Version}}")
+			t.Log("engine", version)
+			if !strings.HasPrefix(version, engines[suite]) {
+				t.Errorf("the engine of %s is %s", suite, version)
+			}
+			h.Install(driver, folder)
+			got := collect(t, h)
+			got.run("loud", "workload", "seq", "-n", "20000", "-rate", "8000")
+			for kill := range uint64(2) {
+				got.await("loud", 6000*(kill+1))
+				h.KillPlugin(driver)
+			}
+			got.settle("loud")
+		})
+	}
+}
+
+// With live-restore, containers survive their engine, and so do their records.
+// Without, an engine that comes back ends what the old one has left.
+func TestKilledEngine(t *testing.T) {
+	t.Parallel()
+	folder := build(t)
+	for _, suite := range []debian.Suite{debian.Bookworm, debian.Sid} {
+		for _, live := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s/live-restore=%v", suite, live), func(t *testing.T) {
+				t.Parallel()
+				lab := hosts.Open(t)
+				h := lab.Host(t, "a", suite, hosts.Args(fmt.Sprintf("--live-restore=%v", live)))
+				h.Install(driver, folder)
+				h.Docker("run", "-d", "--network", "none", "--stop-signal", "KILL", "--name", "idle", harness.Image, "sleep", "1000")
+				before := h.Docker("inspect", "--format", "{{.State.Pid}}", "idle")
+				h.KillEngine()
+				after := h.Docker("inspect", "--format", "{{.State.Pid}}", "idle")
+				if want := map[bool]string{true: before, false: "0"}[live]; after != want {
+					t.Errorf("the container's process was %s and is %s", before, after)
+				}
+				h.RestartEngine()
+				h.Docker("run", "--rm", "--network", "none", harness.Image, "true")
+				if state := h.Docker("plugin", "inspect", "--format", "{{.Enabled}}", driver); state != "true" {
+					t.Errorf("the plugin is enabled: %s", state)
+				}
+			})
+		}
+	}
+}
+
+// A power cut takes links, /run and every process; what was written stays.
+func TestPowerCut(t *testing.T) {
+	t.Parallel()
+	lab := hosts.Open(t)
+	lan := lab.Wire(t, "lan")
+	h := lab.Host(t, "a", debian.Trixie, hosts.On(lan, "192.0.2.1/24"))
+	stranger := lan.Foreign("stranger", "192.0.2.9/24")
+	h.Run("touch", "/run/volatile", "/var/durable")
+	h.Docker("run", "-d", "--network", "none", "--stop-signal", "KILL", "--name", "idle", "--restart", "always", harness.Image, "sleep", "1000")
+	h.Run("ip", "link", "add", "mine", "type", "bridge")
+	h.Crash()
+	h.Run("test", "!", "-e", "/run/volatile")
+	h.Run("test", "-e", "/var/durable")
+	if links := h.Run("ls", "/sys/class/net"); strings.Join(strings.Fields(links), " ") != "eth0 lo" {
+		t.Errorf("after a power cut there are %q", links)
+	}
+	if !stranger.Ping("192.0.2.1") {
+		t.Error("the host does not answer")
+	}
+	h.Docker("exec", "idle", "true") // started again by the engine
+}
+
+// collection is a collector in a host's network and what it received.
+type collection struct {
+	*testing.T
+	host  *hosts.Host
+	check *collector.Checker
+	url   string
+}
+
+func collect(t *testing.T, h *hosts.Host) *collection {
+	t.Helper()
+	c := &collection{T: t, host: h, check: collector.NewChecker()}
+	var s *collector.Server
+	h.Do(func() (err error) {
+		s, err = collector.Start(collector.Options{Name: "c1", Proto: "relp", Each: c.check.Record})
+		return err
+	})
+	c.url = s.URL()
+	t.Cleanup(func() {
+		_ = s.Reset()
+		if st := s.Stats(); st.Errors > 0 {
+			t.Errorf("the collector was sent something wrong: %s", st.LastError)
+		}
+	})
+	return c
+}
+
+// run starts a container that logs to the collector.
+func (c *collection) run(name string, workload ...string) {
+	c.Helper()
+	c.host.Docker(append([]string{
+		"run", "-d", "--network", "none", "--name", name,
+		"--log-driver", driver, "--log-opt", "collectors=" + c.url,
+		harness.Image, "workload", "tally",
+	}, workload...)...)
+}
+
+func (c *collection) context() (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(c.Context(), time.Minute, errors.New("not everything has come in time"))
+}
+
+// await waits until some records of a container have come.
+func (c *collection) await(name string, n uint64) {
+	c.Helper()
+	ctx, cancel := c.context()
+	defer cancel()
+	if err := c.check.Wait(ctx, func() bool { return c.check.Count(name) >= n }); err != nil {
+		c.Fatal(err)
+	}
+}
+
+// settle waits for the container's end, and for all that it wrote.
+func (c *collection) settle(name string) {
+	c.Helper()
+	ctx, cancel := c.context()
+	defer cancel()
+	if code := c.host.Docker("wait", name); code != "0" {
+		c.Fatalf("%s ended with code %s", name, code)
+	}
+	wrote, err := c.host.Engine.Tally(ctx, name)
+	if err != nil {
+		c.Fatal(err)
+	}
+	c.check.Expect(name, wrote)
+	if err := c.check.Wait(ctx, c.check.Complete); err != nil {
+		c.Error(err)
+	}
+	rep := c.check.Report()
+	for _, p := range rep.Problems {
+		c.Error(p)
+	}
+	c.Logf("delivered %d of %d, duplicated %d, reordered %d", rep.Delivered, rep.Expected, rep.Duplicated, rep.Reordered)
+}
