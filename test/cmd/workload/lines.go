@@ -6,21 +6,28 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // pace spreads n steps over time, rate steps a second; 0 is as fast as can be.
-// flush is called before each wait, so that what was written is out.
+// flush is called before each wait, so that what was written is out. SIGTERM
+// ends it after a whole step.
 func pace(n, rate int, flush func(), step func(i int) error) error {
 	const tick = 5 * time.Millisecond
-	start := time.Now()
+	start, stop := time.Now(), terminated()
+	defer signal.Stop(stop)
 	for i := range n {
+		if len(stop) > 0 {
+			break
+		}
 		if rate > 0 {
 			due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
 			if wait := time.Until(due); wait > tick {
 				flush()
-				time.Sleep(wait)
+				sleep(wait, stop)
 			}
 		}
 		if err := step(i); err != nil {
@@ -29,6 +36,24 @@ func pace(n, rate int, flush func(), step func(i int) error) error {
 	}
 	flush()
 	return nil
+}
+
+// terminated has a value once SIGTERM has come.
+func terminated() chan os.Signal {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	return stop
+}
+
+// sleep ends early when stop has a value, and leaves it there.
+func sleep(d time.Duration, stop chan os.Signal) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case s := <-stop:
+		stop <- s
+	}
 }
 
 // writers are buffered stdout and stderr.
@@ -77,19 +102,15 @@ func burst(args []string) error {
 	lines := f.Int("lines", 2000, "lines in a burst")
 	pause := f.Duration("pause", 500*time.Millisecond, "between two bursts")
 	_ = f.Parse(args)
-	w := newWriters()
-	for b := range *n {
-		for i := range *lines {
-			if err := numbered(w.out, b**lines+i, *n**lines, "stdout", 100); err != nil {
-				return err
-			}
+	w, stop := newWriters(), terminated()
+	defer signal.Stop(stop)
+	return pace(*n**lines, 0, w.flush, func(i int) error {
+		if i > 0 && i%*lines == 0 {
+			w.flush()
+			sleep(*pause, stop)
 		}
-		w.flush()
-		if b < *n-1 {
-			time.Sleep(*pause)
-		}
-	}
-	return nil
+		return numbered(w.out, i, *n**lines, "stdout", 100)
+	})
 }
 
 // long writes lines that the engine has to cut, from 20 KiB to 1 MiB.
