@@ -7,9 +7,16 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/dockline/dockline/test/harness/proc"
 )
+
+// dialTime is how long after its start the engine has dialled the plugin: it
+// does so after half a second. One that dies before that is not restarted: the
+// engine goes on dialling for ten seconds, then leaves it disabled
+// (plugin/manager_linux.go, pluginPostStart).
+const dialTime = 1500 * time.Millisecond
 
 // kill kills the plugin and waits until the engine has started it again.
 func (w *world) kill(ctx context.Context) error {
@@ -18,7 +25,36 @@ func (w *world) kill(ctx context.Context) error {
 		return err
 	}
 	w.killed.Add(1)
-	_, err = w.engine.AwaitPlugin(ctx, plugin, old)
+	if _, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
+		return err
+	}
+	rest(ctx, dialTime)
+	return nil
+}
+
+// killEarly kills the plugin twice, the second time before the engine has
+// dialled it, and enables it again when the engine has given up.
+func (w *world) killEarly(ctx context.Context) error {
+	say("killing the plugin twice, which is more than the engine takes")
+	old, err := w.engine.KillPlugin(ctx, plugin)
+	if err != nil {
+		return err
+	}
+	if old, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
+		return err
+	}
+	if err := proc.Kill(ctx, old); err != nil {
+		return err
+	}
+	w.killed.Add(2)
+	err = proc.Await(ctx, func(ctx context.Context) error {
+		if _, err := w.engine.Plugin(ctx, plugin); err == nil {
+			return nil // the engine had dialled it after all
+		}
+		_, err := w.engine.Run(ctx, "plugin", "enable", plugin)
+		return err
+	})
+	rest(ctx, dialTime)
 	return err
 }
 

@@ -30,12 +30,15 @@ type schedule struct{ host, collectors []event }
 func newSchedule(c config) schedule {
 	rnd := rand.New(rand.NewPCG(c.seed, 1))
 	var s schedule
-	// A kill takes about a second until the engine has restarted the plugin.
-	mean := max(100*time.Millisecond, c.time*8/10/time.Duration(max(1, c.kills))-1500*time.Millisecond)
+	// A kill takes about two seconds, see dialTime.
+	mean := max(50*time.Millisecond, c.time*8/10/time.Duration(max(1, c.kills))-2*time.Second)
 	mean = min(mean, 5*time.Second)
 	for i := range c.kills {
 		if i == c.kills/2 {
 			s.host = append(s.host, event{mean, "upgrade", 0, 0})
+		}
+		if i == c.kills*2/3 {
+			s.host = append(s.host, event{mean, "kill-early", 0, 0})
 		}
 		if i%max(2, c.kills/6) == 1 {
 			s.host = append(s.host, event{mean, "engine", i / 2, 0})
@@ -43,11 +46,7 @@ func newSchedule(c config) schedule {
 		if i%max(2, c.kills/12) == 1 {
 			s.host = append(s.host, event{mean, "restart", rnd.IntN(1000), 0})
 		}
-		wait := time.Duration(rnd.Float64() * 2 * float64(mean))
-		if rnd.IntN(5) == 0 { // while it is starting
-			wait = time.Duration(rnd.IntN(200)) * time.Millisecond
-		}
-		s.host = append(s.host, event{wait, "kill", 0, 0})
+		s.host = append(s.host, event{time.Duration(rnd.Float64() * 2 * float64(mean)), "kill", 0, 0})
 	}
 	acts := []string{"crash", "crash", "close", "pause", "cut", "cut", "blackout", "rsyslog-kill", "rsyslog-stop", "rsyslog-pause"}
 	for t := time.Duration(0); t < c.time; {
@@ -107,6 +106,8 @@ func (w *world) act(ctx context.Context, e event) error {
 	switch e.what {
 	case "kill":
 		return w.kill(ctx)
+	case "kill-early":
+		return w.killEarly(ctx)
 	case "engine":
 		return w.crashEngine(ctx, e.who%2 == 0)
 	case "upgrade":
