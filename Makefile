@@ -63,6 +63,13 @@ CONTAINERS ?= 8
 crash: packages plugins ## kill plugin, engine and collectors at random and count what becomes of each record; KILLS, SECONDS, CONTAINERS, SEED
 	@$(GO) run ./test/cmd/crash -kills $(KILLS) -seconds $(SECONDS) -containers $(CONTAINERS) $(if $(SEED),-seed $(SEED))
 
+LINES ?= 2000000
+ROUNDS ?= 3
+
+.PHONY: bench-log
+bench-log: packages plugins ## measure the log plugin against a plugin that discards and the engine's own drivers; LINES, ROUNDS
+	@$(GO) run ./test/cmd/benchlog -lines $(LINES) -rounds $(ROUNDS)
+
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind
 	$(GO) run ./test/cmd/sweep

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -93,6 +94,30 @@ func numbered(w *bufio.Writer, i, total int, source string, size int) error {
 	head := fmt.Sprintf("seq=%d of=%d src=%s ts=%d ", i, total, source, time.Now().UnixNano())
 	_, err := fmt.Fprintf(w, "%s%s\n", head, strings.Repeat("x", max(0, size-len(head))))
 	return err
+}
+
+// blast writes numbered lines as cheaply as can be: benchmarks are about who
+// reads them. Each holds one ^, which is in nothing else that is sent.
+func blast(args []string) error {
+	f := options("blast")
+	n := f.Int("n", 1000, "lines")
+	size := f.Int("size", 120, "bytes a line, at least 12")
+	_ = f.Parse(args)
+	line := append(bytes.Repeat([]byte("x"), *size), '\n')
+	copy(line, "^0000000000 ")
+	w := newWriters()
+	for range *n {
+		if _, err := w.out.Write(line); err != nil {
+			return err
+		}
+		for i := 10; ; i-- { // the next number
+			if line[i]++; line[i] <= '9' {
+				break
+			}
+			line[i] = '0'
+		}
+	}
+	return w.out.Flush()
 }
 
 // burst writes numbered lines in bursts with pauses between them.
