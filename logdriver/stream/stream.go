@@ -274,7 +274,10 @@ func (p *Pumps) supersede(old *spool.Session) error {
 	}
 	err := pm.finish()
 	pm.end() // not waited for: the caller may hold a pipe's descriptor
-	return err
+	if err != nil {
+		return err
+	}
+	return remove(old.FIFO())
 }
 
 // end makes run return.
@@ -300,9 +303,7 @@ func (pm *pump) run() {
 			}
 			continue
 		case n == 0:
-			if err := pm.session.Detach(); err != nil {
-				pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
-			}
+			pm.bury()
 			return
 		}
 		failing = time.Time{}
@@ -326,6 +327,26 @@ func (pm *pump) failed(since *time.Time, err error) bool {
 		_ = pm.raw.Control(func(fd uintptr) { pm.discard(int(fd), err) })
 	}
 	return pm.wait(failWait)
+}
+
+// bury ends a session whose engine is gone. That engine will not delete its
+// FIFO, and the next one does not know of it.
+func (pm *pump) bury() {
+	err := pm.session.Detach()
+	if err == nil {
+		err = remove(pm.session.FIFO())
+	}
+	if err != nil {
+		pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
+	}
+}
+
+// remove deletes a FIFO that no engine has open.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("delete a FIFO: %w", err)
+	}
+	return nil
 }
 
 // move waits for bytes and moves them.

@@ -123,6 +123,15 @@ func TestEndOfTheEngineEndsTheSession(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.Close()
+	wantGone(t, path)
+}
+
+// wantGone checks that a FIFO is deleted that no engine knows of any more.
+func wantGone(t *testing.T, path string) {
+	t.Helper()
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the FIFO of a dead engine is still there: %v", err)
+	}
 }
 
 func TestTheNextProcessGoesOn(t *testing.T) {
@@ -159,6 +168,7 @@ func TestAFIFOThatLostItsEngineIsEnded(t *testing.T) {
 	st := start(t, s, p, path)
 	waitFor(t, st, func() bool { return !st.Live() })
 	p.Close()
+	wantGone(t, path)
 }
 
 func TestANewSessionSupersedesTheOld(t *testing.T) {
@@ -182,6 +192,10 @@ func TestANewSessionSupersedesTheOld(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.Close()
+	wantGone(t, path1)
+	if _, err := os.Lstat(path2); err != nil {
+		t.Errorf("the FIFO of an engine that lives is its own to delete: %v", err)
+	}
 }
 
 func TestStartRefusesWhatIsNoFIFO(t *testing.T) {
