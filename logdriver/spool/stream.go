@@ -85,6 +85,16 @@ func (st *Stream) Info() json.RawMessage {
 	return st.header.Info
 }
 
+// Bytes returns how many bytes of the stream are on the disk.
+func (st *Stream) Bytes() (n uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, g := range st.segs {
+		n += uint64(g.size)
+	}
+	return n
+}
+
 // End returns the offset behind the last byte.
 func (st *Stream) End() uint64 {
 	st.mu.Lock()
