@@ -427,6 +427,53 @@ func TestCallsInAnyOrder(t *testing.T) {
 	}
 }
 
+func TestAfterALoopOfCrashesItOnlySpools(t *testing.T) {
+	addr, lines := collector(t)
+	h := newHost(t, "json+tcp://"+addr)
+	r := h.run(1, nil)
+	for range quickStarts + 1 { // killed: nothing says that it stopped in order
+		h.plugin.Close()
+		data, err := json.Marshal(starts{Last: time.Now(), Quick: quickStarts - 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(h.cfg.StateDir, startsFile), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.start()
+	r.write("spooled")
+	r.stop()
+	if got := h.logs(r.info, engine.ReadConfig{Tail: -1}); !slices.Equal(got, []string{"stdout spooled\n"}) {
+		t.Errorf("docker logs: %q", got)
+	}
+	if n := h.plugin.ship.Len(); n != 0 {
+		t.Errorf("%d streams are shipped", n)
+	}
+	h.plugin.endDrainOnly() // what the timer does
+	expect(t, lines, "spooled")
+}
+
+func TestOnlyQuickDeathsAreALoop(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1000, 0)
+	for i := range 30 { // killed every three seconds
+		if noteStart(dir, now.Add(time.Duration(i)*3*time.Second), quiet) {
+			t.Fatal("taken for a loop")
+		}
+	}
+	for i := range quickStarts + 1 {
+		if got := noteStart(dir, now.Add(time.Hour+time.Duration(i)*time.Second), quiet); got != (i == quickStarts) {
+			t.Errorf("quick start %d: %v", i, got)
+		}
+	}
+	if err := noteStop(dir); err != nil {
+		t.Fatal(err)
+	}
+	if noteStart(dir, now.Add(time.Hour+10*time.Second), quiet) {
+		t.Error("an orderly stop is no crash")
+	}
+}
+
 func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
 	p1, err1 := openPool(a)
