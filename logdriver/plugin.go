@@ -66,11 +66,16 @@ func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p) }
 func (p *Plugin) Close() {
 	p.pumps.Close()
 	p.ship.Close()
+	used, dropped := p.spool.Used()
+	s := &p.ship.Stats
+	p.log.Info("dockline-log stops", "records_sent", s.Sent.Load(), "records_acknowledged", s.Acked.Load(), "records_resent", s.Resent.Load(),
+		"bytes_lost", s.LostBytes.Load(), "bytes_quarantined", s.QuarantinedBytes.Load(), "connections_failed", s.Failures.Load(),
+		"spool_bytes", used, "spool_bytes_dropped", dropped)
 }
 
 func (p *Plugin) resumeReading(st *spool.Stream) {
 	for _, se := range st.Sessions() {
-		if err := p.pumps.Start(se); err != nil {
+		if err := p.pumps.Resume(se); err != nil {
 			p.log.Warn("a FIFO is gone; its session is over", "container", st.Container(), "err", err)
 			if err := se.Detach(); err != nil {
 				p.log.Error("a session could not be ended", "container", st.Container(), "err", err)
@@ -81,7 +86,7 @@ func (p *Plugin) resumeReading(st *spool.Stream) {
 
 // resumeShipping ships what is live, and what has ended and is not delivered yet.
 func (p *Plugin) resumeShipping(st *spool.Stream) {
-	if !st.Live() && !st.HasRoute(routeName) {
+	if !st.Live() && (!st.HasRoute(routeName) || !st.Pending(st.Cursor(routeName))) {
 		return
 	}
 	var info container.Info
@@ -131,19 +136,22 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	se, err := p.spool.Attach(params, file)
+	se, created, err := p.spool.Attach(params, file)
 	if err != nil {
 		return err
 	}
 	if err := p.pumps.Start(se); err != nil {
-		return errors.Join(err, se.Detach())
+		if created {
+			err = errors.Join(err, se.Detach())
+		}
+		return err
 	}
 	return p.startShipping(se.Stream(), info, o, pool)
 }
 
 func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {
 	if len(pool.Collectors) == 0 {
-		return nil // kept for docker logs alone
+		return st.RemoveRoute(routeName) // kept for docker logs alone
 	}
 	if err := st.AddRoute(routeName); err != nil {
 		return err

@@ -35,14 +35,14 @@ var quiet = slog.New(slog.DiscardHandler)
 // host is a plugin and, on the other side of its socket, the part of an engine
 // that the log driver protocol needs.
 type host struct {
-	t      *testing.T
+	t      testing.TB
 	dir    string
 	cfg    Config
 	plugin *Plugin
 	server *pluginserver.Server
 }
 
-func newHost(t *testing.T, collectors string) *host {
+func newHost(t testing.TB, collectors string) *host {
 	t.Helper()
 	dir := t.TempDir()
 	h := &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), Collectors: collectors, HostName: "h1", SpoolMax: 1 << 30}}
@@ -103,7 +103,7 @@ func (h *host) logs(info container.Info, c engine.ReadConfig) []string {
 	return entries(h.t, w.Body)
 }
 
-func entries(t *testing.T, r io.Reader) []string {
+func entries(t testing.TB, r io.Reader) []string {
 	t.Helper()
 	var out []string
 	dec := stock.NewLogEntryDecoder(r)
@@ -348,7 +348,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{"no container", "/LogDriver.StartLogging", start("/x", container.Info{}), "ContainerID"},
 		{"odd container", "/LogDriver.ReadLogs", map[string]any{"Info": container.Info{ContainerID: strings.Repeat("/", 64)}}, "ContainerID"},
 		{"no such FIFO", "/LogDriver.StartLogging", start(filepath.Join(h.dir, "nope"), good), "open the container's FIFO"},
-		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "is not a FIFO"},
+		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "there is no such FIFO"},
 		{"unknown option", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"colectors": "x"})), `did you mean "collectors"?`},
 		{"bad address", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "relp://a:b"})), `log-opt collectors="relp://a:b"`},
 		{"unknown protocol", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "rlp://a:1"})), `did you mean "relp"?`},

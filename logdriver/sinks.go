@@ -25,17 +25,19 @@ func sinks() map[string]func(*url.URL) (ship.Sink, error) {
 	}
 }
 
-// openPool makes a pool of a list of collector URLs. The list is the pool's
-// identity: containers that name the same share its connections. The pool of
-// an empty list has no collectors.
+// openPool makes a pool of a list of collector URLs. The list, in any order, is
+// the pool's identity: containers that name the same share its connections.
+// The pool of an empty list has no collectors.
 func openPool(list string) (ship.Pool, error) {
 	members, err := discover.ParseList(list)
 	if err != nil || len(members) == 0 {
 		return ship.Pool{}, err
 	}
-	pool := ship.Pool{ID: strings.Join(strings.Fields(list), "")}
+	var pool ship.Pool
 	var nodes []route.Node
+	var ids []string
 	for _, m := range members {
+		ids = append(ids, m.ID())
 		s, err := openSink(m)
 		if err != nil {
 			return ship.Pool{}, err
@@ -43,6 +45,8 @@ func openPool(list string) (ship.Pool, error) {
 		pool.Collectors = append(pool.Collectors, ship.Collector{Name: m.Name, Sink: s})
 		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
 	}
+	slices.Sort(ids)
+	pool.ID = strings.Join(ids, ",")
 	table, err := route.New(nodes)
 	if err != nil {
 		return ship.Pool{}, err

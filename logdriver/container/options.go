@@ -19,6 +19,7 @@ const optionWhat = "log-opt"
 const (
 	defaultMaxSize = 20 << 20
 	defaultMaxFile = 5
+	maxKeep        = 1 << 50
 	defaultTag     = "{{.Name}}"
 	maxTag         = 1024 // bytes
 )
@@ -127,6 +128,9 @@ func (o *Options) parseFiles(v string) error {
 			return errors.New("not a whole number of at least 1")
 		}
 		files = n
+	}
+	if o.KeepBytes > maxKeep/files {
+		return errors.New("times max-size is more than 1 PiB")
 	}
 	o.KeepBytes *= files
 	return nil

@@ -20,6 +20,12 @@ type Collector struct {
 	URL    *url.URL // without the parameters that are read here
 }
 
+// ID returns what sets the collector apart from every other: two with the same
+// id are one.
+func (c Collector) ID() string {
+	return url.QueryEscape(c.Name) + " " + strconv.FormatUint(uint64(c.Weight), 10) + " " + c.URL.String()
+}
+
 // ParseList reads a list of collector URLs, parted by commas or white space.
 // Each may carry the parameters name and weight; the others are for the sink
 // that the scheme names. An error names the entry that it is about, without
@@ -53,7 +59,15 @@ func parse(entry string) (Collector, error) {
 	if u.Scheme == "" || u.Host == "" {
 		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port", redact(entry))
 	}
-	q := u.Query()
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return Collector{}, fmt.Errorf("collector %q: parameters: %w", redact(entry), err)
+	}
+	for key, values := range q {
+		if len(values) > 1 {
+			return Collector{}, fmt.Errorf("collector %q: parameter %s is given %d times", redact(entry), key, len(values))
+		}
+	}
 	c := Collector{Name: u.Host, Weight: 1, URL: u}
 	if q.Has("name") {
 		c.Name = q.Get("name")
@@ -91,8 +105,8 @@ func redact(entry string) string {
 	if !ok {
 		return entry
 	}
-	if _, host, ok := strings.Cut(rest, "@"); ok {
-		return scheme + "://…@" + host
+	if at := strings.LastIndex(rest, "@"); at >= 0 {
+		return scheme + "://…@" + rest[at+1:]
 	}
 	return entry
 }

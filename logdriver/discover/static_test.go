@@ -39,6 +39,9 @@ func TestParseListRefuses(t *testing.T) {
 		"relp://a:1,relp://a:1":      "listed twice",
 		"relp://a:1?name=":           "name is empty",
 		"relp://u:secret@a:x":        "…@a:x",
+		"relp://u:p@secret@a:x":      "…@a:x",
+		"relp://a:1?weight=0;x=1":    "parameters",
+		"relp://a:1?name=a&name=b":   "name is given 2 times",
 	} {
 		_, err := ParseList(list)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -55,7 +55,7 @@ func (f *feed) run() {
 	}
 	f.runs++
 	var err error
-	f.se, err = f.spool.Attach(spool.Params{Container: strings.Repeat("a", 64), KeepBytes: 1 << 40}, fmt.Sprint("/fifo/", f.runs))
+	f.se, _, err = f.spool.Attach(spool.Params{Container: strings.Repeat("a", 64), KeepBytes: 1 << 40}, fmt.Sprint("/fifo/", f.runs))
 	if err != nil {
 		f.t.Fatal(err)
 	}

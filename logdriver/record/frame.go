@@ -8,6 +8,7 @@
 package record
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -62,18 +63,44 @@ func Size(b []byte) (int, error) {
 // believable as a frame boundary, unless the data ends first.
 const resyncFrames = 3
 
-// Resync finds the next place in b, after its first byte, at which frames that
+// Resync finds the next place in b, behind its first byte, at which frames that
 // decode well follow each other, and returns how many bytes stand before it.
-// Where there is none it returns len(b) and false; the last bytes of b may then
-// still be the beginning of a frame that Resync has not seen the end of.
+// Where there is none it returns false and the number of bytes that certainly
+// belong to no frame: the rest may be the beginning of one whose end is not in b.
 func Resync(b []byte) (skip int, ok bool) {
 	var e Entry
-	for i := 1; i+HeaderLen < len(b); i++ {
+	maybe := len(b)
+	for i := 1; i < len(b); i++ {
+		if !CouldBegin(b[i:]) {
+			continue
+		}
 		if plausible(b[i:], &e) {
 			return i, true
 		}
+		if _, _, err := Next(b[i:]); errors.Is(err, ErrShort) {
+			maybe = min(maybe, i)
+		}
 	}
-	return len(b), false
+	return maybe, false
+}
+
+// The first field of every entry, as the engine writes it.
+var firstFields = [][]byte{[]byte("\x0a\x06stdout"), []byte("\x0a\x06stderr")}
+
+// CouldBegin reports whether a frame of the engine's may begin with b, which
+// is not empty, as far as b goes.
+func CouldBegin(b []byte) bool {
+	if n, err := Size(b); err != nil {
+		return false
+	} else if n == 0 {
+		return b[0] == 0 // a size below 16 MiB
+	}
+	for _, first := range firstFields {
+		if n := min(len(b)-HeaderLen, len(first)); bytes.Equal(b[HeaderLen:HeaderLen+n], first[:n]) {
+			return true
+		}
+	}
+	return false
 }
 
 func plausible(b []byte, e *Entry) bool {

@@ -65,6 +65,14 @@ func (j *Joiner) Flush(emit func(*Joined)) {
 	}
 }
 
+// Expire gives out what there is of the oldest open line, as a piece.
+func (j *Joiner) Expire(emit func(*Joined)) {
+	if len(j.open) > 0 {
+		j.give(j.open[0], true, emit)
+		j.drop(0)
+	}
+}
+
 // Open returns the offset of the oldest frame that is not part of a record
 // given out yet, and whether there is one. A reader that begins again there
 // sees everything that this Joiner holds.

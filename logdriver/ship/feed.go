@@ -1,7 +1,6 @@
 package ship
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -24,7 +23,7 @@ const (
 // at a time: the one that lane points to.
 type feed struct {
 	src     Source
-	meta    *Meta
+	meta    atomic.Pointer[Meta]
 	pool    *pool
 	ranking []*lane // best first
 	log     *slog.Logger
@@ -32,9 +31,14 @@ type feed struct {
 
 	lane   atomic.Pointer[lane]
 	queued atomic.Bool // in the queue of a lane
+	over   atomic.Bool // retired: whoever still finds it in a queue drops it
 
 	// What follows belongs to the lane's goroutine.
 	tmpl        Template
+	prepared    *Meta  // what tmpl was made of
+	failures    int    // reads that failed, one after the other
+	seeking     bool   // behind a gap, in the rest of a frame
+	counted     uint64 // losses before this offset have been counted
 	join        record.Joiner
 	entry       record.Entry
 	read        uint64 // where the next window begins
@@ -90,32 +94,56 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 		return false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, f.unreadable(err, out)
 	}
+	f.failures = 0
 	f.enter(span, out)
 	left := f.decode((*buf)[:span.Len], out)
 	more = span.Len == len(*buf)
 	switch {
 	case span.Final:
-		f.quarantine(left, "the engine ended in the middle of a frame")
-		f.join.Flush(out)
+		f.finish(left, out)
 		more = true // the next session, if there is one
-	case left != nil && len(left) == span.Len && more:
+	case len(left) == span.Len && more:
 		growFor(buf, left)
 	}
 	f.mark()
 	return more, nil
 }
 
+// maxFailures is how often a read that fails is tried again before its
+// segment is given up.
+const maxFailures = 5
+
+// unreadable counts the tries at bytes that cannot be read. After the last one
+// it goes on behind them and returns nil.
+func (f *feed) unreadable(err error, out func(*record.Joined)) error {
+	var skip interface{ SkipTo() uint64 }
+	if f.failures++; f.failures < maxFailures || !errors.As(err, &skip) || skip.SkipTo() <= f.read {
+		return err
+	}
+	f.failures = 0
+	f.log.Error("bytes of a stream cannot be read and are given up", "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
+	f.join.Flush(out)
+	out(f.lossMarker(skip.SkipTo() - f.read))
+	f.countLost(skip.SkipTo() - f.read)
+	f.read, f.seeking = skip.SkipTo(), true
+	f.mark()
+	f.notify()
+	return nil
+}
+
 // enter copes with what lies between the last window and this one: bytes that
 // are gone, and the end of a session.
 func (f *feed) enter(span Span, out func(*record.Joined)) {
 	if span.From > f.read {
-		f.stats.LostBytes.Add(span.From - f.read)
-		f.log.Error("records were evicted before they were delivered", "stream", f.meta.Stream, "container", f.meta.ContainerName, "bytes", span.From-f.read)
 		f.join.Flush(out)
-		out(f.lossMarker(span.From - f.read))
-		f.read = span.From
+		if span.Lost > 0 {
+			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
+			out(f.lossMarker(span.Lost))
+			f.countLost(span.Lost)
+		}
+		f.read, f.seeking = span.From, span.Torn
 	}
 	if f.session != span.Session {
 		f.join.Flush(out)
@@ -126,29 +154,46 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 	}
 }
 
+// countLost counts bytes behind read as lost, once.
+func (f *feed) countLost(bytes uint64) {
+	if f.read >= f.counted {
+		f.stats.LostBytes.Add(bytes)
+		f.counted = f.read + bytes
+	}
+}
+
 // lossMarker is the record that goes downstream in the place of what is gone.
 // Its id is that of the first lost record, so that it too is sent only once.
 func (f *feed) lossMarker(bytes uint64) *record.Joined {
-	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output were dropped here: the spool was full before a collector had taken them", bytes)
+	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output were dropped here: they could not be kept until a collector took them", bytes)
 	return &record.Joined{Offset: f.read, Time: time.Now().UnixNano(), Stderr: true, Line: text}
 }
+
+// maxBehind bounds how many bytes of a stream may follow the beginning of an
+// open line. Beyond it, what there is of the line is given out as a piece: a
+// line without an end must not keep all that follows from being acknowledged.
+const maxBehind = 2 << 20
 
 // decode takes whole frames off b and returns what is left. It moves read.
 func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 	for {
 		frame, n, err := record.Next(b)
-		if errors.Is(err, record.ErrShort) {
+		if errors.Is(err, record.ErrShort) && (len(b) == 0 || !f.seeking || record.CouldBegin(b)) {
 			return b
 		}
 		if err == nil {
 			err = f.entry.Decode(frame)
 		}
 		if err != nil {
-			skip, _ := record.Resync(b)
-			f.quarantine(b[:skip], err.Error())
+			skip, found := record.Resync(b)
+			f.putAside(b[:skip], err.Error())
 			b = b[skip:]
+			if !found {
+				return b
+			}
 			continue
 		}
+		f.seeking = false
 		if f.unmarked && f.read >= f.edge {
 			f.unmarked = false
 			f.src.Mark(f.edge, f.read, f.entry.Time)
@@ -156,25 +201,49 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)
 		b = b[n:]
+		if open, ok := f.join.Open(); ok && f.read-open > maxBehind {
+			f.join.Expire(out)
+		}
 	}
 }
 
-// quarantine puts bytes aside and goes on behind them.
-func (f *feed) quarantine(b []byte, why string) {
-	if len(b) == 0 {
-		return
+// finish is for what is left at the end of a session: a frame that was torn
+// off, or good ones behind a place where none can begin.
+func (f *feed) finish(left []byte, out func(*record.Joined)) {
+	for len(left) > 0 {
+		skip, _ := record.Resync(left)
+		f.putAside(left[:skip], "the engine ended in the middle of a frame")
+		if left = left[skip:]; len(left) > 0 {
+			left = f.decode(left, out)
+		}
 	}
-	f.stats.QuarantinedBytes.Add(uint64(len(b)))
-	err := f.src.Quarantine(f.read, b)
-	f.log.Error("bytes of a stream are no records and were put into quarantine",
-		"stream", f.meta.Stream, "container", f.meta.ContainerName, "offset", f.read, "bytes", len(b), "why", why, "err", err)
+	f.seeking = false
+	f.join.Flush(out)
+}
+
+// putAside goes on behind bytes that are no frames. Behind a gap they are the
+// rest of a frame that is lost; elsewhere nobody knows what they are, and they
+// are put into quarantine.
+func (f *feed) putAside(b []byte, why string) {
+	switch {
+	case len(b) == 0:
+		return
+	case f.seeking:
+		f.countLost(uint64(len(b)))
+	case f.read >= f.counted:
+		f.stats.QuarantinedBytes.Add(uint64(len(b)))
+		err := f.src.Quarantine(f.read, b)
+		f.log.Error("bytes of a stream are no records and were put into quarantine",
+			"stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "bytes", len(b), "why", why, "err", err)
+		f.counted = f.read + uint64(len(b))
+	}
 	f.read += uint64(len(b))
 }
 
 // growFor makes room for the frame at the start of b, which is larger than
 // the window.
 func growFor(buf *[]byte, b []byte) {
-	if need := record.HeaderLen + int(binary.BigEndian.Uint32(b)); need > len(*buf) {
+	if need, err := record.Size(b); err == nil && need > len(*buf) {
 		*buf = make([]byte, need)
 	}
 }
@@ -194,7 +263,7 @@ func (f *feed) ack(offset uint64) {
 	}
 	f.acked = offset
 	if err := f.src.Ack(offset); err != nil {
-		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "stream", f.meta.Stream, "err", err)
+		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "stream", f.meta.Load().Stream, "err", err)
 	}
 }
 

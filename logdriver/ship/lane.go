@@ -15,8 +15,11 @@ const (
 	minBackOff  = 100 * time.Millisecond
 	maxBackOff  = 10 * time.Second
 	// holdTime is how long a collector that was down has to be connected again
-	// before the streams that prefer it return.
+	// before the streams that prefer it return. It doubles, up to maxHold, each
+	// time that they returned in vain: there are collectors that take
+	// connections and acknowledge nothing.
 	holdTime = 3 * time.Second
+	maxHold  = 5 * time.Minute
 )
 
 // lane is the way to one collector: one goroutine that owns its connection,
@@ -39,6 +42,7 @@ type lane struct {
 	buf   []byte             // the window
 	batch batch
 	sent  []batch // under way, oldest first, without their bytes
+	hold  time.Duration
 }
 
 // batch is what is sent and acknowledged as one.
@@ -57,7 +61,7 @@ type mark struct {
 func newLane(c Collector, log *slog.Logger, stats *Stats, changed func()) *lane {
 	l := &lane{
 		name: c.Name, sink: c.Sink, log: log.With("collector", c.Name), stats: stats, changed: changed,
-		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes),
+		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes), hold: holdTime,
 	}
 	l.healthy.Store(true)
 	return l
@@ -90,6 +94,9 @@ func (l *lane) pop() *feed {
 		l.queue[0] = nil
 		l.queue = l.queue[1:]
 		l.mu.Unlock()
+		if f.over.Load() {
+			continue
+		}
 		if owner := f.lane.Load(); owner != l {
 			owner.push(f) // it was handed on while it stood here
 			continue
@@ -100,10 +107,29 @@ func (l *lane) pop() *feed {
 	}
 }
 
-func (l *lane) waiting() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.queue) > 0
+// wanted reports whether a feed has something to send. Those that have not
+// are done with here: no connection is needed for that.
+func (l *lane) wanted() bool {
+	for {
+		f := l.pop()
+		if f == nil {
+			return false
+		}
+		if f.src.Pending(f.read) {
+			f.notify()
+			return true
+		}
+		l.rest(f)
+	}
+}
+
+// rest is for a feed that has nothing to read now.
+func (l *lane) rest(f *feed) {
+	f.settle()
+	f.src.Release()
+	if f.outstanding == 0 && !f.src.Live() {
+		f.pool.owner.retire(f, func() { delete(l.feeds, f) })
+	}
 }
 
 // run ships until ctx ends. It never gives up on a collector: while it cannot
@@ -133,7 +159,7 @@ func (l *lane) run(ctx context.Context) {
 // idle waits until there is a reason to be connected: something to send, or
 // a collector that was down and may be back.
 func (l *lane) idle(ctx context.Context) {
-	for ctx.Err() == nil && l.healthy.Load() && !l.waiting() {
+	for ctx.Err() == nil && !l.wanted() && l.healthy.Load() {
 		select {
 		case <-ctx.Done():
 		case <-l.wake:
@@ -173,6 +199,11 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 	began := time.Now()
 	s := newSession(l, conn)
 	err = s.run(ctx)
+	if s.progress {
+		l.hold = holdTime
+	} else if len(l.sent) > 0 {
+		l.hold = min(2*l.hold, maxHold)
+	}
 	return s.progress || len(l.sent) == 0 && time.Since(began) >= holdTime, err
 }
 
@@ -226,8 +257,7 @@ func (l *lane) handOn(f *feed) bool {
 	delete(l.feeds, f)
 	l.stats.Moved.Add(1)
 	f.lane.Store(to)
-	f.queued.Store(true)
-	to.push(f)
+	f.notify()
 	return true
 }
 

@@ -16,6 +16,8 @@ const (
 	// drainTime bounds the wait for acknowledgements when the plugin stops.
 	// What comes later would be sent again by the next process.
 	drainTime = 2 * time.Second
+	// readRetry is when a stream that cannot be read is tried again.
+	readRetry = time.Second
 )
 
 // session is the work on one connection of a lane.
@@ -115,7 +117,7 @@ func (s *session) holdTimer() <-chan time.Time {
 	if s.healthy.Load() {
 		return nil
 	}
-	return time.After(holdTime)
+	return time.After(s.hold)
 }
 
 // due reports whether the batch is to be sent now.
@@ -145,18 +147,17 @@ func (s *session) fill() {
 
 // take puts one window of a feed into the batch.
 func (s *session) take(f *feed) {
-	if f.tmpl == nil {
-		f.tmpl = s.sink.Prepare(f.meta)
+	if m := f.meta.Load(); f.tmpl == nil || f.prepared != m {
+		f.tmpl, f.prepared = s.sink.Prepare(m), m
 	}
 	before := s.batch.records
-	more, err := f.fill(&s.buf, func(r *Record) {
-		s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
-		s.batch.records++
-	})
+	more, err := f.fill(&s.buf, func(r *Record) { s.append(f, r) })
 	if err != nil {
 		s.stats.ReadErrors.Add(1)
-		s.log.Error("a stream cannot be read", "stream", f.meta.Stream, "container", f.meta.ContainerName, "offset", f.read, "err", err)
-		return // a later notification tries again
+		s.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
+		f.src.Release()
+		time.AfterFunc(readRetry, f.notify)
+		return
 	}
 	if s.batch.records > before {
 		f.outstanding++
@@ -172,13 +173,21 @@ func (s *session) take(f *feed) {
 	s.rest(f)
 }
 
-// rest is for a feed that has nothing to read now.
-func (s *session) rest(f *feed) {
-	f.settle()
-	f.src.Release()
-	if f.outstanding == 0 && !f.src.Live() {
-		f.pool.owner.retire(f, func() { delete(s.feeds, f) })
+// append puts one record into the batch, in pieces if the collector takes no
+// longer ones. A piece has an id of its own: the bytes of a line take up at
+// least as many offsets, so none is another record's.
+func (s *session) append(f *feed, r *Record) {
+	line, cut := r.Line, r.Cut
+	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
+		r.Line, r.Cut = line[:s.limits.RecordBytes], true
+		s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+		s.batch.records++
+		line = line[s.limits.RecordBytes:]
+		r.Offset += uint64(s.limits.RecordBytes)
 	}
+	r.Line, r.Cut = line, cut
+	s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+	s.batch.records++
 }
 
 func (s *session) send(ctx context.Context) error {

@@ -54,18 +54,20 @@ func New(log *slog.Logger) *Shipper {
 }
 
 // Add begins to ship a stream to the collector of the pool that key selects.
-// Adding a stream that is shipped already does nothing.
+// For a stream that is shipped already, it only takes over what is known of it.
 func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.feeds[meta.Stream] != nil {
+	if f := s.feeds[meta.Stream]; f != nil {
+		f.meta.Store(meta)
 		return nil
 	}
 	pl := s.poolLocked(p)
 	f := &feed{
-		src: src, meta: meta, pool: pl, log: s.log, stats: &s.Stats,
+		src: src, pool: pl, log: s.log, stats: &s.Stats,
 		join: record.Joiner{Max: maxRecord}, acked: src.Cursor(),
 	}
+	f.meta.Store(meta)
 	for _, name := range pl.rank(key) {
 		if l := pl.lanes[name]; l != nil {
 			f.ranking = append(f.ranking, l)
@@ -113,12 +115,19 @@ func (p *pool) recheck() {
 func (s *Shipper) retire(f *feed, gone func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.feeds[f.meta.Stream] != f || f.src.Live() || f.queued.Load() {
+	stream := f.meta.Load().Stream
+	if s.feeds[stream] != f {
 		return
 	}
-	f.stop()
+	f.stop() // from here on nothing queues it
+	if f.src.Live() || f.queued.Load() {
+		f.stop = f.src.Watch(f.notify)
+		f.notify()
+		return
+	}
+	f.over.Store(true)
 	gone()
-	delete(s.feeds, f.meta.Stream)
+	delete(s.feeds, stream)
 	f.pool.feeds--
 	s.releaseLocked(f.pool)
 }

@@ -65,12 +65,15 @@ func (m *memory) restart() {
 func (m *memory) Read(p []byte, offset uint64) (Span, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	offset = max(offset, m.start)
+	var lost uint64
+	if offset < m.start {
+		lost, offset = m.start-offset, m.start
+	}
 	end := uint64(len(m.data))
 	if offset >= end {
 		return Span{From: offset, Final: m.ended}, io.EOF
 	}
-	span := Span{From: offset}
+	span := Span{From: offset, Lost: lost}
 	for i, from := range m.session {
 		if offset >= from {
 			span.Session = uint32(i + 1)
@@ -108,6 +111,12 @@ func (m *memory) Quarantine(_ uint64, b []byte) error {
 }
 
 func (m *memory) Mark(uint64, uint64, int64) {}
+
+func (m *memory) Pending(offset uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return offset < uint64(len(m.data))
+}
 
 func (m *memory) Live() bool {
 	m.mu.Lock()

@@ -54,9 +54,10 @@ type Template interface {
 
 // Limits bounds what a connection is given.
 type Limits struct {
-	BatchBytes   int // a batch is sent at the latest when it holds as many bytes
-	BatchRecords int // or as many records
+	BatchBytes   int // a batch is sent when it holds as many bytes, or one window of a stream more
+	BatchRecords int // or as many records, or one window more
 	InFlight     int // how many batches may wait for their acknowledgement
+	RecordBytes  int // a longer line is sent in pieces; 0 for no bound
 }
 
 // Conn is one connection to a collector. Append and Send are called by one

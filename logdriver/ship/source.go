@@ -4,10 +4,13 @@ package ship
 // methods but Ack are called by one goroutine at a time.
 type Source interface {
 	// Read reads bytes from offset on into p, all of one session; io.EOF means
-	// that there are none at or behind offset.
+	// that there are none at or behind offset. Another error that has a method
+	// SkipTo() uint64 says where reading can go on if it does not pass.
 	Read(p []byte, offset uint64) (Span, error)
 	// Release gives back what Read keeps open; Read may be called again.
 	Release()
+	// Pending reports whether there are bytes at or behind offset.
+	Pending(offset uint64) bool
 	// Cursor returns the offset up to which the route has acknowledged the stream.
 	Cursor() uint64
 	// Ack moves the cursor on and makes that survive the process.
@@ -30,6 +33,9 @@ type Span struct {
 	Len     int    // bytes read
 	Session uint32 // who wrote them; frames do not cross from one session to another
 	Final   bool   // no more bytes of that session follow
+
+	Lost uint64 // bytes that are gone between what was asked for and From
+	Torn bool   // From is not known to be the beginning of a frame
 
 	Unmarked bool // the first frame at or behind Edge wants to be marked
 	Edge     uint64

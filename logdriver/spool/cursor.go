@@ -14,7 +14,9 @@ import (
 type cursor struct {
 	path   string
 	offset uint64
+	disk   disk
 	file   *os.File // open while the cursor moves
+	torn   bool     // the file did not check when it was read
 }
 
 const cursorFormat = "%016x %08x\n"
@@ -24,10 +26,11 @@ func (c *cursor) encode() []byte {
 	return fmt.Appendf(nil, cursorFormat, c.offset, crc32.ChecksumIEEE([]byte(off)))
 }
 
-// loadCursor reads a cursor. One that a power cut has torn counts as zero: what
-// is still spooled is sent again, which costs duplicates and loses nothing.
-func loadCursor(path string) *cursor {
-	c := &cursor{path: path}
+// loadCursor reads a cursor. One that a power cut has torn counts as standing
+// at the oldest frame there is: what is still spooled is sent again, which
+// costs duplicates and loses nothing.
+func loadCursor(d disk, path string) *cursor {
+	c := &cursor{disk: d, path: path, torn: true}
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return c
@@ -38,20 +41,20 @@ func loadCursor(path string) *cursor {
 		return c
 	}
 	if crc32.ChecksumIEEE(fmt.Appendf(nil, "%016x", off)) == sum {
-		c.offset = off
+		c.offset, c.torn = off, false
 	}
 	return c
 }
 
 func (c *cursor) store() error {
 	if c.file == nil {
-		f, err := os.OpenFile(c.path, os.O_WRONLY|os.O_CREATE, 0o600)
+		f, err := c.disk.open(c.path, os.O_WRONLY|os.O_CREATE)
 		if err != nil {
 			return fmt.Errorf("open a cursor: %w", err)
 		}
 		c.file = f
 	}
-	if _, err := c.file.WriteAt(c.encode(), 0); err != nil {
+	if err := c.disk.writeAt(c.file, c.encode(), 0); err != nil {
 		return fmt.Errorf("write a cursor: %w", err)
 	}
 	return nil
@@ -82,12 +85,28 @@ func (st *Stream) routeLocked(route string) error {
 	if !routeName.MatchString(route) {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
-	c := &cursor{path: filepath.Join(st.dir, route+cursorExt), offset: st.startLocked()}
+	c := &cursor{disk: st.sp.cfg.disk, path: filepath.Join(st.dir, route+cursorExt), offset: st.startLocked()}
 	if err := c.store(); err != nil {
 		return err
 	}
 	c.close()
 	st.cursors[route] = c
+	return nil
+}
+
+// RemoveRoute forgets the route's cursor: nothing waits for it any more.
+func (st *Stream) RemoveRoute(route string) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c := st.cursors[route]
+	if c == nil {
+		return nil
+	}
+	c.close()
+	if err := st.sp.cfg.disk.remove(c.path); err != nil {
+		return fmt.Errorf("remove a cursor: %w", err)
+	}
+	delete(st.cursors, route)
 	return nil
 }
 

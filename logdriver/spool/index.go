@@ -67,10 +67,9 @@ func (st *Stream) markLocked(g *segment, p Place) {
 		return
 	}
 	g.known, g.first = true, p
-	f, err := os.OpenFile(filepath.Join(st.dir, indexFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	f, err := st.sp.cfg.disk.open(filepath.Join(st.dir, indexFile), os.O_WRONLY|os.O_CREATE|os.O_APPEND)
 	if err == nil {
-		_, err = f.Write(encodeEntry(g.offset, p))
-		err = errors.Join(err, f.Close())
+		err = errors.Join(st.sp.cfg.disk.append(f, encodeEntry(g.offset, p)), f.Close())
 	}
 	if err != nil {
 		st.sp.log.Warn("an index entry could not be written; reading from there will be slower after a restart", "stream", st.id, "err", err)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 )
 
@@ -28,6 +29,11 @@ type Span struct {
 	Session uint32 // the session that wrote them
 	Final   bool   // no more bytes of that session follow these
 
+	// Lost is how many bytes are gone between what was asked for and From, and
+	// Torn says that From is not known to be the beginning of a frame.
+	Lost uint64
+	Torn bool
+
 	// Unmarked says that at Edge, among these bytes, a segment begins whose
 	// first frame is not known yet. A reader that knows frames calls Mark when
 	// it comes to the first one at or behind Edge.
@@ -35,14 +41,31 @@ type Span struct {
 	Edge     uint64
 }
 
+// SegmentError says that a segment could not be read, and where reading can
+// go on if it is given up.
+type SegmentError struct {
+	Name string
+	Next uint64
+	Err  error
+}
+
+func (e *SegmentError) Error() string { return fmt.Sprintf("read segment %s: %v", e.Name, e.Err) }
+
+func (e *SegmentError) Unwrap() error { return e.Err }
+
+// SkipTo returns the offset behind the segment.
+func (e *SegmentError) SkipTo() uint64 { return e.Next }
+
 // Read reads bytes from offset on into p, all of one session. Where there are
 // none at or behind offset the error is io.EOF; the span's Final then says
-// whether the session that ended there is over.
+// whether the session that ended there is over. Other errors wrap a
+// *SegmentError.
 func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
+	from := offset
 	for {
 		g, run, ok := r.st.locate(offset)
 		if !ok {
-			return Span{From: offset, Final: r.st.ended()}, io.EOF
+			return Span{From: offset, Final: run.ended}, io.EOF
 		}
 		if offset < g.offset && g.known && g.first.Offset > g.offset {
 			offset = g.first.Offset // the frame before it is torn off by an eviction
@@ -50,9 +73,41 @@ func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 		}
 		span, err := r.read(p, max(offset, g.offset), g, run)
 		if errors.Is(err, os.ErrNotExist) {
-			continue // evicted between the look and the open
+			r.st.missing(g) // evicted between the look and the open, or deleted by somebody else
+			continue
+		}
+		if span.From > from {
+			span.Lost = r.st.lost(from, span.From)
+			span.Torn = !g.known || span.From < g.first.Offset
 		}
 		return span, err
+	}
+}
+
+// Pending reports whether there are bytes at or behind offset.
+func (st *Stream) Pending(offset uint64) bool {
+	_, _, ok := st.locate(offset)
+	return ok
+}
+
+func (st *Stream) lost(from, to uint64) uint64 {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.lostLocked(from, to)
+}
+
+// missing takes a segment whose file is gone out of the stream.
+func (st *Stream) missing(g segment) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for i := range st.segs {
+		if st.segs[i].offset == g.offset && st.segs[i].session == g.session {
+			st.sp.log.Error("a segment is gone from the disk", "stream", st.id, "segment", g.name(), "bytes", st.segs[i].size)
+			st.sp.used.Add(-st.segs[i].size - overhead)
+			st.sealed = st.sealed || i == len(st.segs)-1
+			st.segs = slices.Delete(st.segs, i, i+1)
+			return
+		}
 	}
 }
 
@@ -63,12 +118,13 @@ type run struct {
 }
 
 // locate returns the segment that holds offset, or the next one behind it.
+// Where there is none, run says whether the session that wrote last is over.
 func (st *Stream) locate(offset uint64) (segment, run, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	i := sort.Search(len(st.segs), func(i int) bool { return st.segs[i].end() > offset })
 	if i == len(st.segs) || st.gone {
-		return segment{}, run{}, false
+		return segment{}, run{ended: st.sessions[st.writer] == nil}, false
 	}
 	j := i
 	for j+1 < len(st.segs) && st.segs[j+1].session == st.segs[i].session && st.segs[j+1].offset == st.segs[j].end() {
@@ -84,37 +140,45 @@ func (r *Reader) read(p []byte, offset uint64, g segment, run run) (Span, error)
 		span.Unmarked, span.Edge = true, g.offset
 	}
 	for span.Len < len(p) {
-		if err := r.openSegment(g); err != nil {
-			if span.Len > 0 {
-				break
-			}
-			return span, err
+		n, err := r.readSegment(p[span.Len:], offset+uint64(span.Len), g)
+		if err != nil && span.Len > 0 {
+			break // told when reading comes to it
 		}
-		at := offset + uint64(span.Len)
-		want := min(uint64(len(p)-span.Len), g.end()-at)
-		n, err := r.file.ReadAt(p[span.Len:span.Len+int(want)], int64(at-g.offset))
+		if err != nil {
+			return span, &SegmentError{Name: g.name(), Next: g.end(), Err: err}
+		}
 		span.Len += n
-		if err != nil && !errors.Is(err, io.EOF) {
-			return span, fmt.Errorf("read segment %s: %w", g.name(), err)
-		}
-		if uint64(n) < want {
-			return span, fmt.Errorf("segment %s is shorter than it was", g.name())
-		}
 		next, _, ok := r.st.locate(g.end())
-		if span.Len == len(p) || !ok || next.session != g.session || next.offset != g.end() {
+		if !ok || next.session != g.session || next.offset != g.end() {
 			break
 		}
-		g = next
-		if !g.marked() {
-			span.Unmarked, span.Edge = true, g.offset
+		if span.Len < len(p) && !next.marked() {
+			span.Unmarked, span.Edge = true, next.offset
 		}
+		g = next
 	}
 	span.Final = run.ended && span.From+uint64(span.Len) == run.end
 	return span, nil
 }
 
+// readSegment reads what there is of one segment from the offset at on.
+func (r *Reader) readSegment(p []byte, at uint64, g segment) (int, error) {
+	if err := r.openSegment(g); err != nil {
+		return 0, err
+	}
+	want := min(uint64(len(p)), g.end()-at)
+	n, err := r.file.ReadAt(p[:want], int64(at-g.offset))
+	if uint64(n) == want {
+		return n, nil
+	}
+	if errors.Is(err, io.EOF) {
+		return n, errors.New("it is shorter than it was")
+	}
+	return n, err
+}
+
 func (r *Reader) openSegment(g segment) error {
-	if r.file != nil && r.open.offset == g.offset {
+	if r.file != nil && r.open.offset == g.offset && r.open.session == g.session {
 		return nil
 	}
 	f, err := os.Open(filepath.Join(r.st.dir, g.name()))

@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -13,12 +14,11 @@ import (
 // ErrEnded means that the session was detached.
 var ErrEnded = errors.New("session has ended")
 
-// BusyError means that another session of the stream wrote last and is still
-// attached: it has to be drained and detached first, or two FIFOs would be
-// mixed in one stream.
+// BusyError means that an older session of the stream is still attached: it has
+// to be drained and detached first, so that what it holds comes first.
 type BusyError struct{ Other *Session }
 
-func (e *BusyError) Error() string { return "another session is writing: " + e.Other.fifo }
+func (e *BusyError) Error() string { return "an older session is attached: " + e.Other.fifo }
 
 // Session is the attachment of one FIFO to a stream, from a StartLogging to
 // its StopLogging or to the end of the engine that made the FIFO. What one
@@ -42,29 +42,48 @@ func (se *Session) path() string {
 // errGone means that the stream was deleted while somebody still had it.
 var errGone = errors.New("stream was deleted")
 
-func (st *Stream) attach(p Params, fifo string) (*Session, error) {
+func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	if st.gone {
-		return nil, errGone
+		return nil, false, errGone
 	}
 	for _, se := range st.sessions {
 		if se.fifo == fifo {
-			return se, nil
+			return se, false, nil
 		}
 	}
 	for _, route := range p.Routes {
 		if err := st.routeLocked(route); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	se := &Session{st: st, n: st.last + 1, fifo: fifo}
-	if err := writeFile(se.path(), []byte(fifo)); err != nil {
-		return nil, fmt.Errorf("attach a session: %w", err)
+	if err := st.refreshLocked(p); err != nil {
+		return nil, false, err
+	}
+	se = &Session{st: st, n: st.last + 1, fifo: fifo}
+	if err := st.sp.cfg.disk.replace(se.path(), []byte(fifo)); err != nil {
+		return nil, false, fmt.Errorf("attach a session: %w", err)
 	}
 	st.last = se.n
 	st.sessions[se.n] = se
-	return se, nil
+	st.sp.live.Add(1)
+	return se, true, nil
+}
+
+// refreshLocked keeps what is known of the container as it was when it last
+// started: it may have been renamed.
+func (st *Stream) refreshLocked(p Params) error {
+	if bytes.Equal(st.header.Info, p.Info) && st.header.KeepBytes == p.KeepBytes {
+		return nil
+	}
+	h := st.header
+	h.Info, h.KeepBytes = p.Info, p.KeepBytes
+	if err := st.writeHeader(h); err != nil {
+		return err
+	}
+	st.header = h
+	return nil
 }
 
 // Sessions returns the attached sessions, in the order of their beginning.
@@ -87,12 +106,10 @@ func (se *Session) Detach() error {
 	st.wmu.Lock()
 	st.mu.Lock()
 	_, attached := st.sessions[se.n]
-	err := os.Remove(se.path())
-	if errors.Is(err, os.ErrNotExist) {
-		err = nil
-	}
-	if err == nil {
+	err := st.sp.cfg.disk.remove(se.path())
+	if err == nil && attached {
 		delete(st.sessions, se.n)
+		st.sp.live.Add(-1)
 	}
 	if st.writer == se.n && st.active != nil {
 		err = errors.Join(err, st.active.Close())
@@ -128,29 +145,62 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 	if err := se.mayWrite(); err != nil {
 		return 0, err
 	}
-	if st.active == nil || st.writer != se.n || st.activeSize() >= st.sp.cfg.SegmentBytes {
+	if se.mustRoll() {
 		// A new file only when there is something to put in it: a session
 		// that never carries a byte leaves nothing behind.
 		if err := readable(fd); err != nil {
 			return 0, ignoreEOF(err)
 		}
-		if err := se.roll(); err != nil {
-			return 0, err
-		}
-	}
-	size := st.activeSize()
-	at, room := size, st.sp.cfg.SegmentBytes-size
-	for {
-		n, err := unix.Splice(fd, nil, int(st.active.Fd()), &at, int(min(int64(max), room)), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
-		if errors.Is(err, unix.EINTR) {
-			continue
+		err := se.roll()
+		for isFull(err) && st.sp.reclaim() {
+			err = se.roll()
 		}
 		if err != nil {
 			return 0, err
 		}
-		se.grew(n)
-		return int(n), nil
 	}
+	size := st.activeSize()
+	most := int(min(int64(max), st.sp.segmentBytes()-size))
+	n, err := st.sp.cfg.disk.splice(fd, st.active, size, most)
+	for isFull(err) && st.sp.reclaim() {
+		n, err = st.sp.cfg.disk.splice(fd, st.active, size, most)
+	}
+	if err != nil {
+		return 0, err
+	}
+	se.grew(n)
+	return int(n), nil
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
+}
+
+// Discard takes up to max bytes from the pipe and drops them: the last resort
+// when the disk takes nothing, because a pipe that is not read stops the
+// container and the engine's calls about it. What is dropped leaves a gap in
+// the stream's offsets and is counted.
+func (se *Session) Discard(fd int, max int) (int, error) {
+	st := se.st
+	st.wmu.Lock()
+	defer st.wmu.Unlock()
+	if err := se.mayWrite(); err != nil {
+		return 0, err
+	}
+	n, err := unix.Read(fd, make([]byte, max))
+	if err != nil || n == 0 {
+		return 0, err
+	}
+	if st.active != nil {
+		_ = st.active.Close()
+		st.active = nil // the gap lies between segments
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.end += uint64(n)
+	st.writer = se.n
+	st.sp.dropped.Add(int64(n))
+	return n, nil
 }
 
 var errEOF = errors.New("pipe has no writer and no bytes")
@@ -186,10 +236,15 @@ func (se *Session) mayWrite() error {
 	if st.sessions[se.n] != se {
 		return ErrEnded
 	}
-	if other := st.sessions[st.writer]; other != nil && other != se && len(st.segs) > 0 {
-		return &BusyError{other}
+	if st.writer == se.n {
+		return nil
 	}
-	return nil
+	for n, other := range st.sessions {
+		if n < se.n {
+			return &BusyError{other}
+		}
+	}
+	return nil // a newer one may have written; rather a seam between the two than a pipe that nobody reads
 }
 
 func (st *Stream) activeSize() int64 {
@@ -198,22 +253,32 @@ func (st *Stream) activeSize() int64 {
 	return st.segs[len(st.segs)-1].size
 }
 
+// mustRoll reports whether the next byte needs another segment than the one
+// that is open. It is called with wmu held.
+func (se *Session) mustRoll() bool {
+	st := se.st
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.active == nil || st.writer != se.n || st.sealed || len(st.segs) == 0 ||
+		st.segs[len(st.segs)-1].size >= st.sp.segmentBytes()
+}
+
 // roll opens the segment that the session writes next: its last one after a
 // restart, while there is room in it, else a new one.
 func (se *Session) roll() error {
 	st := se.st
 	st.mu.Lock()
-	resume := len(st.segs) > 0 && st.active == nil && st.writer == se.n
+	resume := len(st.segs) > 0 && st.active == nil && st.writer == se.n && !st.sealed
 	g := segment{offset: st.end, session: se.n, wrote: time.Now()}
 	if resume {
 		g = st.segs[len(st.segs)-1]
-		resume = g.session == se.n && g.size < st.sp.cfg.SegmentBytes && g.end() == st.end
+		resume = g.session == se.n && g.size < st.sp.segmentBytes() && g.end() == st.end
 		if !resume {
 			g = segment{offset: st.end, session: se.n, wrote: time.Now()}
 		}
 	}
 	st.mu.Unlock()
-	f, err := os.OpenFile(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := st.sp.cfg.disk.open(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("open a segment: %w", err)
 	}
@@ -222,7 +287,7 @@ func (se *Session) roll() error {
 	}
 	st.active = f
 	st.mu.Lock()
-	st.writer = se.n
+	st.writer, st.sealed = se.n, false
 	if !resume {
 		begins := len(st.segs) == 0 || st.segs[len(st.segs)-1].session != se.n
 		st.segs = append(st.segs, g)

@@ -44,6 +44,8 @@ type Config struct {
 	// header, which may be more than b holds, or 0 where b is too short to
 	// tell. It is all that the spool has to know of frames.
 	FrameLen func(b []byte) (int, error)
+
+	disk disk // for tests; the zero value is the real one
 }
 
 // Spool is the directory of all streams of a host.
@@ -53,7 +55,9 @@ type Spool struct {
 	log *slog.Logger
 
 	used    atomic.Int64 // bytes accounted for, see overhead
-	dropped atomic.Int64 // bytes evicted before every route had them
+	dropped atomic.Int64 // bytes evicted or discarded before every route had them
+	live    atomic.Int64 // attached sessions
+	evictor sync.Mutex   // held by the one who evicts; never waited for
 
 	mu      sync.Mutex         // guards what follows; taken before a stream's mu
 	streams map[string]*Stream // by stream id
@@ -74,7 +78,7 @@ type header struct {
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
 	for _, sub := range []string{streamsDir, badDir} {
-		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
+		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
 		}
 	}
@@ -87,13 +91,17 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	}
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), tmpPrefix) {
-			_ = os.RemoveAll(filepath.Join(dir, streamsDir, e.Name())) // never got its name: holds no bytes
+			_ = cfg.disk.removeTemp(filepath.Join(dir, streamsDir, e.Name())) // being made or deleted: holds nothing of use
 			continue
 		}
 		if err := s.load(e.Name()); err != nil {
 			log.Error("a stream cannot be read and is left alone", "stream", e.Name(), "err", err)
 		}
 	}
+	if err := s.noteBoot(); err != nil {
+		return nil, err
+	}
+	s.enforce()
 	return s, nil
 }
 
@@ -101,7 +109,7 @@ func (s *Spool) checkVersion() error {
 	path := filepath.Join(s.dir, versionFile)
 	got, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return writeFile(path, []byte(version))
+		return s.cfg.disk.replace(path, []byte(version))
 	}
 	if err != nil {
 		return fmt.Errorf("read the spool's version: %w", err)
@@ -112,14 +120,16 @@ func (s *Spool) checkVersion() error {
 	return nil
 }
 
+// load reads one stream. A header that a power cut has emptied leaves a stream
+// of nobody: it cannot be delivered, but is counted, read by hand, and evicted.
 func (s *Spool) load(id string) error {
 	st := newStream(s, id)
 	data, err := os.ReadFile(filepath.Join(st.dir, streamFile))
-	if err != nil {
-		return fmt.Errorf("read what the stream is of: %w", err)
+	if err == nil {
+		err = json.Unmarshal(data, &st.header)
 	}
-	if err := json.Unmarshal(data, &st.header); err != nil {
-		return fmt.Errorf("parse %s: %w", streamFile, err)
+	if err != nil {
+		s.log.Error("what a stream is of cannot be read; it cannot be delivered", "stream", id, "err", err)
 	}
 	if err := st.recover(); err != nil {
 		return err
@@ -128,7 +138,9 @@ func (s *Spool) load(id string) error {
 		return nil
 	}
 	s.streams[id] = st
-	s.byOwner[st.header.Container] = st
+	if st.header.Container != "" {
+		s.byOwner[st.header.Container] = st
+	}
 	return nil
 }
 
@@ -164,20 +176,26 @@ type Params struct {
 
 // Attach begins a session in the container's stream, which is made if there is
 // none. The FIFO's path is on the disk when Attach returns, so that a restarted
-// plugin finds it. Attaching the same path again returns the session there is.
-func (s *Spool) Attach(p Params, fifo string) (*Session, error) {
+// plugin finds it. Attaching the same path again returns the session there is
+// and says that it was not created.
+func (s *Spool) Attach(p Params, fifo string) (se *Session, created bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if st := s.byOwner[p.Container]; st != nil {
-		if se, err := st.attach(p, fifo); !errors.Is(err, errGone) {
-			return se, err
+		if se, created, err := st.attach(p, fifo); !errors.Is(err, errGone) {
+			return se, created, err
 		}
 	}
 	st, err := s.createLocked(p)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return st.attach(p, fifo)
+	se, created, err = st.attach(p, fifo)
+	if err != nil && st.removeIfEmpty() {
+		delete(s.streams, st.id)
+		delete(s.byOwner, p.Container)
+	}
+	return se, created, err
 }
 
 // createLocked makes the directory under a temporary name and renames it, so
@@ -193,15 +211,15 @@ func (s *Spool) createLocked(p Params) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
 	}
-	if err := os.Mkdir(tmp, 0o700); err != nil {
+	if err := s.cfg.disk.mkdir(tmp); err != nil {
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(tmp, streamFile), data, 0o600); err != nil {
-		_ = os.RemoveAll(tmp)
+	if err := s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data); err != nil {
+		_ = s.cfg.disk.removeTemp(tmp)
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	if err := os.Rename(tmp, st.dir); err != nil {
-		_ = os.RemoveAll(tmp)
+	if err := s.cfg.disk.rename(tmp, st.dir); err != nil {
+		_ = s.cfg.disk.removeTemp(tmp)
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
 	s.streams[st.id] = st
@@ -227,22 +245,69 @@ func (s *Spool) forget(st *Stream) {
 	}
 }
 
+// segmentBytes is the size at which a segment is full: as configured, less
+// where so many containers live that their open segments alone would be more
+// than the spool may hold.
+func (s *Spool) segmentBytes() int64 {
+	share := s.cfg.MaxBytes / (4 * max(1, s.live.Load()))
+	return min(s.cfg.SegmentBytes, max(share, minSegment))
+}
+
+const (
+	minSegment = 64 << 10
+	// evictAtOnce bounds the segments that one call evicts: it is made on the
+	// way of a container's bytes into the spool.
+	evictAtOnce = 64
+)
+
 // enforce evicts the oldest segments until the spool is within its bound:
-// those that every route has first, then those that some has not.
+// those that every route has first, then those that some has not, and when
+// there are only segments being written, those that have been quiet longest.
 func (s *Spool) enforce() {
-	if s.used.Load() <= s.cfg.MaxBytes {
+	if s.used.Load() <= s.cfg.MaxBytes || !s.evictor.TryLock() {
 		return
 	}
+	defer s.evictor.Unlock()
 	target := s.cfg.MaxBytes - s.cfg.MaxBytes/32 // a little more, so as not to come back at once
-	for _, unacked := range []bool{false, true} {
-		for _, v := range s.victims(unacked) {
-			if s.used.Load() <= target {
+	s.evictTo(target)
+}
+
+// reclaim makes room on a disk that is full though the spool is within its
+// bound. It reports whether anything went.
+func (s *Spool) reclaim() bool {
+	if !s.evictor.TryLock() {
+		return false
+	}
+	defer s.evictor.Unlock()
+	before := s.used.Load()
+	s.evictTo(before - s.cfg.SegmentBytes)
+	return s.used.Load() < before
+}
+
+func (s *Spool) evictTo(target int64) {
+	n := 0
+	for _, stage := range []stage{acknowledged, unacknowledged, beingWritten} {
+		for _, v := range s.victims(stage) {
+			if s.used.Load() <= target || n >= evictAtOnce {
 				return
 			}
-			v.stream.evict(v.offset, unacked)
+			if stage == beingWritten && !v.stream.seal() {
+				continue
+			}
+			v.stream.evict(v.offset, stage != acknowledged)
+			n++
 		}
 	}
 }
+
+// stage is how far an eviction goes.
+type stage int
+
+const (
+	acknowledged stage = iota
+	unacknowledged
+	beingWritten
+)
 
 type victim struct {
 	stream *Stream
@@ -251,10 +316,10 @@ type victim struct {
 }
 
 // victims lists the segments that may go, oldest first.
-func (s *Spool) victims(unacked bool) []victim {
+func (s *Spool) victims(g stage) []victim {
 	var all []victim
 	for _, st := range s.Streams() {
-		all = st.appendVictims(all, unacked)
+		all = st.appendVictims(all, g)
 	}
 	slices.SortStableFunc(all, func(a, b victim) int { return a.wrote.Compare(b.wrote) })
 	return all
@@ -267,19 +332,10 @@ func (st *Stream) Quarantine(offset uint64, data []byte) error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	return writeFile(path, data)
-}
-
-const tmpPrefix = ".tmp-"
-
-// writeFile writes a file under a temporary name and renames it.
-func writeFile(path string, data []byte) error {
-	tmp := filepath.Join(filepath.Dir(path), tmpPrefix+filepath.Base(path))
-	if err := os.WriteFile(tmp, data, 0o600); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+	if err := st.sp.cfg.disk.replace(path, data); err != nil {
+		return fmt.Errorf("put bytes into quarantine: %w", err)
 	}
 	return nil
 }
+
+const tmpPrefix = ".tmp-"

@@ -92,7 +92,7 @@ func readAll(t *testing.T, st *Stream, offset uint64) []byte {
 
 func attach(t *testing.T, s *Spool, p Params, fifo string) *Session {
 	t.Helper()
-	se, err := s.Attach(p, fifo)
+	se, _, err := s.Attach(p, fifo)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -279,7 +279,7 @@ func TestAnOffsetIsNeverUsedTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, dir, Config{})
-	next := attach(t, s, Params{Container: owner}, "/fifo/2")
+	next := attach(t, s, Params{Container: owner, KeepBytes: 1 << 20}, "/fifo/2")
 	for _, old := range s.Of(owner).Sessions()[:1] {
 		if err := old.Detach(); err != nil {
 			t.Fatal(err)

@@ -38,6 +38,8 @@ type Stream struct {
 	segs     []segment  // by offset; the last one may grow
 	end      uint64     // where the next byte goes
 	writer   uint32     // session that wrote last
+	sealed   bool       // the last segment takes no more bytes
+	jumps    []jump     // where offsets were left out on purpose
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
@@ -77,8 +79,12 @@ func (st *Stream) ID() string { return st.id }
 // Container returns the id of the container whose stream it is.
 func (st *Stream) Container() string { return st.header.Container }
 
-// Info returns what the first Attach was given.
-func (st *Stream) Info() json.RawMessage { return st.header.Info }
+// Info returns what the last Attach was given.
+func (st *Stream) Info() json.RawMessage {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.header.Info
+}
 
 // End returns the offset behind the last byte.
 func (st *Stream) End() uint64 {
@@ -109,13 +115,6 @@ func (st *Stream) Live() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return len(st.sessions) > 0
-}
-
-// ended reports whether the session that wrote last is over.
-func (st *Stream) ended() bool {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	return st.sessions[st.writer] == nil
 }
 
 // Watch has fn called whenever the stream has grown or a session has ended,
@@ -158,14 +157,20 @@ func (st *Stream) recover() error {
 		return fmt.Errorf("list the stream: %w", err)
 	}
 	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), tmpPrefix) {
+			_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // never got its name
+			continue
+		}
 		base := strings.TrimSuffix(e.Name(), filepath.Ext(e.Name()))
 		switch filepath.Ext(e.Name()) {
 		case segmentExt:
 			err = st.recoverSegment(e, base)
 		case attachExt:
 			err = st.recoverSession(e.Name(), base)
+		case jumpExt:
+			err = st.recoverJump(base)
 		case cursorExt:
-			st.cursors[base] = loadCursor(filepath.Join(st.dir, e.Name()))
+			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
 		}
 		if err != nil {
 			return err
@@ -182,15 +187,26 @@ func (st *Stream) recover() error {
 	for i, g := range st.segs {
 		st.end, st.writer = g.end(), g.session
 		if i > 0 && g.offset < st.segs[i-1].end() {
-			return fmt.Errorf("segments %s and %s overlap", st.segs[i-1].name(), g.name())
+			st.sp.log.Error("two segments overlap; the second is read from the end of the first", "stream", st.id, "first", st.segs[i-1].name(), "second", g.name())
 		}
 	}
 	for _, c := range st.cursors {
+		if c.torn {
+			c.offset = st.startLocked()
+		}
 		// After a power cut, files may be shorter than what was acknowledged;
 		// an offset is never used for two different bytes.
 		st.end = max(st.end, c.offset)
 	}
+	for _, j := range st.jumps {
+		st.end = max(st.end, j.to)
+	}
 	return nil
+}
+
+// odd reports a file that is none of ours. It is left alone.
+func (st *Stream) odd(name string) {
+	st.sp.log.Warn("a file in the spool is none of its own and is left alone", "stream", st.id, "file", name)
 }
 
 func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
@@ -198,14 +214,15 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 	o, err1 := strconv.ParseUint(off, 16, 64)
 	n, err2 := strconv.ParseUint(session, 16, 32)
 	if !ok || err1 != nil || err2 != nil {
-		return fmt.Errorf("%q is not a segment's name", e.Name())
+		st.odd(e.Name())
+		return nil
 	}
 	info, err := e.Info()
 	if err != nil {
 		return fmt.Errorf("look at segment %s: %w", e.Name(), err)
 	}
 	if info.Size() == 0 {
-		return os.Remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		return st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
 	}
 	st.segs = append(st.segs, segment{offset: o, session: uint32(n), size: info.Size(), wrote: info.ModTime()})
 	st.last = max(st.last, uint32(n))
@@ -216,13 +233,15 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 func (st *Stream) recoverSession(name, base string) error {
 	n, err := strconv.ParseUint(base, 16, 32)
 	if err != nil {
-		return fmt.Errorf("%q is not a session's name", name)
+		st.odd(name)
+		return nil
 	}
 	fifo, err := os.ReadFile(filepath.Join(st.dir, name))
 	if err != nil {
 		return fmt.Errorf("read session %s: %w", name, err)
 	}
 	st.sessions[uint32(n)] = &Session{st: st, n: uint32(n), fifo: string(fifo)}
+	st.sp.live.Add(1)
 	st.last = max(st.last, uint32(n))
 	return nil
 }
@@ -235,7 +254,7 @@ func (st *Stream) removeIfEmpty() bool {
 	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
 		return st.gone
 	}
-	if err := os.RemoveAll(st.dir); err != nil {
+	if err := st.sp.cfg.disk.removeTree(st.dir); err != nil {
 		st.sp.log.Error("an empty stream could not be removed", "stream", st.id, "err", err)
 		return false
 	}
@@ -259,22 +278,54 @@ func (st *Stream) ackedLocked() uint64 {
 // evictableLocked is the number of segments at the front that may be deleted:
 // never the one that is being written.
 func (st *Stream) evictableLocked() int {
-	if n := len(st.segs); n > 0 && len(st.sessions) > 0 {
+	if n := len(st.segs); n > 0 && len(st.sessions) > 0 && !st.sealed {
 		return n - 1
 	}
 	return len(st.segs)
 }
 
-func (st *Stream) appendVictims(all []victim, unacked bool) []victim {
+func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	acked := st.ackedLocked()
-	for _, g := range st.segs[:st.evictableLocked()] {
-		if unacked || g.end() <= acked {
+	acked, n := st.ackedLocked(), st.evictableLocked()
+	if upTo == beingWritten {
+		n = len(st.segs)
+	}
+	for _, g := range st.segs[:n] {
+		if upTo != acknowledged || g.end() <= acked {
 			all = append(all, victim{st, g.offset, g.wrote})
 		}
 	}
 	return all
+}
+
+// seal closes the segment that is being written, so that it can be evicted;
+// the next byte goes into a new one. It reports false where a write is going on.
+func (st *Stream) seal() bool {
+	if !st.wmu.TryLock() {
+		return false
+	}
+	defer st.wmu.Unlock()
+	if st.active != nil {
+		_ = st.active.Close()
+		st.active = nil
+	}
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.sealed = true
+	return true
+}
+
+// writeHeader replaces stream.json.
+func (st *Stream) writeHeader(h header) error {
+	data, err := json.Marshal(h)
+	if err == nil {
+		err = st.sp.cfg.disk.replace(filepath.Join(st.dir, streamFile), data)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s: %w", streamFile, err)
+	}
+	return nil
 }
 
 // evict deletes all segments up to and with the one at offset. Readers that
@@ -288,7 +339,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			break
 		}
 		st.locateFrames(n + 1)
-		if err := os.Remove(filepath.Join(st.dir, g.name())); err != nil && !os.IsNotExist(err) {
+		if err := st.sp.cfg.disk.remove(filepath.Join(st.dir, g.name())); err != nil {
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break
 		}

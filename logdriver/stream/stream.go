@@ -40,7 +40,17 @@ const (
 	// stopTries bounds how often a stop tries to move what is left to a disk
 	// that fails: StopLogging is called with the engine's locks held.
 	stopTries = 3
+	// patience is how long a disk may fail before what is in the pipe is
+	// dropped: a pipe that is not read stops the container, and every call of
+	// the engine about it.
+	patience = 2 * time.Second
+	// failWait is the pause between two tries at such a disk.
+	failWait = 100 * time.Millisecond
 )
+
+// ErrGone means that there is no FIFO at the path: the engine that made it has
+// removed it.
+var ErrGone = errors.New("there is no such FIFO")
 
 // Pumps holds one pump for each attached session.
 type Pumps struct {
@@ -50,11 +60,14 @@ type Pumps struct {
 	active map[string]*pump
 	busy   int // pipes that were made larger
 	closed bool
+
+	stopped chan struct{}  // closed with closed
+	retries sync.WaitGroup // goroutines of Resume
 }
 
 // New returns an empty set of pumps.
 func New(log *slog.Logger) *Pumps {
-	return &Pumps{log: log, active: map[string]*pump{}}
+	return &Pumps{log: log, active: map[string]*pump{}, stopped: make(chan struct{})}
 }
 
 // pump moves the bytes of one session.
@@ -94,14 +107,39 @@ func (p *Pumps) Start(se *spool.Session) error {
 	return nil
 }
 
+// Resume is Start for a session that a former process was reading. Its engine
+// will not ask again, so any error but ErrGone is tried again until it passes.
+func (p *Pumps) Resume(se *spool.Session) error {
+	err := p.Start(se)
+	if err == nil || errors.Is(err, ErrGone) {
+		return err
+	}
+	p.log.Error("a container cannot be read; it is tried again", "container", se.Stream().Container(), "err", err)
+	p.retries.Go(func() {
+		retry := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
+		for err != nil {
+			select {
+			case <-p.stopped:
+				return
+			case <-time.After(retry.NextBackOff()):
+			}
+			if err = p.Start(se); errors.Is(err, ErrGone) {
+				_ = se.Detach() // reported by the spool's log where it matters: nothing was read
+				return
+			}
+		}
+	})
+	return nil
+}
+
 // open opens the reading end of a FIFO. Opening one for reading waits for a
 // writer, and an engine that died will not come back to this one: so we are
 // the writer for that moment, and see the end of file right after.
 func open(path string) (io.ReadWriteCloser, syscall.RawConn, error) {
-	if info, err := os.Stat(path); err != nil {
+	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Mode()&os.ModeNamedPipe == 0 {
+		return nil, nil, fmt.Errorf("open the container's FIFO: %w: %s", ErrGone, path)
+	} else if err != nil {
 		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
-	} else if info.Mode()&os.ModeNamedPipe == 0 {
-		return nil, nil, fmt.Errorf("open the container's FIFO: %s is not a FIFO", path)
 	}
 	keeper, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -150,7 +188,10 @@ func (p *Pumps) Len() int {
 // where this one stopped.
 func (p *Pumps) Close() {
 	p.mu.Lock()
-	p.closed = true
+	if !p.closed {
+		p.closed = true
+		close(p.stopped)
+	}
 	all := make([]*pump, 0, len(p.active))
 	for _, pm := range p.active {
 		all = append(all, pm)
@@ -160,6 +201,7 @@ func (p *Pumps) Close() {
 		pm.end()
 		<-pm.done
 	}
+	p.retries.Wait()
 }
 
 // finish empties the pipe and detaches the session.
@@ -174,9 +216,24 @@ func (pm *pump) finish() error {
 		}
 	}
 	if err != nil {
-		pm.owner.log.Error("the last bytes of a container could not be spooled", "container", pm.session.Stream().Container(), "err", err)
+		_ = pm.raw.Control(func(fd uintptr) { pm.discard(int(fd), err) })
 	}
-	return errors.Join(err, pm.session.Detach())
+	return pm.session.Detach()
+}
+
+// discard drops what is in the pipe.
+func (pm *pump) discard(fd int, why error) {
+	total := 0
+	for {
+		n, err := pm.session.Discard(fd, defaultPipe)
+		if n <= 0 || err != nil {
+			break
+		}
+		total += n
+	}
+	if total > 0 {
+		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Container(), "bytes", total, "err", why)
+	}
 }
 
 // empty splices until nothing is left. It returns nil then, and when the
@@ -231,16 +288,14 @@ func (pm *pump) end() {
 func (pm *pump) run() {
 	defer close(pm.done)
 	defer pm.leave()
-	retry := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: time.Second}
+	var failing time.Time // since when
 	for {
 		n, err := pm.move()
 		switch {
 		case errors.Is(err, os.ErrClosed), errors.Is(err, spool.ErrEnded):
 			return
 		case err != nil:
-			pm.owner.log.Error("a container's records cannot be spooled; it waits until they can",
-				"container", pm.session.Stream().Container(), "err", err)
-			if !pm.wait(retry.NextBackOff()) {
+			if !pm.failed(&failing, err) {
 				return
 			}
 			continue
@@ -250,13 +305,27 @@ func (pm *pump) run() {
 			}
 			return
 		}
-		retry.Reset()
+		failing = time.Time{}
 		if n >= defaultPipe {
 			pm.grow()
 		} else if !pm.wait(busyWait) {
 			return
 		}
 	}
+}
+
+// failed is for a disk that takes nothing: it waits a moment, and drops what is
+// in the pipe once that has gone on for too long. It returns false if the pump
+// was ended meanwhile.
+func (pm *pump) failed(since *time.Time, err error) bool {
+	if since.IsZero() {
+		*since = time.Now()
+		pm.owner.log.Error("a container's records cannot be spooled", "container", pm.session.Stream().Container(), "err", err)
+	}
+	if time.Since(*since) >= patience {
+		_ = pm.raw.Control(func(fd uintptr) { pm.discard(int(fd), err) })
+	}
+	return pm.wait(failWait)
 }
 
 // move waits for bytes and moves them.

@@ -48,7 +48,7 @@ func engineEnd(t *testing.T) (string, *os.File) {
 
 func start(t *testing.T, s *spool.Spool, p *Pumps, path string) *spool.Stream {
 	t.Helper()
-	se, err := s.Attach(spool.Params{Container: owner, KeepBytes: 1 << 30}, path)
+	se, _, err := s.Attach(spool.Params{Container: owner, KeepBytes: 1 << 30}, path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -191,7 +191,7 @@ func TestStartRefusesWhatIsNoFIFO(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{file, filepath.Join(t.TempDir(), "missing")} {
-		se, err := s.Attach(spool.Params{Container: owner}, path)
+		se, _, err := s.Attach(spool.Params{Container: owner}, path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -53,20 +53,27 @@ func under(importPath, folder string) bool {
 
 // forbidden lists, for a folder, the folders of ours that it must not import.
 var forbidden = map[string][]string{
-	"internal":           {"logdriver", "netdriver", "cmd", "test"},
-	"netdriver":          {"logdriver", "cmd", "test"},
-	"logdriver":          {"netdriver", "cmd", "test"},
-	"logdriver/record":   {"logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"logdriver/spool":    {"logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"logdriver/route":    {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"logdriver/stream":   {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"logdriver/ship":     {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"logdriver/discover": {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
-	"logdriver/readlogs": {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
-	"logdriver/engine":   {"logdriver/sink", "logdriver/record"},
-	"logdriver/sink":     {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
-	"cmd/dockline-log":   {"netdriver"},
-	"cmd/dockline-net":   {"logdriver"},
+	"internal":            {"logdriver", "netdriver", "cmd", "test"},
+	"netdriver":           {"logdriver", "cmd", "test"},
+	"logdriver":           {"netdriver", "cmd", "test"},
+	"logdriver/record":    {"logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/spool":     {"logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/route":     {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/stream":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/ship":      {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/discover":  {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
+	"logdriver/readlogs":  {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
+	"logdriver/engine":    {"logdriver/sink", "logdriver/record"},
+	"logdriver/sink":      {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
+	"netdriver/kernel":    {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/state":     {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/kernel", "netdriver/reconcile"},
+	"netdriver/ipam":      {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/kernel", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/network":   {"netdriver/engine", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/endpoint":  {"netdriver/engine", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/reconcile": {"netdriver/engine", "netdriver/ipam", "netdriver/state"},
+	"netdriver/engine":    {"netdriver/state", "netdriver/reconcile"},
+	"cmd/dockline-log":    {"netdriver"},
+	"cmd/dockline-net":    {"logdriver"},
 }
 
 // only lists, for an outside library, the packages that may import it (tests aside).
@@ -76,6 +83,7 @@ var only = map[string][]string{
 	"github.com/vishvananda/netns":                         {"netdriver/kernel"},
 	"github.com/google/nftables":                           {"netdriver/kernel"},
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
+	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {

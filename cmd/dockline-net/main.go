@@ -1,0 +1,141 @@
+// Command dockline-net is the network plugin: a libnetwork remote driver and
+// IPAM driver on one socket. It wires the packages of netdriver and does
+// nothing else.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"kernel.org/pub/linux/libs/security/libcap/cap"
+
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/internal/privilege"
+	"github.com/dockline/dockline/netdriver/endpoint"
+	"github.com/dockline/dockline/netdriver/engine"
+	"github.com/dockline/dockline/netdriver/ipam"
+	"github.com/dockline/dockline/netdriver/kernel"
+	"github.com/dockline/dockline/netdriver/network"
+	"github.com/dockline/dockline/netdriver/reconcile"
+	"github.com/dockline/dockline/netdriver/state"
+)
+
+// reconcileEvery is how soon a bridge or uplink that somebody removed is put
+// right; one that is needed by a container that starts is put right then.
+const reconcileEvery = 30 * time.Second
+
+func main() {
+	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials")
+	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
+	flag.Parse()
+	log := logger(os.Getenv("LOG_LEVEL"))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, *socket, *dir, log); err != nil {
+		log.Error("dockline-net ends", "err", err)
+		os.Exit(1)
+	}
+}
+
+func logger(level string) *slog.Logger {
+	var l slog.Level
+	err := l.UnmarshalText([]byte(level))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	if err != nil && level != "" {
+		log.Warn("LOG_LEVEL is none of debug, info, warn, error; using info", "value", level)
+	}
+	return log
+}
+
+// run listens before it does anything slow: the engine gives up soon on a
+// plugin that it cannot dial, and a call made meanwhile waits in the socket.
+func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
+	l, err := pluginserver.Listen(socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
+	// Making links needs NET_ADMIN; the files are root's own.
+	if err := privilege.Keep(cap.NET_ADMIN); err != nil {
+		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	boot, err := state.BootID()
+	if err != nil {
+		return err
+	}
+	kept, err := state.Open(dir, boot)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = kept.Close() }()
+	host, err := kernel.Open()
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	p, err := assemble(host, kept, log)
+	if err != nil {
+		return err
+	}
+	if err := p.reconcile.Start(); err != nil {
+		log.Warn("reconcile at start", "err", err)
+	}
+	return p.serve(ctx, l, log)
+}
+
+// tables are the plugin's own, named here so that no two share a name.
+func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, error) {
+	definitions, err1 := state.Durable[network.Definition](kept, "networks")
+	pools, err2 := state.Durable[ipam.Pool](kept, "pools")
+	journal, err3 := state.Journalled[endpoint.Endpoint](kept, "endpoints")
+	given, err4 := state.Journalled[ipam.Given](kept, "addresses")
+	cursors, err5 := state.Journalled[netip.Addr](kept, "cursors")
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+		return nil, err
+	}
+	networks, err := network.NewManager(host, definitions, ipam.LocalSpace, log)
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := endpoint.NewManager(host, journal, networks, log)
+	if err != nil {
+		return nil, err
+	}
+	addresses, err := ipam.New(ipam.Config{
+		Pools: pools, Addresses: given, Cursors: cursors,
+		Routes: routes(host), HostAddrs: host.HostAddrs,
+		Bound: func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
+		Held:  func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
+		Now:   time.Now, Log: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	networks.SetPools(addresses)
+	return &plugin{
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log},
+	}, nil
+}
+
+func routes(host *kernel.Kernel) func() ([]netip.Prefix, error) {
+	return func() ([]netip.Prefix, error) {
+		all, err := host.Routes()
+		if err != nil {
+			return nil, err
+		}
+		prefixes := make([]netip.Prefix, len(all))
+		for i, r := range all {
+			prefixes[i] = r.Dst
+		}
+		return prefixes, nil
+	}
+}

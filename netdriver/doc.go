@@ -1,0 +1,26 @@
+// Package netdriver is the network plugin, in the folders below it.
+//
+//	engine ── NetworkDriver.* ──▶ network ──▶ kernel (netlink)
+//	   │                     └──▶ endpoint ─▶   ▲
+//	   └───── IpamDriver.* ─────▶ ipam          │
+//	                               │         reconcile ──▶ network, endpoint
+//	                               ▼
+//	       network, endpoint, ipam ──▶ state (bbolt; each owns its tables)
+//
+// Dependencies point to the right and down. ipam knows neither kernel nor
+// network: what it asks of them it is given as functions.
+//
+// # Lock order
+//
+// A lock is taken only while those before it, or none, are held:
+//
+//  1. network.Manager.change: one network is made, removed or restored at a time
+//  2. endpoint turns: what concerns one endpoint happens in turn; an endpoint
+//     whose network's links are missing asks for network.Manager.change from
+//     within, so nothing that holds change may ask for a turn
+//  3. ipam.Manager.mu
+//  4. network.Manager.mu, endpoint.Manager.mu: leaves, held over no call
+//
+// The first two are taken in either order by different callers only as said
+// there: Create, Delete and Restore of a network never touch an endpoint.
+package netdriver

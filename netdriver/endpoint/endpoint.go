@@ -1,0 +1,265 @@
+// Package endpoint holds the life of an endpoint: recorded when the engine
+// creates it, given links when it joins a sandbox, cleared away when it leaves.
+//
+// It stands between engine (the protocol) and kernel, beside network. What an
+// endpoint should be is the engine's to say; the journal kept here only tells
+// which links are ours to remove, so it does not outlive the boot.
+//
+// Order is what makes a crash harmless: the journal names an endpoint before
+// its first link is made and after its last one is gone.
+package endpoint
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+	"github.com/dockline/dockline/netdriver/network"
+)
+
+// Errors that callers branch on.
+var (
+	ErrNotFound = errors.New("no such endpoint")
+	ErrExists   = errors.New("endpoint exists with other addresses")
+)
+
+// Endpoint is an endpoint as it is journalled.
+type Endpoint struct {
+	ID, Network string
+	IPv4, IPv6  netip.Prefix // invalid: none
+	MAC         net.HardwareAddr
+	Joined      bool
+}
+
+// Host is what this package asks of the kernel.
+type Host interface {
+	CreateMacvlan(kernel.Macvlan) error
+	CreateVeth(kernel.Veth) error
+	DeleteOwned(name, alias string) error
+	SetMaster(port, bridge string) error
+}
+
+// Store is the journal, by endpoint id.
+type Store interface {
+	Put(key string, e Endpoint) error
+	Delete(keys ...string) error
+	All() (map[string]Endpoint, error)
+}
+
+// Networks is what this package asks about networks.
+type Networks interface {
+	Get(id string) (network.Definition, error)
+	// Ensure makes the network's own links again where they are missing.
+	Ensure(id string) error
+	// Pass lets frames within our bridges through the engine's firewall.
+	Pass()
+}
+
+// Manager holds the endpoints. It is safe for concurrent use; what concerns
+// one endpoint happens in turn, different endpoints do not wait for each other.
+type Manager struct {
+	host     Host
+	store    Store
+	networks Networks
+	log      *slog.Logger
+
+	turns turns
+	mu    sync.RWMutex
+	all   map[string]Endpoint // guarded by mu
+}
+
+// NewManager loads the journal.
+func NewManager(host Host, store Store, networks Networks, log *slog.Logger) (*Manager, error) {
+	all, err := store.All()
+	if err != nil {
+		return nil, fmt.Errorf("load endpoints: %w", err)
+	}
+	return &Manager{host: host, store: store, networks: networks, log: log, all: all}, nil
+}
+
+// Create records an endpoint and chooses its MAC where it has none. It makes
+// no link: the engine holds a lock of the whole network meanwhile. Repeating it
+// with the same addresses succeeds.
+func (m *Manager) Create(e Endpoint) (Endpoint, error) {
+	if e.ID == "" || e.Network == "" {
+		return Endpoint{}, errors.New("an endpoint needs an id and a network")
+	}
+	defer m.turns.take(e.ID)()
+	if _, err := m.networks.Get(e.Network); err != nil {
+		return Endpoint{}, err
+	}
+	if len(e.MAC) == 0 {
+		e.MAC = kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
+	}
+	if old, err := m.Get(e.ID); err == nil {
+		return repeated(old, e)
+	}
+	return e, m.put(e)
+}
+
+func repeated(old, e Endpoint) (Endpoint, error) {
+	if old.Network != e.Network || old.IPv4 != e.IPv4 || old.IPv6 != e.IPv6 || !bytes.Equal(old.MAC, e.MAC) {
+		return Endpoint{}, fmt.Errorf("endpoint %s: %w", network.Short(e.ID), ErrExists)
+	}
+	return old, nil
+}
+
+// Get returns an endpoint, or an error that is ErrNotFound.
+func (m *Manager) Get(id string) (Endpoint, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	e, ok := m.all[id]
+	if !ok {
+		return Endpoint{}, fmt.Errorf("endpoint %s: %w", network.Short(id), ErrNotFound)
+	}
+	return e, nil
+}
+
+// List returns all endpoints.
+func (m *Manager) List() []Endpoint {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	list := make([]Endpoint, 0, len(m.all))
+	for _, e := range m.all {
+		list = append(list, e)
+	}
+	return list
+}
+
+// Holds reports whether an endpoint in a sandbox has the address. One that
+// never joined does not count: it may be left over from a create that the
+// engine did not finish.
+func (m *Manager) Holds(a netip.Addr) bool {
+	return slices.ContainsFunc(m.List(), func(e Endpoint) bool {
+		return e.Joined && (e.IPv4.Addr() == a || e.IPv6.Addr() == a)
+	})
+}
+
+// Join makes an endpoint's links, in the host's namespace, and returns the
+// endpoint and its network. The engine then moves the link that
+// kernel.ContainerName names into the sandbox.
+func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
+	defer m.turns.take(id)()
+	e, err := m.Get(id)
+	if err != nil {
+		return Endpoint{}, network.Definition{}, err
+	}
+	d, err := m.networks.Get(e.Network)
+	if err != nil {
+		return Endpoint{}, network.Definition{}, err
+	}
+	e.Joined = true
+	if err := m.put(e); err != nil {
+		return Endpoint{}, network.Definition{}, err
+	}
+	if err := m.link(e, d); err != nil {
+		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
+	}
+	return e, d, nil
+}
+
+// link makes the links, after a second look at the network's own where those
+// turn out to be missing.
+func (m *Manager) link(e Endpoint, d network.Definition) error {
+	err := m.makeLinks(e, d)
+	if !errors.Is(err, kernel.ErrNoLink) {
+		return err
+	}
+	if again := m.networks.Ensure(d.ID); again != nil {
+		return errors.Join(err, again)
+	}
+	return m.makeLinks(e, d)
+}
+
+func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
+	alias := kernel.EndpointAlias(e.Network, e.ID)
+	if d.Mode == network.Macvlan {
+		return m.host.CreateMacvlan(kernel.Macvlan{
+			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
+		})
+	}
+	m.networks.Pass()
+	return m.host.CreateVeth(kernel.Veth{
+		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
+		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
+	})
+}
+
+func (m *Manager) unjoin(e Endpoint) error {
+	e.Joined = false
+	return errors.Join(m.unlink(e.Network, e.ID), m.put(e))
+}
+
+// unlink removes what links of an endpoint are in the host's namespace. Those
+// in a sandbox come back before the endpoint is deleted, or die with it.
+func (m *Manager) unlink(networkID, id string) error {
+	var errs []error
+	for _, name := range []string{kernel.HostName(id), kernel.ContainerName(id)} {
+		errs = append(errs, m.host.DeleteOwned(name, kernel.EndpointAlias(networkID, id)))
+	}
+	return errors.Join(errs...)
+}
+
+// Leave notes that an endpoint has left its sandbox. Its link is still in
+// there: the engine moves it back after this call. A missing one is success.
+func (m *Manager) Leave(id string) error {
+	defer m.turns.take(id)()
+	e, err := m.Get(id)
+	if err != nil || !e.Joined {
+		return nil //nolint:nilerr // not there: it has left
+	}
+	e.Joined = false
+	return m.put(e)
+}
+
+// Delete removes an endpoint and its links. A missing one is success, and its
+// links are looked for all the same.
+func (m *Manager) Delete(networkID, id string) error {
+	defer m.turns.take(id)()
+	if err := m.unlink(networkID, id); err != nil {
+		return fmt.Errorf("remove the links of endpoint %s: %w", network.Short(id), err)
+	}
+	if err := m.store.Delete(id); err != nil {
+		return fmt.Errorf("forget endpoint %s: %w", network.Short(id), err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.all, id)
+	return nil
+}
+
+// Settle makes an endpoint's link that was seen in the host's namespace what
+// it should be: removed where the endpoint is unknown or has left, else a port
+// of its network's bridge. It reports whether it changed anything.
+func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
+	defer m.turns.take(o.Endpoint)()
+	e, err := m.Get(o.Endpoint)
+	if err != nil || !e.Joined {
+		m.log.Info("removing a link that no endpoint needs", "link", l.Name, "network", network.Short(o.Network), "endpoint", network.Short(o.Endpoint))
+		return true, m.host.DeleteOwned(l.Name, l.Alias)
+	}
+	d, err := m.networks.Get(o.Network)
+	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(e.ID) || l.Master == bridgeIndex {
+		return false, nil //nolint:nilerr // a network that is going takes its endpoints along
+	}
+	return true, m.host.SetMaster(l.Name, d.BridgeName)
+}
+
+func (m *Manager) put(e Endpoint) error {
+	if err := m.store.Put(e.ID, e); err != nil {
+		return fmt.Errorf("journal endpoint %s: %w", network.Short(e.ID), err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.all == nil {
+		m.all = map[string]Endpoint{}
+	}
+	m.all[e.ID] = e
+	return nil
+}

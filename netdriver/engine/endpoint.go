@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	plugin "github.com/docker/go-plugins-helpers/network"
+
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/endpoint"
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+func (d *Driver) registerEndpoints(s *pluginserver.Server) {
+	handle(d, s, "/NetworkDriver.CreateEndpoint", d.createEndpoint)
+	handle(d, s, "/NetworkDriver.DeleteEndpoint", d.deleteEndpoint)
+	handle(d, s, "/NetworkDriver.EndpointOperInfo", d.endpointInfo)
+	handle(d, s, "/NetworkDriver.Join", d.join)
+	handle(d, s, "/NetworkDriver.Leave", d.leave)
+	// Endpoints are on the wire: there is nothing to publish a port on, as with
+	// the built-in macvlan driver.
+	handle(d, s, "/NetworkDriver.ProgramExternalConnectivity", func(*plugin.ProgramExternalConnectivityRequest) (*empty, error) {
+		return &empty{}, nil
+	})
+	handle(d, s, "/NetworkDriver.RevokeExternalConnectivity", func(*plugin.RevokeExternalConnectivityRequest) (*empty, error) {
+		return &empty{}, nil
+	})
+}
+
+func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.CreateEndpointResponse, error) {
+	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	if err := checkEndpointOptions(r.Options); err != nil {
+		return nil, err
+	}
+	asked := r.Interface
+	if asked == nil {
+		asked = &plugin.EndpointInterface{}
+	}
+	e, err := wanted(r, asked)
+	if err != nil {
+		return nil, err
+	}
+	made, err := d.Endpoints.Create(e)
+	if err != nil {
+		return nil, err
+	}
+	// Saying again what the engine has said is an error there
+	// (libnetwork/endpoint.go, SetMacAddress).
+	reply := &plugin.EndpointInterface{}
+	if asked.MacAddress == "" {
+		reply.MacAddress = made.MAC.String()
+	}
+	return &plugin.CreateEndpointResponse{Interface: reply}, nil
+}
+
+// wanted reads the addresses and the MAC that the engine has for an endpoint.
+func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (endpoint.Endpoint, error) {
+	e := endpoint.Endpoint{ID: r.EndpointID, Network: r.NetworkID, MAC: macOption(r.Options)}
+	for _, family := range []struct {
+		text string
+		into *netip.Prefix
+	}{{asked.Address, &e.IPv4}, {asked.AddressIPv6, &e.IPv6}} {
+		if family.text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(family.text)
+		if err != nil {
+			return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's address: %w", err)
+		}
+		*family.into = p
+	}
+	if asked.MacAddress != "" {
+		mac, err := net.ParseMAC(asked.MacAddress)
+		if err != nil {
+			return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's MAC: %w", err)
+		}
+		e.MAC = mac
+	}
+	return e, nil
+}
+
+// checkEndpointOptions refuses what a user gave as --driver-opt: there is none
+// yet, and the engine mixes them with its own labels.
+func checkEndpointOptions(options map[string]any) error {
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		if !strings.HasPrefix(key, labelPrefix) {
+			return fmt.Errorf("unknown endpoint option %q: this driver has none", key)
+		}
+	}
+	return nil
+}
+
+func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error) {
+	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	if err := d.Endpoints.Delete(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	return &empty{}, nil
+}
+
+func (d *Driver) endpointInfo(r *plugin.InfoRequest) (*infoResponse, error) {
+	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	e, err := d.Endpoints.Get(r.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	return &infoResponse{Value: map[string]any{"mac": e.MAC.String()}}, nil
+}
+
+func (d *Driver) join(r *plugin.JoinRequest) (*plugin.JoinResponse, error) {
+	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	e, def, err := d.Endpoints.Join(r.EndpointID)
+	if err != nil {
+		return nil, err
+	}
+	res := &plugin.JoinResponse{
+		InterfaceName: plugin.InterfaceName{SrcName: kernel.ContainerName(e.ID), DstPrefix: def.IfPrefix},
+		Gateway:       text(def.Gateway(e.IPv4)),
+		GatewayIPv6:   text(def.Gateway(e.IPv6)),
+	}
+	// Without a gateway the engine would add its own bridge to give one.
+	res.DisableGatewayService = res.Gateway == "" && res.GatewayIPv6 == ""
+	return res, nil
+}
+
+func text(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func (d *Driver) leave(r *plugin.LeaveRequest) (*empty, error) {
+	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
+		return nil, err
+	}
+	if err := d.Endpoints.Leave(r.EndpointID); err != nil {
+		return nil, err
+	}
+	return &empty{}, nil
+}

@@ -1,0 +1,228 @@
+package ipam
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+)
+
+// AddressRequest asks for an address of a pool.
+type AddressRequest struct {
+	Addr    netip.Addr // invalid: choose one
+	Gateway bool       // it is for the network's gateway
+	// Key is what the address is chosen by where it has none, so that the same
+	// container gets the same address as long as that is free. Without a key
+	// addresses rotate: one just released is the last to be given again.
+	Key string
+}
+
+// RequestAddress gives out an address, with the pool's prefix length.
+func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pools[id]
+	if p == nil {
+		return netip.Prefix{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
+	}
+	addr, err := r.Addr, error(nil)
+	if addr.IsValid() {
+		var confirmed bool
+		if confirmed, err = m.takeLocked(p, addr, r.Gateway); confirmed {
+			return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+		}
+	} else {
+		addr, err = m.findLocked(p, r)
+	}
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return m.giveLocked(p, addr, r.Gateway)
+}
+
+// takeLocked checks an address that was named. It is confirmed, and nothing is
+// left to do, where it was given before and the request is a repetition.
+func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed bool, err error) {
+	if err := p.check(addr); err != nil {
+		return false, err
+	}
+	g := p.given[addr]
+	switch {
+	case g == nil && gateway:
+		return false, nil
+	case g == nil:
+		return false, m.checkHost(addr)
+	case gateway && g.Gateway:
+	case p.replayed == m.epoch.number && g.confirmed != m.epoch.number:
+	case m.orphanLocked(p, g):
+		return false, nil
+	default:
+		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
+	}
+	g.confirmed = m.epoch.number
+	return true, nil
+}
+
+// checkHost refuses an address that the host itself has.
+func (m *Manager) checkHost(addr netip.Addr) error {
+	own, err := m.cfg.HostAddrs()
+	if err != nil {
+		return fmt.Errorf("look at the host's addresses: %w", err)
+	}
+	if slices.Contains(own, addr) {
+		return fmt.Errorf("address %s: %w by this host itself", addr, ErrInUse)
+	}
+	return nil
+}
+
+// orphanLocked reports whether an address of a network of our own has been
+// given so long ago that an endpoint would have it, and none does: the plugin
+// was killed between giving it and saying so.
+func (m *Manager) orphanLocked(p *pool, g *given) bool {
+	return !g.Gateway && m.cfg.Now().Sub(g.Since) > orphanAge && m.cfg.Bound(p.Pool) && !m.cfg.Held(g.Addr)
+}
+
+func (m *Manager) giveLocked(p *pool, addr netip.Addr, gateway bool) (netip.Prefix, error) {
+	g := &given{Given: Given{Pool: p.ID, Addr: addr, Gateway: gateway, Since: m.cfg.Now()}, confirmed: m.epoch.number}
+	if err := m.cfg.Addresses.Put(addressKey(p.ID, addr), g.Given); err != nil {
+		return netip.Prefix{}, fmt.Errorf("store address %s: %w", addr, err)
+	}
+	p.given[addr] = g
+	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+}
+
+// findLocked chooses a free address, after a second look at the orphans where
+// there seems to be none.
+func (m *Manager) findLocked(p *pool, r AddressRequest) (netip.Addr, error) {
+	own, err := m.cfg.HostAddrs()
+	if err != nil {
+		return netip.Addr{}, fmt.Errorf("look at the host's addresses: %w", err)
+	}
+	start := p.start(r)
+	addr, ok := p.free(start, own)
+	if !ok {
+		m.dropOrphansLocked(p)
+		addr, ok = p.free(start, own)
+	}
+	if !ok {
+		return netip.Addr{}, fmt.Errorf("pool %s, range %s, %d addresses given: %w", p.Prefix, p.Range, len(p.given), ErrExhausted)
+	}
+	if r.Key == "" && !r.Gateway {
+		if err := m.cfg.Cursors.Put(p.ID, addr); err != nil {
+			return netip.Addr{}, fmt.Errorf("store the cursor of pool %s: %w", p.Prefix, err)
+		}
+		p.cursor = addr
+	}
+	return addr, nil
+}
+
+func (m *Manager) dropOrphansLocked(p *pool) {
+	for _, g := range p.given {
+		if m.orphanLocked(p, g) {
+			m.forgetAddressLocked(p, g)
+		}
+	}
+}
+
+// start is where the search begins: the first address for a gateway, a place
+// that follows from the key, or behind the address given last.
+func (p *pool) start(r AddressRequest) netip.Addr {
+	switch {
+	case r.Gateway:
+		return p.Range.Addr()
+	case r.Key != "":
+		return offset(p.Range, xxhash.Sum64String(r.Key))
+	case p.Range.Contains(p.cursor):
+		return p.after(p.cursor)
+	}
+	return p.Range.Addr()
+}
+
+// free returns the first free address of the range at or behind start, going
+// round. Only given addresses, the host's own and the two at the ends are
+// skipped, so that many steps are enough whatever the size of the range.
+func (p *pool) free(start netip.Addr, own []netip.Addr) (netip.Addr, bool) {
+	a := start
+	for range len(p.given) + len(own) + 3 {
+		if p.given[a] == nil && p.check(a) == nil && !slices.Contains(own, a) {
+			return a, true
+		}
+		if a = p.after(a); a == start {
+			break
+		}
+	}
+	return netip.Addr{}, false
+}
+
+func (p *pool) after(a netip.Addr) netip.Addr {
+	if next := a.Next(); p.Range.Contains(next) {
+		return next
+	}
+	return p.Range.Addr()
+}
+
+// check says why an address cannot be given to anybody.
+func (p *pool) check(a netip.Addr) error {
+	ends := p.Prefix.Addr().BitLen() - p.Prefix.Bits()
+	switch {
+	case !p.Prefix.Contains(a):
+		return fmt.Errorf("address %s is not in pool %s", a, p.Prefix)
+	case ends < 2: // point-to-point links have no such ends (RFC 3021, RFC 6164)
+	case a == p.Prefix.Addr():
+		return fmt.Errorf("address %s is the network address of pool %s", a, p.Prefix)
+	case a.Is4() && a == last(p.Prefix):
+		return fmt.Errorf("address %s is the broadcast address of pool %s", a, p.Prefix)
+	}
+	return nil
+}
+
+// ReleaseAddress takes an address back. One that nobody has is success.
+func (m *Manager) ReleaseAddress(id string, addr netip.Addr) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pools[id]
+	if p == nil || p.given[addr] == nil || p.absorb && m.cfg.Held(addr) {
+		return nil
+	}
+	return m.dropAddressLocked(p, addr)
+}
+
+func (m *Manager) dropAddressLocked(p *pool, addr netip.Addr) error {
+	if err := m.cfg.Addresses.Delete(addressKey(p.ID, addr)); err != nil {
+		return fmt.Errorf("release address %s: %w", addr, err)
+	}
+	delete(p.given, addr)
+	return nil
+}
+
+// last returns the highest address of a prefix.
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().As16()
+	for i := p.Bits() + 128 - p.Addr().BitLen(); i < 128; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	return like(p, netip.AddrFrom16(b))
+}
+
+// offset returns the address that lies n, reduced to the prefix's size, behind
+// its first one.
+func offset(p netip.Prefix, n uint64) netip.Addr {
+	host := min(p.Addr().BitLen()-p.Bits(), 64)
+	if host < 64 {
+		n &= 1<<host - 1
+	}
+	b := p.Addr().As16()
+	low := binary.BigEndian.Uint64(b[8:])
+	binary.BigEndian.PutUint64(b[8:], low|n)
+	return like(p, netip.AddrFrom16(b))
+}
+
+// like gives a 16-byte address the family of the prefix.
+func like(p netip.Prefix, a netip.Addr) netip.Addr {
+	if p.Addr().Is4() {
+		return a.Unmap()
+	}
+	return a
+}

@@ -1,0 +1,181 @@
+// Package ipam gives out address pools and the addresses in them. It is pure
+// logic over three tables that its caller owns; it knows no protocol and no
+// kernel.
+//
+// A pool's id follows from its address space, prefix and range alone, so that
+// a replay after a restart of the engine yields the id that the engine has
+// written into its endpoints. One address space has no overlapping pools.
+//
+// # Replays
+//
+// With RequiresRequestReplay the engine asks again, at its start and before
+// anything else, for the pool of every network and the address of every
+// endpoint that it knows (libnetwork/controller.go, reservePools). Such a
+// request looks like that of a second network with the same subnet, or of a
+// second container with the same --ip, but may succeed where those must not.
+// What tells them apart is when they come: an engine that starts registers the
+// driver first. A registration opens an epoch, in which each pool may be asked
+// for again once, and each address in a pool so confirmed once. The epoch
+// closes with the first request that no replay contains. What the engine did
+// not confirm by then is nobody's and is let go (see Config.Held).
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+// The address spaces of the driver. Nothing is given out in the global one:
+// networks of swarm scope are not offered.
+const (
+	LocalSpace  = "dockline-local"
+	GlobalSpace = "dockline-global"
+)
+
+// Errors that callers branch on.
+var (
+	ErrInUse     = errors.New("already in use")
+	ErrExhausted = errors.New("no address left")
+	ErrNoPool    = errors.New("no such address pool")
+)
+
+// orphanAge is how old an address that no endpoint holds must be before it
+// counts as left over: the engine creates the endpoint right after its address.
+const orphanAge = time.Minute
+
+// Pool is an address pool as it is stored.
+type Pool struct {
+	ID     string
+	Space  string
+	Prefix netip.Prefix
+	Range  netip.Prefix // the part that addresses are chosen from; never invalid
+}
+
+// Given is an address that somebody has, as it is stored.
+type Given struct {
+	Pool    string
+	Addr    netip.Addr
+	Gateway bool
+	Since   time.Time
+}
+
+// Store is a table of the caller's. Put returns when the value is safe; Delete
+// of the missing succeeds.
+type Store[V any] interface {
+	Put(key string, v V) error
+	Delete(keys ...string) error
+	All() (map[string]V, error)
+}
+
+// Config is what a Manager works on. All fields are needed.
+type Config struct {
+	Pools     Store[Pool]
+	Addresses Store[Given]
+	Cursors   Store[netip.Addr] // by pool: the address given last
+
+	// Routes returns the prefixes that the host already reaches; a pool that
+	// we choose ourselves overlaps none of them.
+	Routes func() ([]netip.Prefix, error)
+	// HostAddrs returns the host's own addresses, which nobody else gets unless
+	// as a gateway.
+	HostAddrs func() ([]netip.Addr, error)
+	// Bound reports whether a network of our own driver lives on the pool.
+	Bound func(Pool) bool
+	// Held reports whether a network or endpoint of our own driver has the
+	// address. It is asked about addresses of bound pools.
+	Held func(netip.Addr) bool
+
+	Now func() time.Time
+	Log *slog.Logger
+}
+
+// Manager gives out pools and addresses. It is safe for concurrent use. It
+// calls the functions of its Config with its mutex held; they must not call back.
+type Manager struct {
+	cfg Config
+
+	mu    sync.Mutex // guards all below and orders writes to the tables
+	pools map[string]*pool
+	epoch epoch
+}
+
+type pool struct {
+	Pool
+	given    map[netip.Addr]*given
+	cursor   netip.Addr
+	replayed uint64 // the epoch in which it was asked for or made
+	absorb   bool   // the next release belongs to a network that was refused
+	fresh    bool   // made by this process and not replayed since
+}
+
+type given struct {
+	Given
+	confirmed uint64 // the epoch in which it was asked for or given
+}
+
+// New loads the tables.
+func New(cfg Config) (*Manager, error) {
+	m := &Manager{cfg: cfg, pools: map[string]*pool{}, epoch: epoch{number: 1}}
+	pools, err := cfg.Pools.All()
+	if err != nil {
+		return nil, fmt.Errorf("load pools: %w", err)
+	}
+	addrs, err := cfg.Addresses.All()
+	if err != nil {
+		return nil, fmt.Errorf("load addresses: %w", err)
+	}
+	cursors, err := cfg.Cursors.All()
+	if err != nil {
+		return nil, fmt.Errorf("load cursors: %w", err)
+	}
+	for id, p := range pools {
+		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id]}
+	}
+	for _, g := range addrs {
+		if p := m.pools[g.Pool]; p != nil {
+			p.given[g.Addr] = &given{Given: g}
+		}
+	}
+	return m, nil
+}
+
+// Pools returns the pools there are, for inspection.
+func (m *Manager) Pools() []Pool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := make([]Pool, 0, len(m.pools))
+	for _, p := range m.pools {
+		all = append(all, p.Pool)
+	}
+	return all
+}
+
+// Addresses returns the addresses given out of a pool, for inspection.
+func (m *Manager) Addresses(poolID string) []Given {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pools[poolID]
+	if p == nil {
+		return nil
+	}
+	all := make([]Given, 0, len(p.given))
+	for _, g := range p.given {
+		all = append(all, g.Given)
+	}
+	return all
+}
+
+func poolID(space string, prefix, from netip.Prefix) string {
+	parts := []string{space, prefix.String()}
+	if from != prefix {
+		parts = append(parts, from.String())
+	}
+	return strings.Join(parts, "/")
+}
+
+func addressKey(poolID string, a netip.Addr) string { return poolID + " " + a.String() }

@@ -1,0 +1,188 @@
+package ipam
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// PoolRequest asks for a pool.
+type PoolRequest struct {
+	Space  string
+	Prefix netip.Prefix // invalid: choose one
+	Range  netip.Prefix // invalid: all of the prefix
+	V6     bool         // the family to choose where no prefix is given
+}
+
+// defaultV4 are the blocks that pools of size /24 are cut from where none is
+// asked for: private (RFC 1918) and away from what home routers and the
+// engine's own pools use.
+var defaultV4 = [...]netip.Prefix{
+	netip.MustParsePrefix("10.192.0.0/12"),
+	netip.MustParsePrefix("172.20.0.0/14"),
+}
+
+const (
+	defaultBitsV4 = 24
+	defaultBitsV6 = 64
+	ulaTries      = 16
+)
+
+// RequestPool gives out a pool, or confirms one in a replay.
+func (m *Manager) RequestPool(r PoolRequest) (Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r.Space != LocalSpace {
+		return Pool{}, fmt.Errorf("address space %q: only %q is served", r.Space, LocalSpace)
+	}
+	if !r.Prefix.IsValid() {
+		m.closeEpochLocked() // a replay names the pool
+		return m.chooseLocked(r)
+	}
+	want, err := r.pool()
+	if err != nil {
+		return Pool{}, err
+	}
+	if p := m.pools[want.ID]; p != nil {
+		return m.replayPoolLocked(p)
+	}
+	for _, p := range m.pools {
+		if p.Prefix.Overlaps(want.Prefix) {
+			return Pool{}, fmt.Errorf("pool %s overlaps %s: %w", want.Prefix, p.Prefix, ErrInUse)
+		}
+	}
+	return m.addPoolLocked(want)
+}
+
+// pool checks the request and says what it asks for.
+func (r PoolRequest) pool() (Pool, error) {
+	prefix, from := r.Prefix.Masked(), r.Range.Masked()
+	if !from.IsValid() {
+		from = prefix
+	}
+	switch {
+	case prefix.Addr().IsMulticast() || prefix.Addr().IsLoopback():
+		return Pool{}, fmt.Errorf("pool %s: not unicast addresses of a network", prefix)
+	case prefix.Bits() == 0:
+		return Pool{}, fmt.Errorf("pool %s: a whole address family is no pool", prefix)
+	case !prefix.Contains(from.Addr()) || from.Bits() < prefix.Bits():
+		return Pool{}, fmt.Errorf("range %s is not inside of pool %s", from, prefix)
+	}
+	return Pool{ID: poolID(r.Space, prefix, from), Space: r.Space, Prefix: prefix, Range: from}, nil
+}
+
+func (m *Manager) replayPoolLocked(p *pool) (Pool, error) {
+	if !m.epoch.open || p.replayed == m.epoch.number {
+		return Pool{}, fmt.Errorf("pool %s: %w by another network", p.Prefix, ErrInUse)
+	}
+	p.replayed, p.fresh = m.epoch.number, false
+	m.epoch.replays++
+	return p.Pool, nil
+}
+
+// addPoolLocked does not close the epoch: a replay may name a pool that this
+// plugin's state has lost.
+func (m *Manager) addPoolLocked(p Pool) (Pool, error) {
+	if err := m.cfg.Pools.Put(p.ID, p); err != nil {
+		return Pool{}, fmt.Errorf("store pool %s: %w", p.Prefix, err)
+	}
+	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number, fresh: true}
+	return p, nil
+}
+
+// chooseLocked finds a pool that overlaps neither a pool nor a route.
+func (m *Manager) chooseLocked(r PoolRequest) (Pool, error) {
+	if r.Range.IsValid() {
+		return Pool{}, errors.New("a range needs its pool (--ip-range without --subnet)")
+	}
+	taken, err := m.cfg.Routes()
+	if err != nil {
+		return Pool{}, fmt.Errorf("choose a pool: %w", err)
+	}
+	for _, p := range m.pools {
+		taken = append(taken, p.Prefix)
+	}
+	prefix, err := chooseV4(taken)
+	if r.V6 {
+		prefix, err = chooseV6(taken)
+	}
+	if err != nil {
+		return Pool{}, err
+	}
+	return m.addPoolLocked(Pool{ID: poolID(r.Space, prefix, prefix), Space: r.Space, Prefix: prefix, Range: prefix})
+}
+
+func chooseV4(taken []netip.Prefix) (netip.Prefix, error) {
+	for _, block := range defaultV4 {
+		for a := block.Addr(); block.Contains(a); {
+			p := netip.PrefixFrom(a, defaultBitsV4)
+			if !overlapsAny(p, taken) {
+				return p, nil
+			}
+			a = last(p).Next()
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("choose a pool: every default one overlaps a route of the host or another pool (give --subnet): %w", ErrExhausted)
+}
+
+// chooseV6 makes a unique local prefix with a random global id (RFC 4193, 3.2.2).
+func chooseV6(taken []netip.Prefix) (netip.Prefix, error) {
+	for range ulaTries {
+		var b [16]byte
+		if _, err := rand.Read(b[1:8]); err != nil {
+			return netip.Prefix{}, fmt.Errorf("choose a global id: %w", err)
+		}
+		b[0] = 0xfd
+		if p := netip.PrefixFrom(netip.AddrFrom16(b), defaultBitsV6); !overlapsAny(p, taken) {
+			return p, nil
+		}
+	}
+	return netip.Prefix{}, fmt.Errorf("choose a pool: every one tried overlaps a route of the host (give --subnet): %w", ErrExhausted)
+}
+
+func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
+	for _, o := range others {
+		if p.Overlaps(o) {
+			return true
+		}
+	}
+	return false
+}
+
+// ReleasePool takes a pool back, with what is still given out of it. A pool
+// that is not there is success.
+func (m *Manager) ReleasePool(id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.pools[id]
+	if p == nil {
+		return nil
+	}
+	if p.absorb {
+		p.absorb = false
+		return nil
+	}
+	return m.dropPoolLocked(p)
+}
+
+// dropPoolLocked removes the addresses before the pool: a crash in between
+// leaves a pool that can be released again.
+func (m *Manager) dropPoolLocked(p *pool) error {
+	keys := make([]string, 0, len(p.given))
+	for a := range p.given {
+		keys = append(keys, addressKey(p.ID, a))
+	}
+	if err := m.cfg.Addresses.Delete(keys...); err != nil {
+		return fmt.Errorf("release the addresses of pool %s: %w", p.Prefix, err)
+	}
+	clear(p.given)
+	if err := m.cfg.Cursors.Delete(p.ID); err != nil {
+		return fmt.Errorf("release pool %s: %w", p.Prefix, err)
+	}
+	if err := m.cfg.Pools.Delete(p.ID); err != nil {
+		return fmt.Errorf("release pool %s: %w", p.Prefix, err)
+	}
+	delete(m.pools, p.ID)
+	return nil
+}

@@ -1,0 +1,212 @@
+// Package kernel is the only place that speaks netlink and nftables: links,
+// addresses, routes and the firewall's pass rules of one network namespace.
+//
+// It stands at the end of the network plugin's path. Packages above it say
+// what should be, in the types of this package, and never see the library.
+// Every link that this package makes carries an alias that says whose it is
+// (see NetworkAlias and EndpointAlias); DeleteOwned refuses to touch a link
+// whose alias says otherwise.
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Errors that callers branch on.
+var (
+	ErrNoLink  = errors.New("no such link")
+	ErrNotOurs = errors.New("the link is not ours")
+)
+
+const (
+	// dumpTries bounds the retries of a dump that the kernel interrupted
+	// because a table changed under it (NLM_F_DUMP_INTR).
+	dumpTries     = 10
+	socketTimeout = 10 * time.Second
+)
+
+// Kernel is a handle on one network namespace. It is safe for concurrent use.
+type Kernel struct {
+	h      *netlink.Handle
+	passMu sync.Mutex // one change of rules at a time; guards nft
+	nft    *nftables.Conn
+}
+
+// Link is what the plugin needs to know about a link.
+type Link struct {
+	Index  int
+	Name   string
+	Alias  string
+	Type   string // "device" for hardware, else the kind: bridge, macvlan, veth, vlan, …
+	MAC    net.HardwareAddr
+	MTU    int
+	Up     bool
+	Master int // index of the bridge that the link is a port of, or 0
+	Parent int // index of the lower link of a macvlan, VLAN or veth, or 0
+}
+
+// Route is a destination of the host's main table and the link it leaves by.
+type Route struct {
+	Dst  netip.Prefix
+	Link int // index; 0 for a route over several links
+}
+
+// Open returns a handle on the calling thread's network namespace, which stays
+// with the handle whatever the thread does later.
+func Open() (*Kernel, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	if err := h.SetSocketTimeout(socketTimeout); err != nil {
+		h.Close()
+		return nil, fmt.Errorf("set the netlink time-out: %w", err)
+	}
+	nft, err := nftables.New(nftables.AsLasting())
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	return &Kernel{h: h, nft: nft}, nil
+}
+
+// Close gives the handle's sockets back.
+func (k *Kernel) Close() {
+	k.h.Close()
+	_ = k.nft.CloseLasting()
+}
+
+// dump repeats a netlink dump that was interrupted, so that no caller ever
+// sees a partial table.
+func dump[T any](what string, fn func() (T, error)) (T, error) {
+	for try := 1; ; try++ {
+		all, err := fn()
+		switch {
+		case err == nil:
+			return all, nil
+		case !errors.Is(err, netlink.ErrDumpInterrupted) || try == dumpTries:
+			var none T
+			return none, fmt.Errorf("list %s: %w", what, err)
+		}
+	}
+}
+
+// Links returns every link of the namespace.
+func (k *Kernel) Links() ([]Link, error) {
+	all, err := dump("links", k.h.LinkList)
+	if err != nil {
+		return nil, err
+	}
+	links := make([]Link, len(all))
+	for i, l := range all {
+		links[i] = fromLibrary(l)
+	}
+	return links, nil
+}
+
+// Link returns the link of that name, or an error that is ErrNoLink.
+func (k *Kernel) Link(name string) (Link, error) {
+	l, err := k.byName(name)
+	if err != nil {
+		return Link{}, err
+	}
+	return fromLibrary(l), nil
+}
+
+func (k *Kernel) byName(name string) (netlink.Link, error) {
+	l, err := k.h.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &missing) || errors.Is(err, unix.ENODEV):
+		return nil, fmt.Errorf("link %q: %w", name, ErrNoLink)
+	case err != nil:
+		return nil, fmt.Errorf("look up link %q: %w", name, err)
+	}
+	return l, nil
+}
+
+func fromLibrary(l netlink.Link) Link {
+	a := l.Attrs()
+	return Link{
+		Index: a.Index, Name: a.Name, Alias: a.Alias, Type: l.Type(), MAC: a.HardwareAddr,
+		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex,
+	}
+}
+
+// Addrs returns the addresses of a link that were given to it, without those
+// of link-local scope that the kernel makes itself.
+func (k *Kernel) Addrs(name string) ([]netip.Prefix, error) {
+	l, err := k.byName(name)
+	if err != nil {
+		return nil, err
+	}
+	all, err := dump("addresses", func() ([]netlink.Addr, error) { return k.h.AddrList(l, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	var prefixes []netip.Prefix
+	for _, a := range all {
+		if p, ok := fromIPNet(a.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, nil
+}
+
+// HostAddrs returns every address that the namespace has, on any link.
+func (k *Kernel) HostAddrs() ([]netip.Addr, error) {
+	all, err := dump("addresses", func() ([]netlink.Addr, error) { return k.h.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	var addrs []netip.Addr
+	for _, a := range all {
+		if p, ok := fromIPNet(a.IPNet); ok {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs, nil
+}
+
+// Routes returns the unicast routes of the main table except the default ones
+// and those of link-local scope: the prefixes that the host already reaches.
+func (k *Kernel) Routes() ([]Route, error) {
+	all, err := dump("routes", func() ([]netlink.Route, error) { return k.h.RouteList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	var routes []Route
+	for _, r := range all {
+		p, ok := fromIPNet(r.Dst)
+		if !ok || p.Bits() == 0 || p.Addr().IsLinkLocalUnicast() || p.Addr().IsMulticast() {
+			continue
+		}
+		routes = append(routes, Route{Dst: p.Masked(), Link: r.LinkIndex})
+	}
+	return routes, nil
+}
+
+func fromIPNet(n *net.IPNet) (netip.Prefix, bool) {
+	if n == nil {
+		return netip.Prefix{}, false
+	}
+	addr, ok := netip.AddrFromSlice(n.IP)
+	ones, _ := n.Mask.Size()
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	return netip.PrefixFrom(addr.Unmap(), ones), true
+}
+
+func toIPNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,268 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Macvlan describes a macvlan link in bridge mode.
+type Macvlan struct {
+	Name, Alias string
+	Parent      string
+	MAC         net.HardwareAddr
+	MTU         int // 0: the parent's
+}
+
+// Veth describes a pair whose host end is a port of a bridge.
+type Veth struct {
+	Host, Container string // names of the two ends
+	Alias           string // of both
+	Bridge          string
+	MAC             net.HardwareAddr // of the container's end
+	MTU             int              // 0: the bridge's
+}
+
+// Bridge describes a bridge. STP stays off, the kernel's default, and with it
+// a port forwards at once whatever the bridge's forward delay says
+// (net/bridge/br_stp.c, br_make_forwarding).
+type Bridge struct {
+	Name, Alias string
+	MAC         net.HardwareAddr
+	MTU         int // 0: the kernel's default, or what the uplink has
+	Uplink      string
+	Addrs       []netip.Prefix // the host's own, on the bridge
+}
+
+// CreateMacvlan makes a macvlan link. A link of that name and alias that is
+// already there is replaced: it is the remains of a try that was cut off.
+func (k *Kernel) CreateMacvlan(m Macvlan) error {
+	parent, err := k.byName(m.Parent)
+	if err != nil {
+		return fmt.Errorf("find the parent: %w", err)
+	}
+	if err := k.DeleteOwned(m.Name, m.Alias); err != nil {
+		return fmt.Errorf("clear away an earlier link: %w", err)
+	}
+	attrs := newAttrs(m.Name, m.MAC, m.MTU)
+	attrs.ParentIndex = parent.Attrs().Index
+	if attrs.MTU == 0 {
+		attrs.MTU = parent.Attrs().MTU
+	}
+	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	if err := k.h.LinkAdd(l); err != nil {
+		return fmt.Errorf("make macvlan %q on %q: %w", m.Name, m.Parent, explainBusy(err, m.Parent))
+	}
+	return k.claim(l, m.Alias)
+}
+
+// CreateVeth makes a veth pair, makes the host end a port of the bridge and
+// brings that end up. Remains of an earlier try are replaced.
+func (k *Kernel) CreateVeth(v Veth) error {
+	bridge, err := k.byName(v.Bridge)
+	if err != nil {
+		return fmt.Errorf("find the bridge: %w", err)
+	}
+	for _, name := range []string{v.Host, v.Container} {
+		if err := k.DeleteOwned(name, v.Alias); err != nil {
+			return fmt.Errorf("clear away an earlier link: %w", err)
+		}
+	}
+	if v.MTU == 0 {
+		v.MTU = bridge.Attrs().MTU
+	}
+	attrs := newAttrs(v.Host, hashedMAC("host:"+v.Alias), v.MTU)
+	attrs.MasterIndex = bridge.Attrs().Index
+	l := netlink.NewVeth(attrs)
+	l.PeerName, l.PeerHardwareAddr, l.PeerMTU = v.Container, v.MAC, uint32(v.MTU) //nolint:gosec // bounded where options are parsed
+	if err := k.h.LinkAdd(l); err != nil {
+		return fmt.Errorf("make veth pair %q and %q: %w", v.Host, v.Container, err)
+	}
+	return k.finishVeth(l, v)
+}
+
+func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
+	if err := k.claim(host, v.Alias); err != nil {
+		return err
+	}
+	end, err := k.byName(v.Container)
+	if err == nil {
+		err = k.h.LinkSetAlias(end, v.Alias)
+	}
+	if err == nil {
+		err = k.h.LinkSetUp(host)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))
+	}
+	return nil
+}
+
+// claim writes the alias on a link just made, which the kernel does not take
+// at creation, and removes the link again where that does not work.
+func (k *Kernel) claim(l netlink.Link, alias string) error {
+	if err := k.h.LinkSetAlias(l, alias); err != nil {
+		return errors.Join(fmt.Errorf("set the alias of %q: %w", l.Attrs().Name, err), k.h.LinkDel(l))
+	}
+	return nil
+}
+
+// DeleteOwned deletes the link of that name if its alias is the one given or
+// empty (the names are ours and digests, and a crash can come between making a
+// link and naming its owner). A missing link is success, another's is ErrNotOurs.
+func (k *Kernel) DeleteOwned(name, alias string) error {
+	l, err := k.byName(name)
+	if errors.Is(err, ErrNoLink) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if has := l.Attrs().Alias; has != "" && has != alias {
+		return fmt.Errorf("delete link %q with alias %q: %w", name, has, ErrNotOurs)
+	}
+	if err := k.h.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("delete link %q: %w", name, err)
+	}
+	return nil
+}
+
+// EnsureBridge makes the bridge what the description says, making it if it is
+// missing. A link of that name that is not ours is ErrNotOurs.
+func (k *Kernel) EnsureBridge(b Bridge) error {
+	l, err := k.byName(b.Name)
+	if errors.Is(err, ErrNoLink) {
+		l, err = k.makeBridge(b)
+	}
+	if err != nil {
+		return err
+	}
+	if l.Type() != "bridge" || l.Attrs().Alias != b.Alias {
+		return fmt.Errorf("bridge %q (a %s with alias %q): %w", b.Name, l.Type(), l.Attrs().Alias, ErrNotOurs)
+	}
+	if b.Uplink != "" {
+		if err := k.SetMaster(b.Uplink, b.Name); err != nil {
+			return err
+		}
+	}
+	if err := k.ensureAddrs(l, b.Addrs); err != nil {
+		return err
+	}
+	if err := k.h.LinkSetUp(l); err != nil {
+		return fmt.Errorf("bring bridge %q up: %w", b.Name, err)
+	}
+	return nil
+}
+
+func (k *Kernel) makeBridge(b Bridge) (netlink.Link, error) {
+	l := &netlink.Bridge{LinkAttrs: newAttrs(b.Name, b.MAC, b.MTU)}
+	if err := k.h.LinkAdd(l); err != nil {
+		return nil, fmt.Errorf("make bridge %q: %w", b.Name, err)
+	}
+	if err := k.claim(l, b.Alias); err != nil {
+		return nil, err
+	}
+	return k.byName(b.Name)
+}
+
+func (k *Kernel) ensureAddrs(l netlink.Link, addrs []netip.Prefix) error {
+	for _, p := range addrs {
+		a := &netlink.Addr{IPNet: toIPNet(p)}
+		if p.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD // ours by reservation; without it the address is tentative at first
+		}
+		if err := k.h.AddrReplace(l, a); err != nil {
+			return fmt.Errorf("give %s the address %s: %w", l.Attrs().Name, p, err)
+		}
+	}
+	return nil
+}
+
+// SetMaster makes a link a port of the bridge and brings it up. A link that is
+// a port of another bridge, or carries macvlan links, is refused by the kernel.
+func (k *Kernel) SetMaster(port, bridge string) error {
+	p, err := k.byName(port)
+	if err != nil {
+		return fmt.Errorf("find the port: %w", err)
+	}
+	b, err := k.byName(bridge)
+	if err != nil {
+		return fmt.Errorf("find the bridge: %w", err)
+	}
+	if p.Attrs().MasterIndex != b.Attrs().Index {
+		if err := k.h.LinkSetMaster(p, b); err != nil {
+			return fmt.Errorf("make %q a port of bridge %q: %w", port, bridge, explainBusy(err, port))
+		}
+	}
+	if err := k.h.LinkSetUp(p); err != nil {
+		return fmt.Errorf("bring port %q up: %w", port, err)
+	}
+	return nil
+}
+
+// ReleasePort takes a link out of the bridge if it is a port of that bridge.
+// A missing link is success.
+func (k *Kernel) ReleasePort(port, bridge string) error {
+	p, err := k.byName(port)
+	if errors.Is(err, ErrNoLink) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	b, err := k.byName(bridge)
+	if errors.Is(err, ErrNoLink) || err == nil && p.Attrs().MasterIndex != b.Attrs().Index {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if err := k.h.LinkSetNoMaster(p); err != nil {
+		return fmt.Errorf("take %q out of bridge %q: %w", port, bridge, err)
+	}
+	return nil
+}
+
+// SetUp brings a link up.
+func (k *Kernel) SetUp(name string) error {
+	l, err := k.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := k.h.LinkSetUp(l); err != nil {
+		return fmt.Errorf("bring %q up: %w", name, err)
+	}
+	return nil
+}
+
+// newAttrs starts from the library's defaults (a zero TxQLen would mean no
+// queue) and sets the hardware address with the creation: udev rewrites one
+// that comes later.
+func newAttrs(name string, mac net.HardwareAddr, mtu int) netlink.LinkAttrs {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name, attrs.HardwareAddr, attrs.MTU = name, slices.Clone(mac), mtu
+	return attrs
+}
+
+func explainBusy(err error, link string) error {
+	if !errors.Is(err, unix.EBUSY) {
+		return err
+	}
+	return fmt.Errorf("%w: %q is a port of a bridge or carries macvlan links, and the kernel allows one of the two only",
+		os.NewSyscallError("netlink", err), link)
+}
+
+// SetDown takes a link down.
+func (k *Kernel) SetDown(name string) error {
+	l, err := k.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := k.h.LinkSetDown(l); err != nil {
+		return fmt.Errorf("take %q down: %w", name, err)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package kernel
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// The kernel's IFNAMSIZ leaves 15 bytes for a name: a prefix of four that says
+// what the link is, and eleven hexadecimal digits of a digest of whose it is.
+const (
+	hostPrefix      = "dlh-" // host end of a veth pair
+	containerPrefix = "dlc-" // the link that the engine moves into the sandbox
+	bridgePrefix    = "dlb-"
+	nameDigits      = 11
+
+	aliasPrefix   = "dockline:"
+	networkAlias  = aliasPrefix + "network:"
+	endpointAlias = aliasPrefix + "endpoint:"
+)
+
+// HostName is the name of the host end of an endpoint's veth pair.
+func HostName(endpointID string) string { return hostPrefix + digits(endpointID) }
+
+// ContainerName is the name under which an endpoint's link is made before the
+// engine moves it into the sandbox, and under which it comes back.
+func ContainerName(endpointID string) string { return containerPrefix + digits(endpointID) }
+
+// BridgeName is the name of a network's bridge where the user gives none.
+func BridgeName(networkID string) string { return bridgePrefix + digits(networkID) }
+
+func digits(id string) string {
+	sum := sha256.Sum256([]byte(id))
+	return hex.EncodeToString(sum[:])[:nameDigits]
+}
+
+// NetworkAlias is the alias of a link that belongs to a network.
+func NetworkAlias(networkID string) string { return networkAlias + networkID }
+
+// EndpointAlias is the alias of a link that belongs to an endpoint.
+func EndpointAlias(networkID, endpointID string) string {
+	return endpointAlias + networkID + ":" + endpointID
+}
+
+// Owner is what an alias of ours says.
+type Owner struct {
+	Network  string
+	Endpoint string // "" for a network's own link
+}
+
+// ParseAlias returns the owner that an alias names; ok is false where the
+// alias is not one of ours.
+func ParseAlias(alias string) (o Owner, ok bool) {
+	if id, found := strings.CutPrefix(alias, networkAlias); found {
+		return Owner{Network: id}, id != ""
+	}
+	ids, found := strings.CutPrefix(alias, endpointAlias)
+	if !found {
+		return Owner{}, false
+	}
+	o.Network, o.Endpoint, found = strings.Cut(ids, ":")
+	return o, found && o.Network != "" && o.Endpoint != ""
+}
+
+// BridgeMAC is the hardware address of a network's bridge: fixed, so that the
+// bridge does not change it (and hosts do not lose their neighbour entry) when
+// ports come and go, and locally administered.
+func BridgeMAC(networkID string) net.HardwareAddr { return hashedMAC("bridge:" + networkID) }
+
+// EndpointMAC is the hardware address of an endpoint that was given none: from
+// the IPv4 address as the engine's bridge driver does it (02:42 and the four
+// bytes; libnetwork/netutils GenerateMACFromIP), so that an address that moves
+// to another host keeps its MAC and no neighbour cache goes stale. Without an
+// IPv4 address it comes from a digest of the IPv6 address, else of the id.
+func EndpointMAC(v4, v6 netip.Addr, endpointID string) net.HardwareAddr {
+	switch {
+	case v4.IsValid():
+		b := v4.As4()
+		return net.HardwareAddr{0x02, 0x42, b[0], b[1], b[2], b[3]}
+	case v6.IsValid():
+		return hashedMAC("address:" + v6.String())
+	}
+	return hashedMAC("endpoint:" + endpointID)
+}
+
+func hashedMAC(of string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(of))
+	mac := net.HardwareAddr(sum[:6])
+	mac[0] = mac[0]&^0x01 | 0x02 // unicast, locally administered (IEEE 802, 8.4)
+	return mac
+}

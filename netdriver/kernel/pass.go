@@ -1,0 +1,135 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/google/nftables/userdata"
+	"golang.org/x/sys/unix"
+)
+
+// An engine that turns IP forwarding on sets the FORWARD policy to DROP, and
+// with bridge-nf-call-iptables frames between two ports of a bridge go through
+// that chain. An accept elsewhere cannot override a drop; the engine's own
+// chain for this is DOCKER-USER, which it never flushes.
+const (
+	passTable = "filter"
+	passChain = "DOCKER-USER"
+)
+
+// SyncPass makes the rules in DOCKER-USER that let frames pass within our
+// bridges exactly those wanted: the bridge's name by the alias of its network.
+// Each says in its comment whose it is; others' rules are not touched. New
+// ones come after what the user put there. Where the chain is not there (no
+// engine yet, or one with iptables off or in its legacy form) nothing is done.
+func (k *Kernel) SyncPass(want map[string]string) error {
+	k.passMu.Lock()
+	defer k.passMu.Unlock()
+	var errs []error
+	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
+		if err := k.syncPassFamily(family, want); err != nil {
+			errs = append(errs, fmt.Errorf("let bridged frames pass in %s: %w", passChain, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]string) error {
+	table := &nftables.Table{Family: family, Name: passTable}
+	chain := &nftables.Chain{Table: table, Name: passChain}
+	rules, err := k.nft.GetRules(table, chain)
+	if errors.Is(err, unix.ENOENT) || err == nil && len(rules) == 0 && len(want) == 0 {
+		return nil
+	} else if err != nil {
+		return fmt.Errorf("list rules: %w", err)
+	}
+	missing := maps.Clone(want)
+	changed := false
+	for _, rule := range rules {
+		alias, ok := userdata.GetString(rule.UserData, userdata.TypeComment)
+		if _, ours := ParseAlias(alias); !ok || !ours {
+			continue
+		}
+		if bridge, wanted := missing[alias]; wanted && passes(rule, bridge) {
+			delete(missing, alias)
+			continue
+		}
+		if err := k.nft.DelRule(rule); err != nil {
+			return fmt.Errorf("remove a rule: %w", err)
+		}
+		changed = true
+	}
+	for _, alias := range slices.Sorted(maps.Keys(missing)) {
+		k.addPass(passRule(table, chain, missing[alias], alias), rules)
+		changed = true
+	}
+	return k.flushPass(changed)
+}
+
+func (k *Kernel) flushPass(changed bool) error {
+	if !changed {
+		return nil
+	}
+	if err := k.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("change rules: %w", err)
+	}
+	return nil
+}
+
+// addPass puts a rule before the bare return that older engines end the chain
+// with, else at the end.
+func (k *Kernel) addPass(rule *nftables.Rule, before []*nftables.Rule) {
+	if n := len(before); n > 0 && isReturn(before[n-1]) {
+		rule.Position = before[n-1].Handle
+		k.nft.InsertRule(rule)
+		return
+	}
+	k.nft.AddRule(rule)
+}
+
+func isReturn(r *nftables.Rule) bool {
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Counter:
+		case *expr.Verdict:
+			return e.Kind == expr.VerdictReturn
+		default:
+			return false
+		}
+	}
+	return false
+}
+
+// passRule is what iptables -i BRIDGE -o BRIDGE -j ACCEPT makes, in the form in
+// which iptables reads it back.
+func passRule(table *nftables.Table, chain *nftables.Chain, bridge, alias string) *nftables.Rule {
+	return &nftables.Rule{
+		Table: table, Chain: chain,
+		Exprs: []expr.Any{
+			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifName(bridge)},
+			&expr.Meta{Key: expr.MetaKeyOIFNAME, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifName(bridge)},
+			&expr.Counter{},
+			&expr.Verdict{Kind: expr.VerdictAccept},
+		},
+		UserData: userdata.AppendString(nil, userdata.TypeComment, alias),
+	}
+}
+
+func passes(r *nftables.Rule, bridge string) bool {
+	names := 0
+	for _, e := range r.Exprs {
+		if c, ok := e.(*expr.Cmp); ok && string(c.Data) == string(ifName(bridge)) {
+			names++
+		}
+	}
+	return names == 2
+}
+
+func ifName(name string) []byte { return binaryutil.PutString(name + "\x00") }

@@ -1,0 +1,199 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+// settleConflicts refuses a definition that another network stands against,
+// and forgets a network that turns out to be gone.
+func (m *Manager) settleConflicts(d Definition) error {
+	for _, other := range m.List() {
+		if err := sharesWire(d, other); err != nil {
+			return err
+		}
+		mine, theirs, overlap := overlapping(d.Pools, other.Pools)
+		if !overlap {
+			continue
+		}
+		if mine.Space == m.space && theirs.Space == m.space && m.pools.Fresh(mine.Prefix) {
+			m.log.Info("forgetting a network whose pool the engine has released", "network", Short(other.ID), "pool", theirs.Prefix)
+			if err := m.remove(other); err != nil {
+				return fmt.Errorf("forget network %s: %w", Short(other.ID), err)
+			}
+			continue
+		}
+		if mine.Space == m.space && theirs.Space == m.space && mine.Prefix == theirs.Prefix {
+			m.pools.NetworkRefused(mine.Prefix)
+		}
+		return fmt.Errorf("subnet %s overlaps %s of network %s: %w; containers of both would get the same addresses, so share that network or choose another subnet",
+			mine.Prefix, theirs.Prefix, Short(other.ID), ErrConflict)
+	}
+	return nil
+}
+
+// sharesWire refuses what the kernel would refuse at the first endpoint only:
+// a link carries macvlan links or is a port of one bridge.
+func sharesWire(d, other Definition) error {
+	switch {
+	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName:
+		return fmt.Errorf("bridge %q belongs to network %s: %w", d.BridgeName, Short(other.ID), ErrConflict)
+	case d.Parent == "" || d.Parent != other.Parent || d.Mode == Macvlan && other.Mode == Macvlan:
+		return nil
+	}
+	return fmt.Errorf("interface %q is used with mode=%s by network %s: %w; only networks with mode=%s can share one",
+		d.Parent, other.Mode, Short(other.ID), ErrConflict, Macvlan)
+}
+
+// overlapping finds two pools that share addresses. Pools of a whole family,
+// as the engine's null IPAM driver gives them, stand for no pool.
+func overlapping(a, b []Pool) (mine, theirs Pool, found bool) {
+	for _, p := range a {
+		for _, q := range b {
+			if p.Prefix.Bits() > 0 && q.Prefix.Bits() > 0 && p.Prefix.Overlaps(q.Prefix) {
+				return p, q, true
+			}
+		}
+	}
+	return Pool{}, Pool{}, false
+}
+
+// checkHost holds a definition against the host as it is now and returns the
+// parent, the zero Link where there is none.
+func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
+	parent, err := m.checkParent(d)
+	if err != nil {
+		return kernel.Link{}, err
+	}
+	if d.Mode == Bridge {
+		if err := m.checkBridge(d, parent); err != nil {
+			return kernel.Link{}, err
+		}
+	}
+	return parent, m.checkRoutes(d, parent)
+}
+
+func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
+	if d.Parent == "" && d.Mode == Bridge {
+		return kernel.Link{}, nil
+	}
+	links, err := m.host.Links()
+	if err != nil {
+		return kernel.Link{}, err
+	}
+	if d.Parent == "" {
+		return kernel.Link{}, bad(keyParent, "", "mode=%s needs one; this host has %s", d.Mode, candidates(links))
+	}
+	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
+	if at < 0 {
+		return kernel.Link{}, bad(keyParent, d.Parent, "no such interface; this host has %s", candidates(links))
+	}
+	parent := links[at]
+	if _, ours := kernel.ParseAlias(parent.Alias); ours {
+		return kernel.Link{}, bad(keyParent, d.Parent, "belongs to another network of this driver")
+	}
+	if master := parent.Master; master != 0 && !isPortOf(links, parent, d.BridgeName) {
+		return kernel.Link{}, bad(keyParent, d.Parent, "is a port of %s, and a port carries no macvlan links and has one bridge only; use that bridge's own driver, or another interface", nameOf(links, master))
+	}
+	if parent.Type == "loopback" || parent.Name == "lo" {
+		return kernel.Link{}, bad(keyParent, d.Parent, "the loopback interface leads nowhere; this host has %s", candidates(links))
+	}
+	return parent, nil
+}
+
+func isPortOf(links []kernel.Link, port kernel.Link, bridge string) bool {
+	return bridge != "" && nameOf(links, port.Master) == bridge
+}
+
+func nameOf(links []kernel.Link, index int) string {
+	for _, l := range links {
+		if l.Index == index {
+			return l.Name
+		}
+	}
+	return fmt.Sprintf("with index %d", index)
+}
+
+// candidates lists the links that a user may have meant: not our own, not the
+// loopback, not the host ends of other containers.
+func candidates(links []kernel.Link) string {
+	var names []string
+	for _, l := range links {
+		if _, ours := kernel.ParseAlias(l.Alias); ours || l.Name == "lo" || l.Type == "veth" && l.Master != 0 {
+			continue
+		}
+		names = append(names, l.Name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
+	switch l, err := m.host.Link(d.BridgeName); {
+	case err == nil && l.Alias != kernel.NetworkAlias(d.ID):
+		return bad(keyBridgeName, d.BridgeName, "an interface of that name exists already (a %s) and is not this network's", l.Type)
+	case err != nil && !errors.Is(err, kernel.ErrNoLink):
+		return err
+	}
+	if uplink.Name == "" {
+		return nil
+	}
+	addrs, err := m.host.Addrs(uplink.Name)
+	if err != nil {
+		return err
+	}
+	if len(addrs) > 0 {
+		return bad(keyParent, uplink.Name, "carries the host's address %s, which a bridge port cannot use: the host would lose its network. Use mode=%s on it, or an interface without addresses", addrs[0], Macvlan)
+	}
+	return m.checkChildren(uplink)
+}
+
+func (m *Manager) checkChildren(uplink kernel.Link) error {
+	links, err := m.host.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.Parent == uplink.Index && (l.Type == "macvlan" || l.Type == "ipvlan") {
+			return bad(keyParent, uplink.Name, "carries the %s link %s, and the kernel makes no port of such an interface", l.Type, l.Name)
+		}
+	}
+	return nil
+}
+
+// checkRoutes refuses a subnet that the host reaches elsewhere. A route by the
+// parent itself is the LAN that the network joins.
+func (m *Manager) checkRoutes(d Definition, parent kernel.Link) error {
+	if d.Overlap {
+		return nil
+	}
+	routes, err := m.host.Routes()
+	if err != nil {
+		return err
+	}
+	for _, p := range d.Pools {
+		for _, r := range routes {
+			if p.Prefix.Bits() == 0 || !p.Prefix.Overlaps(r.Dst) || parent.Index != 0 && r.Link == parent.Index {
+				continue
+			}
+			return m.routeConflict(p.Prefix, r)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) routeConflict(p netip.Prefix, r kernel.Route) error {
+	links, err := m.host.Links()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("subnet %s overlaps the host's route %s by %s: the host would look for these addresses there; choose another subnet, or add -o %s=true where both are the same LAN",
+		p, r.Dst, nameOf(links, r.Link), keyOverlap)
+}

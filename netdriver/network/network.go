@@ -1,0 +1,373 @@
+// Package network holds what a network is: its definition, read from the
+// options that a user gave, checked against the host and the other networks,
+// stored, and made true in the kernel again after a restart.
+//
+// It stands between engine (the protocol) and kernel. The engine never repeats
+// a CreateNetwork, so the stored definition is the only record of what should
+// be; for networks our state is the truth.
+package network
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+// Errors that callers branch on.
+var (
+	ErrNotFound = errors.New("no such network")
+	ErrConflict = errors.New("conflicts with another network")
+)
+
+// Mode is how a network's endpoints reach the wire.
+type Mode string
+
+// The modes.
+const (
+	Macvlan Mode = "macvlan"
+	Bridge  Mode = "bridge"
+)
+
+// Definition is a network as it is stored.
+type Definition struct {
+	ID         string
+	Mode       Mode
+	Parent     string `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
+	BridgeName string `json:",omitempty"`
+	MTU        int    `json:",omitempty"` // 0: that of the parent or bridge
+	Internal   bool   `json:",omitempty"`
+	HostAccess bool   `json:",omitempty"`
+	Overlap    bool   `json:",omitempty"` // a route of the host may overlap
+	IfPrefix   string // of the interface's name in the sandbox
+	IPv4, IPv6 bool
+	Pools      []Pool
+
+	ParentWasDown bool `json:",omitempty"` // how the uplink is to be left behind
+	// Complete is set when everything is made. A definition without it after a
+	// start is that of a CreateNetwork that the engine saw fail.
+	Complete bool
+}
+
+// Pool is one subnet of a network.
+type Pool struct {
+	Space   string
+	Prefix  netip.Prefix
+	Gateway netip.Addr // invalid: none
+	Aux     []netip.Addr
+}
+
+// Host is what this package asks of the kernel.
+type Host interface {
+	Links() ([]kernel.Link, error)
+	Link(name string) (kernel.Link, error)
+	Addrs(name string) ([]netip.Prefix, error)
+	Routes() ([]kernel.Route, error)
+	EnsureBridge(kernel.Bridge) error
+	ReleasePort(port, bridge string) error
+	DeleteOwned(name, alias string) error
+	SetUp(name string) error
+	SetDown(name string) error
+	SyncPass(want map[string]string) error
+}
+
+// Store is the durable table of definitions, by network id.
+type Store interface {
+	Put(key string, d Definition) error
+	Delete(keys ...string) error
+	All() (map[string]Definition, error)
+}
+
+// Pools is what this package asks of the address pools of our own IPAM half.
+type Pools interface {
+	// Fresh reports whether a pool of that prefix was made anew for the network
+	// being created, so that no other network can have it.
+	Fresh(prefix netip.Prefix) bool
+	// NetworkRefused tells that the network on the pool is not made.
+	NetworkRefused(prefix netip.Prefix)
+	NetworkCreated()
+}
+
+// Manager holds the networks. It is safe for concurrent use.
+type Manager struct {
+	host  Host
+	store Store
+	pools Pools
+	space string // the address space of our own IPAM half
+	log   *slog.Logger
+
+	change sync.Mutex // held over a whole Create, Delete or Restore; before mu
+	mu     sync.RWMutex
+	all    map[string]Definition // guarded by mu
+
+	passSaid atomic.Pointer[string] // what Pass logged last
+}
+
+// NewManager loads the stored networks. Call Restore before the first
+// endpoint is joined and SetPools before the first network is made.
+func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manager, error) {
+	all, err := store.All()
+	if err != nil {
+		return nil, fmt.Errorf("load networks: %w", err)
+	}
+	return &Manager{host: host, store: store, space: space, log: log, all: all}, nil
+}
+
+// SetPools names the pools. They come late because they ask this Manager which
+// networks there are.
+func (m *Manager) SetPools(p Pools) { m.pools = p }
+
+// Get returns a network, or an error that is ErrNotFound.
+func (m *Manager) Get(id string) (Definition, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	d, ok := m.all[id]
+	if !ok {
+		return Definition{}, fmt.Errorf("network %s: %w (made by another driver, or its state was lost; remove it and make it again)", Short(id), ErrNotFound)
+	}
+	return d, nil
+}
+
+// List returns all networks, in the order of their ids.
+func (m *Manager) List() []Definition {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	list := make([]Definition, 0, len(m.all))
+	for _, id := range slices.Sorted(maps.Keys(m.all)) {
+		list = append(list, m.all[id])
+	}
+	return list
+}
+
+// Create makes a network. Repeating it with the same definition succeeds.
+func (m *Manager) Create(d Definition) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	if err := m.repeated(d); err != nil || m.known(d.ID) {
+		return err
+	}
+	if err := m.settleConflicts(d); err != nil {
+		return err
+	}
+	parent, err := m.checkHost(d)
+	if err != nil {
+		return err
+	}
+	d.ParentWasDown = d.Parent != "" && !parent.Up
+	if err := m.put(d); err != nil {
+		return err
+	}
+	if err := m.ensure(d); err != nil {
+		return errors.Join(err, m.remove(d))
+	}
+	d.Complete = true
+	if err := m.put(d); err != nil {
+		return errors.Join(err, m.remove(d))
+	}
+	m.pools.NetworkCreated()
+	return nil
+}
+
+func (m *Manager) known(id string) bool {
+	_, err := m.Get(id)
+	return err == nil
+}
+
+func (m *Manager) repeated(d Definition) error {
+	old, err := m.Get(d.ID)
+	if err != nil {
+		return nil //nolint:nilerr // not there: nothing is repeated
+	}
+	d.Complete, d.ParentWasDown = old.Complete, old.ParentWasDown
+	if !reflect.DeepEqual(old, d) {
+		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
+	}
+	return nil
+}
+
+// Delete removes a network and what was made for it. A missing one is success.
+func (m *Manager) Delete(id string) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	d, err := m.Get(id)
+	if err != nil {
+		return nil //nolint:nilerr // not there: nothing to delete
+	}
+	return m.remove(d)
+}
+
+// remove undoes ensure, then forgets: a crash in between is made good by
+// whoever deletes again, or by Restore where the definition is incomplete.
+func (m *Manager) remove(d Definition) error {
+	if err := m.dismantle(d); err != nil {
+		return err
+	}
+	if err := m.store.Delete(d.ID); err != nil {
+		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
+	}
+	m.mu.Lock()
+	delete(m.all, d.ID)
+	m.mu.Unlock()
+	m.Pass()
+	return nil
+}
+
+func (m *Manager) dismantle(d Definition) error {
+	if d.Mode != Bridge {
+		return nil
+	}
+	if d.Parent != "" {
+		if err := m.host.ReleasePort(d.Parent, d.BridgeName); err != nil {
+			return fmt.Errorf("give the uplink back: %w", err)
+		}
+	}
+	if d.Parent != "" && d.ParentWasDown {
+		if err := m.host.SetDown(d.Parent); err != nil && !errors.Is(err, kernel.ErrNoLink) {
+			return fmt.Errorf("leave the uplink as it was: %w", err)
+		}
+	}
+	err := m.host.DeleteOwned(d.BridgeName, kernel.NetworkAlias(d.ID))
+	if errors.Is(err, kernel.ErrNotOurs) {
+		m.log.Warn("left a bridge alone that is not ours any more", "network", Short(d.ID), "bridge", d.BridgeName)
+		return nil
+	}
+	return err
+}
+
+func (m *Manager) put(d Definition) error {
+	if err := m.store.Put(d.ID, d); err != nil {
+		return fmt.Errorf("store network %s: %w", Short(d.ID), err)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.all[d.ID] = d
+	return nil
+}
+
+// Ensure makes one network in the kernel what it should be.
+func (m *Manager) Ensure(id string) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	d, err := m.Get(id)
+	if err != nil {
+		return err
+	}
+	return m.ensure(d)
+}
+
+func (m *Manager) ensure(d Definition) error {
+	if d.Mode == Macvlan {
+		if err := m.host.SetUp(d.Parent); err != nil {
+			return fmt.Errorf("bring up the parent of network %s: %w", Short(d.ID), err)
+		}
+		return nil
+	}
+	err := m.host.EnsureBridge(kernel.Bridge{
+		Name: d.BridgeName, Alias: kernel.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
+		MTU: d.MTU, Uplink: d.Parent, Addrs: d.hostAddrs(),
+	})
+	if err != nil {
+		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
+	}
+	m.Pass()
+	return nil
+}
+
+// Pass lets frames between containers through the engine's firewall, for the
+// bridges there are. The engine may make its chains after our start, so this
+// comes again with every join. An error is logged when it changes: a host may
+// have a firewall of another kind, and then it is its owner's to open.
+func (m *Manager) Pass() {
+	want := map[string]string{}
+	for _, d := range m.List() {
+		if d.Mode == Bridge {
+			want[kernel.NetworkAlias(d.ID)] = d.BridgeName
+		}
+	}
+	said := ""
+	if err := m.host.SyncPass(want); err != nil {
+		said = err.Error()
+	}
+	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
+		m.log.Warn("cannot open the engine's firewall for our bridges", "err", said)
+	}
+}
+
+// Discard removes the networks whose making was cut off by the end of an
+// earlier process. The engine saw that CreateNetwork fail.
+func (m *Manager) Discard() error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	var errs []error
+	for _, d := range m.List() {
+		if d.Complete {
+			continue
+		}
+		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
+		errs = append(errs, m.remove(d))
+	}
+	return errors.Join(errs...)
+}
+
+// Holds reports whether a network has the address for itself: as its gateway
+// or as one of those that the user set aside.
+func (m *Manager) Holds(a netip.Addr) bool {
+	for _, d := range m.List() {
+		for _, p := range d.Pools {
+			if p.Gateway == a || slices.Contains(p.Aux, a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// OnPool reports whether a network has a pool of that prefix in our own space.
+func (m *Manager) OnPool(prefix netip.Prefix) bool {
+	for _, d := range m.List() {
+		for _, p := range d.Pools {
+			if p.Space == m.space && p.Prefix == prefix {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Gateway returns the gateway that an endpoint gets for an address of its own;
+// invalid where it gets none.
+func (d *Definition) Gateway(of netip.Prefix) netip.Addr {
+	if d.Internal || d.Mode == Bridge && d.Parent == "" && !d.HostAccess {
+		return netip.Addr{}
+	}
+	for _, p := range d.Pools {
+		if of.IsValid() && p.Prefix.Contains(of.Addr()) {
+			return p.Gateway
+		}
+	}
+	return netip.Addr{}
+}
+
+// hostAddrs are the host's own addresses on an isolated bridge.
+func (d *Definition) hostAddrs() []netip.Prefix {
+	if !d.HostAccess {
+		return nil
+	}
+	var addrs []netip.Prefix
+	for _, p := range d.Pools {
+		if p.Gateway.IsValid() {
+			addrs = append(addrs, netip.PrefixFrom(p.Gateway, p.Prefix.Bits()))
+		}
+	}
+	return addrs
+}
+
+// Short is the form of an id that the engine's command line shows.
+func Short(id string) string { return id[:min(len(id), 12)] }
