@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/debian"
 	"github.com/dockline/dockline/test/harness/hosts"
+	"github.com/dockline/dockline/test/harness/proc"
 	"github.com/dockline/dockline/test/harness/wire"
 )
 
@@ -160,6 +163,40 @@ func TestPowerCut(t *testing.T) {
 		t.Error("the host does not answer")
 	}
 	h.Docker("exec", "idle", "true") // started again by the engine
+}
+
+// An engine with its own bridge and firewall has them in its host alone, and
+// publishes ports to the wire: what ours is compared with.
+func TestBuiltInBridge(t *testing.T) {
+	t.Parallel()
+	lab := hosts.Open(t)
+	lan := lab.Wire(t, "lan")
+	h := lab.Host(t, "a", debian.Sid, hosts.On(lan, "192.0.2.1/24"), hosts.Args("--bridge=", "--iptables=true", "--ip-forward=true"))
+	h.Docker("run", "-d", "--name", "web", "-p", "8080:80", "--stop-signal", "KILL", harness.Image, "nc", "-ll", "-p", "80", "-e", "echo", "hello")
+	stranger := lan.Foreign("stranger", "192.0.2.9/24")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the container's port does not answer"))
+	defer cancel()
+	err := proc.Await(ctx, func(context.Context) error { // the container may not listen yet
+		return stranger.Do(func() error { return expectFrom("192.0.2.1:8080", "hello\n") })
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// expectFrom connects and reads all that is said.
+func expectFrom(address, want string) error {
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	said, err := io.ReadAll(conn)
+	if err == nil && string(said) != want {
+		err = fmt.Errorf("%s says %q", address, said)
+	}
+	return err
 }
 
 // collection is a collector in a host's network and what it received.
