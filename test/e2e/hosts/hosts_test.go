@@ -28,14 +28,14 @@ const driver = "dockline-log"
 // engines is what each suite's engine version begins with. Sid's moves.
 var engines = map[debian.Suite]string{debian.Bookworm: "20.10.", debian.Trixie: "26.1.", debian.Sid: ""}
 
-// build is the folder that the log plugin is installed from.
-func build(t *testing.T) string {
+// build is the folder that a plugin is installed from.
+func build(t *testing.T, plugin string) string {
 	t.Helper()
 	top, err := harness.ModuleDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := filepath.Join(top, "build/plugins", driver)
+	folder := filepath.Join(top, "build/plugins", plugin)
 	if _, err := os.Stat(filepath.Join(folder, "config.json")); err != nil {
 		t.Fatalf("find the plugin's build (make plugins): %v", err)
 	}
@@ -91,7 +91,7 @@ func TestHostsShareAWire(t *testing.T) {
 // none of them.
 func TestLogPluginOnEveryEngine(t *testing.T) {
 	t.Parallel()
-	folder := build(t)
+	folder := build(t, driver)
 	for _, suite := range debian.Suites {
 		t.Run(string(suite), func(t *testing.T) {
 			t.Parallel()
@@ -118,7 +118,7 @@ func TestLogPluginOnEveryEngine(t *testing.T) {
 // Without, an engine that comes back ends what the old one has left.
 func TestKilledEngine(t *testing.T) {
 	t.Parallel()
-	folder := build(t)
+	folder := build(t, driver)
 	for _, suite := range []debian.Suite{debian.Bookworm, debian.Sid} {
 		for _, live := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/live-restore=%v", suite, live), func(t *testing.T) {
