@@ -49,11 +49,10 @@ func (b *bench) report() string {
 		memory = s.rss
 		lost += s.lost
 	}
-	json := "dockline-log, JSON lines TCP"
-	c, d := b.median(json, container), b.median(json, done)
+	c, d := b.median(jsonLines, container), b.median(jsonLines, done)
 	return fmt.Sprintf("null_ratio=%.2f done_ratio=%.2f vs_syslog=%.2f vs_fluentd=%.2f cpu_s_per_million=%.2f rss_mib_1000=%.0f p99_ms=%.1f lost=%d",
 		ratio(c, floor), ratio(d, floor), ratio(b.median("syslog", done), d), ratio(b.median("fluentd", done), d),
-		b.median(json, pluginCPU)/million, memory, b.latency["json+tcp"].p99, lost)
+		b.median(jsonLines, pluginCPU)/million, memory, b.latency["json+tcp"].p99, lost)
 }
 
 func ratio(a, b float64) float64 {

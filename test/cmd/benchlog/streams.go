@@ -57,7 +57,7 @@ func (b *bench) measureStreamsOf(ctx context.Context, n int) (s streamSample, er
 	if err != nil {
 		return s, err
 	}
-	d := b.driver()
+	d := b.driver(p.PID)
 	if err := d.await(ctx); err != nil {
 		return s, err
 	}
@@ -82,9 +82,11 @@ type driver struct {
 	fifos []*os.File
 }
 
-func (b *bench) driver() *driver {
+// driver reaches the plugin's socket through its process, for engines differ in
+// where they keep it.
+func (b *bench) driver(pid int) *driver {
 	id := b.plugins[ours]
-	socket := filepath.Join(b.engine.ExecRoot, "plugins", id, ours+".sock")
+	socket := fmt.Sprintf("/proc/%d/root/run/docker/plugins/%s.sock", pid, ours)
 	return &driver{
 		mount: filepath.Join(b.engine.DataRoot, "plugins", id, "propagated-mount"),
 		http: http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

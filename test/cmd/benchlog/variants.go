@@ -29,14 +29,17 @@ type sample struct {
 	lost                 int64
 }
 
+// jsonLines is the variant that the ratios are of.
+const jsonLines = "dockline-log json+tcp"
+
 const doneTime = 2 * time.Minute // for one run
 
 func (b *bench) allVariants() []variant {
 	all := []variant{
 		{null, null, nil, nil},
-		{"dockline-log, JSON lines TCP", ours, b.sinks["json+tcp"], []string{"collectors=" + b.urls("json+tcp")}},
-		{"dockline-log, syslog TCP", ours, b.sinks["syslog+tcp"], []string{"collectors=" + b.urls("syslog+tcp")}},
-		{"dockline-log, RELP", ours, b.sinks["relp"], []string{"collectors=" + b.urls("relp")}},
+		{jsonLines, ours, b.sinks["json+tcp"], []string{"collectors=" + b.urls("json+tcp")}},
+		{"dockline-log syslog+tcp", ours, b.sinks["syslog+tcp"], []string{"collectors=" + b.urls("syslog+tcp")}},
+		{"dockline-log relp", ours, b.sinks["relp"], []string{"collectors=" + b.urls("relp")}},
 		{"none", "", nil, nil},
 		{"local", "", nil, nil},
 		{"json-file", "", nil, nil},

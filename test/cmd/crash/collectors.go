@@ -34,6 +34,11 @@ func (w *world) upsetOne(ctx context.Context, e event, s *server) error {
 	case "crash":
 		s.held += s.Held()
 		return errors.Join(s.Reset(), w.away(ctx, e, s))
+	case "hang-crash": // with what its kernel has taken and it has not read
+		s.Pause()
+		rest(ctx, e.hold)
+		s.held += s.Held()
+		return errors.Join(s.Reset(), w.away(ctx, e, s))
 	case "close":
 		return errors.Join(s.Close(), w.away(ctx, e, s))
 	case "pause":

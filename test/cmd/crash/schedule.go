@@ -48,7 +48,7 @@ func newSchedule(c config) schedule {
 		}
 		s.host = append(s.host, event{time.Duration(rnd.Float64() * 2 * float64(mean)), "kill", 0, 0})
 	}
-	acts := []string{"crash", "crash", "close", "pause", "cut", "cut", "blackout", "rsyslog-kill", "rsyslog-stop", "rsyslog-pause"}
+	acts := []string{"crash", "hang-crash", "close", "pause", "cut", "cut", "blackout", "rsyslog-kill", "rsyslog-stop", "rsyslog-pause"}
 	for t := time.Duration(0); t < c.time; {
 		e := event{time.Duration(500+rnd.IntN(3000)) * time.Millisecond, acts[rnd.IntN(len(acts))], rnd.IntN(1000), time.Duration(200+rnd.IntN(6000)) * time.Millisecond}
 		s.collectors = append(s.collectors, e)
