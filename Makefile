@@ -45,7 +45,7 @@ demo: plugins engine ## show the log plugin at work on this machine's engine
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
-test: test-unit test-e2e ## all tests
+test: test-unit reproducible test-e2e ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
