@@ -45,7 +45,7 @@ demo: plugins engine ## show the log plugin at work on this machine's engine
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
-test: test-unit test-e2e ## all tests
+test: test-unit reproducible test-e2e ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
@@ -54,6 +54,21 @@ test-unit: packages ## tests that need no engine, with the race detector
 .PHONY: test-e2e
 test-e2e: packages plugins ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+
+KILLS ?= 200
+SECONDS ?= 600
+CONTAINERS ?= 8
+
+.PHONY: crash
+crash: packages plugins ## kill plugin, engine and collectors at random and count what becomes of each record; KILLS, SECONDS, CONTAINERS, SEED
+	@$(GO) run ./test/cmd/crash -kills $(KILLS) -seconds $(SECONDS) -containers $(CONTAINERS) $(if $(SEED),-seed $(SEED))
+
+LINES ?= 2000000
+ROUNDS ?= 3
+
+.PHONY: bench-log
+bench-log: packages plugins ## measure the log plugin against a plugin that discards and the engine's own drivers; LINES, ROUNDS
+	@$(GO) run ./test/cmd/benchlog -lines $(LINES) -rounds $(ROUNDS)
 
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind

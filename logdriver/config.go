@@ -1,6 +1,7 @@
 package logdriver
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,6 +17,7 @@ type Config struct {
 	Collectors string // for containers that name none; checked when one starts
 	HostName   string // goes with every record
 	SpoolMax   int64  // bytes
+	MinFree    int64  // bytes of the spool's disk to leave alone
 	LogLevel   slog.Level
 }
 
@@ -29,7 +31,7 @@ const minSpool = 4 * segmentBytes
 // ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
 // name setting and value.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
-	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30}
+	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20}
 	if c.HostName == "" {
 		// The engine gives its plugins a UTS namespace that begins as a copy
 		// of the host's.
@@ -49,9 +51,16 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		}
 		c.SpoolMax = n
 	}
+	if v := getenv("SPOOL_MIN_FREE"); v != "" {
+		n, err := units.RAMInBytes(v)
+		if err != nil || n < 0 {
+			return c, &options.ValueError{What: "setting", Key: "SPOOL_MIN_FREE", Value: v, Err: errors.New("not a size such as 0, 256MiB or 20GiB")}
+		}
+		c.MinFree = n
+	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {
-			return c, &options.ValueError{What: "setting", Key: "LOG_LEVEL", Value: v, Err: fmt.Errorf("not one of debug, info, warn, error")}
+			return c, &options.ValueError{What: "setting", Key: "LOG_LEVEL", Value: v, Err: errors.New("not one of debug, info, warn, error")}
 		}
 	}
 	return c, nil

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginserver"
@@ -33,14 +34,17 @@ type Plugin struct {
 	pumps *stream.Pumps
 	ship  *ship.Shipper
 
-	mu sync.Mutex // one start or stop at a time, so that the same call made twice has one effect
+	mu        sync.Mutex // one start or stop at a time, so that the same call made twice has one effect; guards what follows
+	drainOnly bool       // nothing is shipped, see crashloop.go
+	later     *time.Timer
+	closed    bool
 }
 
 // Open reads the state that a former process left, goes on reading the FIFOs
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
-	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
+	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -49,8 +53,12 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	for _, st := range all {
 		p.resumeReading(st)
 	}
-	for _, st := range all {
-		p.resumeShipping(st)
+	if noteStart(cfg.StateDir, time.Now(), log) {
+		p.beginDrainOnly()
+	} else {
+		for _, st := range all {
+			p.resumeShipping(st)
+		}
 	}
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
@@ -64,8 +72,17 @@ func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p) }
 // Close stops reading and shipping. No session ends by it: the next process
 // goes on where this one stopped.
 func (p *Plugin) Close() {
+	p.mu.Lock()
+	p.closed = true
+	if p.later != nil {
+		p.later.Stop()
+	}
+	p.mu.Unlock()
 	p.pumps.Close()
 	p.ship.Close()
+	if err := noteStop(p.cfg.StateDir); err != nil {
+		p.log.Warn("the next start may be taken for one after a crash", "err", err)
+	}
 	used, dropped := p.spool.Used()
 	s := &p.ship.Stats
 	p.log.Info("dockline-log stops", "records_sent", s.Sent.Load(), "records_acknowledged", s.Acked.Load(), "records_resent", s.Resent.Load(),
@@ -153,7 +170,7 @@ func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o contain
 	if len(pool.Collectors) == 0 {
 		return st.RemoveRoute(routeName) // kept for docker logs alone
 	}
-	if err := st.AddRoute(routeName); err != nil {
+	if err := st.AddRoute(routeName); err != nil || p.drainOnly {
 		return err
 	}
 	return p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)

@@ -351,6 +351,7 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{"not a FIFO", "/LogDriver.StartLogging", start(h.dir, good), "there is no such FIFO"},
 		{"unknown option", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"colectors": "x"})), `did you mean "collectors"?`},
 		{"bad address", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "relp://a:b"})), `log-opt collectors="relp://a:b"`},
+		{"bad parameter", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "json+tcp://a:1?max-line=5"})), `max-line="5": neither 0`},
 		{"unknown protocol", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "rlp://a:1"})), `did you mean "relp"?`},
 	} {
 		if msg := h.call(tc.path, tc.body); !strings.Contains(msg, tc.want) {
@@ -426,6 +427,53 @@ func TestCallsInAnyOrder(t *testing.T) {
 	}
 }
 
+func TestAfterALoopOfCrashesItOnlySpools(t *testing.T) {
+	addr, lines := collector(t)
+	h := newHost(t, "json+tcp://"+addr)
+	r := h.run(1, nil)
+	for range quickStarts + 1 { // killed: nothing says that it stopped in order
+		h.plugin.Close()
+		data, err := json.Marshal(starts{Last: time.Now(), Quick: quickStarts - 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(h.cfg.StateDir, startsFile), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.start()
+	r.write("spooled")
+	r.stop()
+	if got := h.logs(r.info, engine.ReadConfig{Tail: -1}); !slices.Equal(got, []string{"stdout spooled\n"}) {
+		t.Errorf("docker logs: %q", got)
+	}
+	if n := h.plugin.ship.Len(); n != 0 {
+		t.Errorf("%d streams are shipped", n)
+	}
+	h.plugin.endDrainOnly() // what the timer does
+	expect(t, lines, "spooled")
+}
+
+func TestOnlyQuickDeathsAreALoop(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1000, 0)
+	for i := range 30 { // killed every three seconds
+		if noteStart(dir, now.Add(time.Duration(i)*3*time.Second), quiet) {
+			t.Fatal("taken for a loop")
+		}
+	}
+	for i := range quickStarts + 1 {
+		if got := noteStart(dir, now.Add(time.Hour+time.Duration(i)*time.Second), quiet); got != (i == quickStarts) {
+			t.Errorf("quick start %d: %v", i, got)
+		}
+	}
+	if err := noteStop(dir); err != nil {
+		t.Fatal(err)
+	}
+	if noteStart(dir, now.Add(time.Hour+10*time.Second), quiet) {
+		t.Error("an orderly stop is no crash")
+	}
+}
+
 func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
 	p1, err1 := openPool(a)
@@ -458,7 +506,7 @@ func TestConfigFromEnv(t *testing.T) {
 	if c, err = ConfigFromEnv(env()); err != nil || c.HostName == "" || c.SpoolMax != 1<<30 {
 		t.Errorf("defaults: %+v, %v", c, err)
 	}
-	for _, bad := range [][2]string{{"SPOOL_MAX", "lots"}, {"SPOOL_MAX", "1k"}, {"LOG_LEVEL", "loud"}} {
+	for _, bad := range [][2]string{{"SPOOL_MAX", "lots"}, {"SPOOL_MAX", "1k"}, {"LOG_LEVEL", "loud"}, {"SPOOL_MIN_FREE", "some"}} {
 		if _, err := ConfigFromEnv(env(bad[0], bad[1])); err == nil || !strings.Contains(err.Error(), bad[0]+"=\""+bad[1]) {
 			t.Errorf("%v: got %v", bad, err)
 		}

@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
@@ -49,5 +52,12 @@ func run() error {
 	defer plugin.Close()
 	server := pluginserver.New(log)
 	plugin.Register(server)
-	return server.Serve(ctx, l)
+	al, err := pluginserver.Listen(filepath.Join(cfg.StateDir, "admin.sock"))
+	if err != nil {
+		return err
+	}
+	both, ctx := errgroup.WithContext(ctx)
+	both.Go(func() error { return plugin.Admin(log).Serve(ctx, al) })
+	both.Go(func() error { return server.Serve(ctx, l) })
+	return both.Wait()
 }

@@ -140,6 +140,42 @@ func (s *Shipper) releaseLocked(p *pool) {
 	}
 }
 
+// CollectorStatus is what is known of one collector of one pool.
+type CollectorStatus struct {
+	Name    string
+	Healthy bool // takes the streams that prefer it
+	Streams int  // that go to it now
+}
+
+// Collectors returns the collectors in use. One that is in several pools is
+// there once for each.
+func (s *Shipper) Collectors() []CollectorStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	streams := map[*lane]int{}
+	for _, f := range s.feeds {
+		streams[f.lane.Load()]++
+	}
+	var all []CollectorStatus
+	for _, p := range s.pools {
+		for _, l := range p.lanes {
+			all = append(all, CollectorStatus{l.name, l.healthy.Load(), streams[l]})
+		}
+	}
+	return all
+}
+
+// Where returns the name of the collector that a stream's records go to now,
+// "" where it is not shipped.
+func (s *Shipper) Where(stream string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.feeds[stream]; f != nil {
+		return f.lane.Load().name
+	}
+	return ""
+}
+
 // Len returns the number of streams that are being shipped.
 func (s *Shipper) Len() int {
 	s.mu.Lock()

@@ -64,16 +64,22 @@ func (st *Stream) jump() error {
 	return nil
 }
 
-func (st *Stream) recoverJump(base string) error {
-	from, to, ok := strings.Cut(base, "-")
-	f, err1 := strconv.ParseUint(from, 16, 64)
-	t, err2 := strconv.ParseUint(to, 16, 64)
-	if !ok || err1 != nil || err2 != nil || t < f {
+func (st *Stream) recoverJump(base string) {
+	f, t, ok := parsePair(base, 64)
+	if !ok || t < f {
 		st.odd(base + jumpExt)
-		return nil
+		return
 	}
 	st.jumps = append(st.jumps, jump{f, t})
-	return nil
+}
+
+// parsePair reads the two hexadecimal numbers of a file's name, of 64 and of
+// so many bits.
+func parsePair(base string, bits int) (a, b uint64, ok bool) {
+	x, y, ok := strings.Cut(base, "-")
+	a, err1 := strconv.ParseUint(x, 16, 64)
+	b, err2 := strconv.ParseUint(y, 16, bits)
+	return a, b, ok && err1 == nil && err2 == nil
 }
 
 // lostLocked is how many of the offsets from..to held bytes: all but those

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"time"
 )
 
 // cursor is how far one route has acknowledged a stream, kept in a file of
@@ -125,6 +126,31 @@ func (st *Stream) Cursor(route string) uint64 {
 		return c.offset
 	}
 	return 0
+}
+
+// Backlog returns how many bytes of the stream the route has not acknowledged,
+// and since when about the oldest of them has waited; the zero time for none.
+func (st *Stream) Backlog(route string) (bytes uint64, since time.Time) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c := st.cursors[route]
+	if c == nil {
+		return 0, time.Time{}
+	}
+	for _, g := range st.segs {
+		if g.end() <= c.offset {
+			continue
+		}
+		bytes += g.end() - max(g.offset, c.offset)
+		if !since.IsZero() {
+			continue
+		}
+		since = g.wrote
+		if g.offset >= c.offset && g.first.Time != 0 {
+			since = time.Unix(0, g.first.Time)
+		}
+	}
+	return bytes, since
 }
 
 // Ack moves the route's cursor on to offset. It never moves back.

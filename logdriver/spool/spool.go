@@ -14,6 +14,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -38,6 +41,7 @@ var ErrVersion = errors.New("spool of another version")
 // Config bounds the spool. Sizes are in bytes.
 type Config struct {
 	MaxBytes     int64 // for the whole spool; the oldest data goes first
+	MinFree      int64 // of the disk, left alone whoever fills it; 0: do not look
 	SegmentBytes int64 // one segment file; what is evicted at a time
 
 	// FrameLen returns the length of the frame at the start of b with its
@@ -264,12 +268,25 @@ const (
 // those that every route has first, then those that some has not, and when
 // there are only segments being written, those that have been quiet longest.
 func (s *Spool) enforce() {
-	if s.used.Load() <= s.cfg.MaxBytes || !s.evictor.TryLock() {
+	used, limit := s.used.Load(), s.cfg.MaxBytes
+	if missing := s.cfg.MinFree - s.free(); missing > 0 {
+		limit = min(limit, used-missing)
+	}
+	if used <= limit || !s.evictor.TryLock() {
 		return
 	}
 	defer s.evictor.Unlock()
-	target := s.cfg.MaxBytes - s.cfg.MaxBytes/32 // a little more, so as not to come back at once
-	s.evictTo(target)
+	s.evictTo(limit - s.cfg.MaxBytes/32) // a little more, so as not to come back at once
+}
+
+// free returns what is free on the spool's disk, or more than anybody asks for
+// where that is not known or does not matter.
+func (s *Spool) free() int64 {
+	var fs unix.Statfs_t
+	if s.cfg.MinFree == 0 || unix.Statfs(s.dir, &fs) != nil {
+		return math.MaxInt64
+	}
+	return int64(fs.Bavail) * fs.Bsize
 }
 
 // reclaim makes room on a disk that is full though the spool is within its

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -84,6 +83,16 @@ func (st *Stream) Info() json.RawMessage {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return st.header.Info
+}
+
+// Bytes returns how many bytes of the stream are on the disk.
+func (st *Stream) Bytes() (n uint64) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	for _, g := range st.segs {
+		n += uint64(g.size)
+	}
+	return n
 }
 
 // End returns the offset behind the last byte.
@@ -168,7 +177,7 @@ func (st *Stream) recover() error {
 		case attachExt:
 			err = st.recoverSession(e.Name(), base)
 		case jumpExt:
-			err = st.recoverJump(base)
+			st.recoverJump(base)
 		case cursorExt:
 			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
 		}
@@ -210,10 +219,8 @@ func (st *Stream) odd(name string) {
 }
 
 func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
-	off, session, ok := strings.Cut(base, "-")
-	o, err1 := strconv.ParseUint(off, 16, 64)
-	n, err2 := strconv.ParseUint(session, 16, 32)
-	if !ok || err1 != nil || err2 != nil {
+	o, n, ok := parsePair(base, 32)
+	if !ok {
 		st.odd(e.Name())
 		return nil
 	}
@@ -231,8 +238,8 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 }
 
 func (st *Stream) recoverSession(name, base string) error {
-	n, err := strconv.ParseUint(base, 16, 32)
-	if err != nil {
+	_, n, ok := parsePair("0-"+base, 32)
+	if !ok {
 		st.odd(name)
 		return nil
 	}

@@ -61,6 +61,20 @@ func TestAFullDiskEvictsInsteadOfBlocking(t *testing.T) {
 	}
 }
 
+func TestTheDisksReserveIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir, Config{SegmentBytes: 1000, MinFree: 1 << 60}) // no disk has that much
+	r, w := pipe(t)
+	se := attach(t, s, Params{Container: owner, KeepBytes: 1 << 40}, "/fifo/1")
+	for range 50 {
+		write(t, w, make([]byte, 1000))
+		drain(t, se, r)
+	}
+	if n := se.Stream().Bytes(); n > 2000 {
+		t.Errorf("%d bytes are kept on a disk with nothing to spare", n)
+	}
+}
+
 func TestTheOlderSessionGoesFirst(t *testing.T) {
 	s := open(t, t.TempDir(), Config{})
 	p := Params{Container: owner, KeepBytes: 1 << 20}

@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"sync"
@@ -57,6 +56,7 @@ type Pumps struct {
 	log *slog.Logger
 
 	mu     sync.Mutex // guards what follows
+	poller *poller    // made by the first Start
 	active map[string]*pump
 	busy   int // pipes that were made larger
 	closed bool
@@ -74,8 +74,7 @@ func New(log *slog.Logger) *Pumps {
 type pump struct {
 	owner   *Pumps
 	session *spool.Session
-	pipe    io.ReadWriteCloser
-	raw     syscall.RawConn
+	pipe    *pipe         // closed by run
 	asked   bool          // for a larger pipe
 	counted bool          // among the busy ones; guarded by owner.mu
 	done    chan struct{} // closed when run has returned
@@ -97,14 +96,59 @@ func (p *Pumps) Start(se *spool.Session) error {
 		}
 		return nil
 	}
-	pipe, raw, err := open(se.FIFO())
+	pipe, err := p.openLocked(se.FIFO())
 	if err != nil {
 		return err
 	}
-	pm := &pump{owner: p, session: se, pipe: pipe, raw: raw, done: make(chan struct{}), stop: make(chan struct{})}
+	pm := &pump{owner: p, session: se, pipe: pipe, done: make(chan struct{}), stop: make(chan struct{})}
 	p.active[se.FIFO()] = pm
 	go pm.run()
 	return nil
+}
+
+func (p *Pumps) openLocked(path string) (*pipe, error) {
+	if p.poller == nil {
+		var err error
+		if p.poller, err = newPoller(); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := open(path)
+	if err != nil {
+		return nil, fmt.Errorf("open the container's FIFO: %w", err)
+	}
+	return p.poller.add(fd)
+}
+
+// open opens the reading end of a FIFO. Opening one for reading waits for a
+// writer, and an engine that died will not come back to this one: so we are
+// the writer for that moment, and see the end of file right after.
+func open(path string) (fd int, err error) {
+	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Mode()&os.ModeNamedPipe == 0 {
+		return -1, fmt.Errorf("%w: %s", ErrGone, path)
+	} else if err != nil {
+		return -1, err
+	}
+	keeper, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer func() { _ = unix.Close(keeper) }()
+	f, err := fifo.OpenFifo(context.Background(), path, syscall.O_RDONLY, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close() // takes it out of the runtime's poller, see poller
+	sc, ok := f.(syscall.Conn)
+	if !ok {
+		return -1, errors.New("the FIFO has no descriptor")
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("reach the FIFO's descriptor: %w", err)
+	}
+	cerr := raw.Control(func(old uintptr) { fd, err = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(cerr, err)
 }
 
 // Resume is Start for a session that a former process was reading. Its engine
@@ -124,41 +168,12 @@ func (p *Pumps) Resume(se *spool.Session) error {
 			case <-time.After(retry.NextBackOff()):
 			}
 			if err = p.Start(se); errors.Is(err, ErrGone) {
-				_ = se.Detach() // reported by the spool's log where it matters: nothing was read
+				_ = se.Detach() // the spool reports it where it matters: nothing was read
 				return
 			}
 		}
 	})
 	return nil
-}
-
-// open opens the reading end of a FIFO. Opening one for reading waits for a
-// writer, and an engine that died will not come back to this one: so we are
-// the writer for that moment, and see the end of file right after.
-func open(path string) (io.ReadWriteCloser, syscall.RawConn, error) {
-	if info, err := os.Stat(path); errors.Is(err, os.ErrNotExist) || err == nil && info.Mode()&os.ModeNamedPipe == 0 {
-		return nil, nil, fmt.Errorf("open the container's FIFO: %w: %s", ErrGone, path)
-	} else if err != nil {
-		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
-	}
-	keeper, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
-	}
-	defer func() { _ = unix.Close(keeper) }()
-	pipe, err := fifo.OpenFifo(context.Background(), path, syscall.O_RDONLY, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("open the container's FIFO: %w", err)
-	}
-	sc, ok := pipe.(syscall.Conn)
-	if !ok {
-		return nil, nil, errors.Join(errors.New("the FIFO has no descriptor"), pipe.Close())
-	}
-	raw, err := sc.SyscallConn()
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("reach the FIFO's descriptor: %w", err), pipe.Close())
-	}
-	return pipe, raw, nil
 }
 
 // Stop moves what is in the FIFO and ends its session. The engine writes
@@ -202,35 +217,41 @@ func (p *Pumps) Close() {
 		<-pm.done
 	}
 	p.retries.Wait()
+	if p.poller != nil {
+		p.poller.close()
+	}
 }
 
 // finish empties the pipe and detaches the session.
 func (pm *pump) finish() error {
 	var err error
 	for range stopTries {
-		if cerr := pm.raw.Control(func(fd uintptr) { err = pm.empty(int(fd)) }); cerr != nil {
-			break // the pump has ended meanwhile and left nothing
+		err = pm.pipe.use(pm.empty)
+		if errors.Is(err, os.ErrClosed) {
+			err = nil // the pump has ended meanwhile and left nothing
 		}
 		if err == nil {
 			break
 		}
 	}
 	if err != nil {
-		_ = pm.raw.Control(func(fd uintptr) { pm.discard(int(fd), err) })
+		pm.discard(err)
 	}
 	return pm.session.Detach()
 }
 
 // discard drops what is in the pipe.
-func (pm *pump) discard(fd int, why error) {
+func (pm *pump) discard(why error) {
 	total := 0
-	for {
-		n, err := pm.session.Discard(fd, defaultPipe)
-		if n <= 0 || err != nil {
-			break
+	_ = pm.pipe.use(func(fd int) error {
+		for {
+			n, err := pm.session.Discard(fd, defaultPipe)
+			if n <= 0 || err != nil {
+				return err
+			}
+			total += n
 		}
-		total += n
-	}
+	})
 	if total > 0 {
 		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Container(), "bytes", total, "err", why)
 	}
@@ -274,16 +295,14 @@ func (p *Pumps) supersede(old *spool.Session) error {
 	}
 	err := pm.finish()
 	pm.end() // not waited for: the caller may hold a pipe's descriptor
-	return err
+	if err != nil {
+		return err
+	}
+	return remove(old.FIFO())
 }
 
 // end makes run return.
-func (pm *pump) end() {
-	pm.once.Do(func() {
-		close(pm.stop)
-		_ = pm.pipe.Close() // wakes a read that waits
-	})
-}
+func (pm *pump) end() { pm.once.Do(func() { close(pm.stop) }) }
 
 func (pm *pump) run() {
 	defer close(pm.done)
@@ -300,9 +319,7 @@ func (pm *pump) run() {
 			}
 			continue
 		case n == 0:
-			if err := pm.session.Detach(); err != nil {
-				pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
-			}
+			pm.bury()
 			return
 		}
 		failing = time.Time{}
@@ -323,23 +340,51 @@ func (pm *pump) failed(since *time.Time, err error) bool {
 		pm.owner.log.Error("a container's records cannot be spooled", "container", pm.session.Stream().Container(), "err", err)
 	}
 	if time.Since(*since) >= patience {
-		_ = pm.raw.Control(func(fd uintptr) { pm.discard(int(fd), err) })
+		pm.discard(err)
 	}
 	return pm.wait(failWait)
 }
 
-// move waits for bytes and moves them.
-func (pm *pump) move() (int, error) {
-	var n int
-	var err error
-	rerr := pm.raw.Read(func(fd uintptr) bool {
-		n, err = pm.splice(int(fd))
-		return !errors.Is(err, unix.EAGAIN)
-	})
-	if rerr != nil {
-		return 0, fmt.Errorf("wait for the FIFO: %w", os.ErrClosed) // nothing but a close ends the wait
+// bury ends a session whose engine is gone. That engine will not delete its
+// FIFO, and the next one does not know of it.
+func (pm *pump) bury() {
+	err := pm.session.Detach()
+	if err == nil {
+		err = remove(pm.session.FIFO())
 	}
-	return n, err
+	if err != nil {
+		pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
+	}
+}
+
+// remove deletes a FIFO that no engine has open.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("delete a FIFO: %w", err)
+	}
+	return nil
+}
+
+// move waits for bytes and moves them. The error wraps os.ErrClosed where the
+// pump was ended.
+func (pm *pump) move() (n int, err error) {
+	for {
+		err := pm.pipe.use(func(fd int) (err error) {
+			n, err = pm.splice(fd)
+			return err
+		})
+		if !errors.Is(err, unix.EAGAIN) {
+			return n, err
+		}
+		if err := pm.pipe.arm(); err != nil {
+			return 0, err
+		}
+		select {
+		case <-pm.pipe.ready:
+		case <-pm.stop:
+			return 0, os.ErrClosed
+		}
+	}
 }
 
 // wait returns false if the pump was ended meanwhile.
@@ -370,11 +415,17 @@ func (pm *pump) grow() {
 	if !pm.counted {
 		return
 	}
-	_ = pm.raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, busyPipe) })
+	_ = pm.pipe.use(func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, busyPipe)
+		return err
+	})
 }
 
 func (pm *pump) leave() {
 	pm.end()
+	if err := pm.pipe.close(); err != nil {
+		pm.owner.log.Warn("a FIFO was not closed well", "container", pm.session.Stream().Container(), "err", err)
+	}
 	pm.owner.mu.Lock()
 	defer pm.owner.mu.Unlock()
 	if pm.owner.active[pm.session.FIFO()] == pm {

@@ -22,6 +22,13 @@ var quiet = slog.New(slog.DiscardHandler)
 
 const owner = "4f6ab1c2d3e47c1e09aa4f6ab1c2d3e47c1e09aa4f6ab1c2d3e47c1e09aa0123"
 
+// newPumps returns pumps that are closed at the test's end.
+func newPumps(t *testing.T) *Pumps {
+	p := New(quiet)
+	t.Cleanup(p.Close)
+	return p
+}
+
 func openSpool(t *testing.T, dir string) *spool.Spool {
 	t.Helper()
 	s, err := spool.Open(dir, spool.Config{MaxBytes: 1 << 40, SegmentBytes: 1 << 20}, quiet)
@@ -89,7 +96,7 @@ func content(t *testing.T, st *spool.Stream) []byte {
 
 func TestStopMovesWhatIsLeft(t *testing.T) {
 	path, w := engineEnd(t)
-	s, p := openSpool(t, t.TempDir()), New(quiet)
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
 	st := start(t, s, p, path)
 	var want []byte
 	for i := range 2000 {
@@ -112,7 +119,7 @@ func TestStopMovesWhatIsLeft(t *testing.T) {
 
 func TestEndOfTheEngineEndsTheSession(t *testing.T) {
 	path, w := engineEnd(t)
-	s, p := openSpool(t, t.TempDir()), New(quiet)
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
 	st := start(t, s, p, path)
 	if _, err := w.WriteString("last words"); err != nil {
 		t.Fatal(err)
@@ -123,6 +130,15 @@ func TestEndOfTheEngineEndsTheSession(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.Close()
+	wantGone(t, path)
+}
+
+// wantGone checks that a FIFO is deleted that no engine knows of any more.
+func wantGone(t *testing.T, path string) {
+	t.Helper()
+	if _, err := os.Lstat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the FIFO of a dead engine is still there: %v", err)
+	}
 }
 
 func TestTheNextProcessGoesOn(t *testing.T) {
@@ -155,16 +171,17 @@ func TestTheNextProcessGoesOn(t *testing.T) {
 func TestAFIFOThatLostItsEngineIsEnded(t *testing.T) {
 	path, w := engineEnd(t)
 	_ = w.Close()
-	s, p := openSpool(t, t.TempDir()), New(quiet)
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
 	st := start(t, s, p, path)
 	waitFor(t, st, func() bool { return !st.Live() })
 	p.Close()
+	wantGone(t, path)
 }
 
 func TestANewSessionSupersedesTheOld(t *testing.T) {
 	path1, w1 := engineEnd(t)
 	path2, w2 := engineEnd(t)
-	s, p := openSpool(t, t.TempDir()), New(quiet)
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
 	st := start(t, s, p, path1)
 	if _, err := w1.WriteString("old"); err != nil {
 		t.Fatal(err)
@@ -182,10 +199,14 @@ func TestANewSessionSupersedesTheOld(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 	p.Close()
+	wantGone(t, path1)
+	if _, err := os.Lstat(path2); err != nil {
+		t.Errorf("the FIFO of an engine that lives is its own to delete: %v", err)
+	}
 }
 
 func TestStartRefusesWhatIsNoFIFO(t *testing.T) {
-	s, p := openSpool(t, t.TempDir()), New(quiet)
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -212,7 +212,7 @@ func (m *Manager) Leave(id string) error {
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
 	if err != nil || !e.Joined {
-		return nil //nolint:nilerr // not there: it has left
+		return nil // not there: it has left
 	}
 	e.Joined = false
 	return m.put(e)
@@ -246,7 +246,7 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	}
 	d, err := m.networks.Get(o.Network)
 	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(e.ID) || l.Master == bridgeIndex {
-		return false, nil //nolint:nilerr // a network that is going takes its endpoints along
+		return false, nil // a network that is going takes its endpoints along
 	}
 	return true, m.host.SetMaster(l.Name, d.BridgeName)
 }

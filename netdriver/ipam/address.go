@@ -30,19 +30,21 @@ func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, err
 	if p == nil {
 		return netip.Prefix{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
 	}
-	addr, err := r.Addr, error(nil)
-	if addr.IsValid() {
-		var confirmed bool
-		if confirmed, err = m.takeLocked(p, addr, r.Gateway); confirmed {
-			return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
+	if !r.Addr.IsValid() {
+		addr, err := m.findLocked(p, r)
+		if err != nil {
+			return netip.Prefix{}, err
 		}
-	} else {
-		addr, err = m.findLocked(p, r)
+		return m.giveLocked(p, addr, r.Gateway)
 	}
+	confirmed, err := m.takeLocked(p, r.Addr, r.Gateway)
 	if err != nil {
 		return netip.Prefix{}, err
 	}
-	return m.giveLocked(p, addr, r.Gateway)
+	if confirmed {
+		return netip.PrefixFrom(r.Addr, p.Prefix.Bits()), nil
+	}
+	return m.giveLocked(p, r.Addr, r.Gateway)
 }
 
 // takeLocked checks an address that was named. It is confirmed, and nothing is

@@ -198,7 +198,7 @@ func (m *Manager) Delete(id string) error {
 	defer m.change.Unlock()
 	d, err := m.Get(id)
 	if err != nil {
-		return nil //nolint:nilerr // not there: nothing to delete
+		return nil // not there: nothing to delete
 	}
 	return m.remove(d)
 }

@@ -2,7 +2,7 @@
 // Logstash (tcp input, json_lines codec), Vector (socket source) and Fluent
 // Bit (tcp input) take.
 //
-//	json+tcp://host:port[?timeout=30s]
+//	json+tcp://host:port[?timeout=30s][&max-line=SIZE]
 //
 // Keys, in this order; one without a value is left out, unless marked with *:
 //
@@ -37,11 +37,12 @@ const scheme = "json+tcp"
 type sink struct {
 	addr    string
 	timeout time.Duration
+	maxLine int
 }
 
 // New returns the sink that u describes.
 func New(u *url.URL) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, scheme, "", []string{"timeout"})
+	target, err := wire.ParseTarget(u, scheme, "", []string{"timeout", "max-line"})
 	if err != nil {
 		return nil, err
 	}
@@ -49,12 +50,16 @@ func New(u *url.URL) (ship.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sink{addr: target.Addr, timeout: timeout}, nil
+	maxLine, err := target.MaxLine(0)
+	if err != nil {
+		return nil, err
+	}
+	return &sink{addr: target.Addr, timeout: timeout, maxLine: maxLine}, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
 func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.maxLine}
 }
 
 func (s *sink) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }

@@ -3,7 +3,7 @@
 // acknowledged when the server has taken it over, which with rsyslog means
 // that it is in the queue behind the input.
 //
-//	relp://host[:2514][?facility=daemon][&timeout=30s]
+//	relp://host[:2514][?facility=daemon][&timeout=30s][&max-line=SIZE]
 //
 // Frames carry their length, so that a line may hold whatever bytes it likes.
 // Many servers cut messages that are longer than they expect; rsyslog's
@@ -31,11 +31,12 @@ type sink struct {
 	addr     string
 	timeout  time.Duration
 	facility int
+	maxLine  int
 }
 
 // New returns the sink that u describes.
 func New(u *url.URL) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, scheme, defaultPort, []string{"facility", "timeout"})
+	target, err := wire.ParseTarget(u, scheme, defaultPort, []string{"facility", "timeout", "max-line"})
 	if err != nil {
 		return nil, err
 	}
@@ -46,13 +47,16 @@ func New(u *url.URL) (ship.Sink, error) {
 	if s.facility, err = rfc5424.Facility(target); err != nil {
 		return nil, err
 	}
+	if s.maxLine, err = target.MaxLine(0); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
 // Limits: the window is up to 8192 frames. Servers answer each, so that a
 // batch of fewer records keeps both directions busy.
 func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.maxLine}
 }
 
 func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }

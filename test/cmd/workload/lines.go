@@ -2,25 +2,33 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 )
 
 // pace spreads n steps over time, rate steps a second; 0 is as fast as can be.
-// flush is called before each wait, so that what was written is out.
+// flush is called before each wait, so that what was written is out. SIGTERM
+// ends it after a whole step.
 func pace(n, rate int, flush func(), step func(i int) error) error {
 	const tick = 5 * time.Millisecond
-	start := time.Now()
+	start, stop := time.Now(), terminated()
+	defer signal.Stop(stop)
 	for i := range n {
+		if len(stop) > 0 {
+			break
+		}
 		if rate > 0 {
 			due := start.Add(time.Duration(i) * time.Second / time.Duration(rate))
 			if wait := time.Until(due); wait > tick {
 				flush()
-				time.Sleep(wait)
+				sleep(wait, stop)
 			}
 		}
 		if err := step(i); err != nil {
@@ -29,6 +37,24 @@ func pace(n, rate int, flush func(), step func(i int) error) error {
 	}
 	flush()
 	return nil
+}
+
+// terminated has a value once SIGTERM has come.
+func terminated() chan os.Signal {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	return stop
+}
+
+// sleep ends early when stop has a value, and leaves it there.
+func sleep(d time.Duration, stop chan os.Signal) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case s := <-stop:
+		stop <- s
+	}
 }
 
 // writers are buffered stdout and stderr.
@@ -70,6 +96,30 @@ func numbered(w *bufio.Writer, i, total int, source string, size int) error {
 	return err
 }
 
+// blast writes numbered lines as cheaply as can be: benchmarks are about who
+// reads them. Each holds one ^, which is in nothing else that is sent.
+func blast(args []string) error {
+	f := options("blast")
+	n := f.Int("n", 1000, "lines")
+	size := f.Int("size", 120, "bytes a line, at least 12")
+	_ = f.Parse(args)
+	line := append(bytes.Repeat([]byte("x"), *size), '\n')
+	copy(line, "^0000000000 ")
+	w := newWriters()
+	for range *n {
+		if _, err := w.out.Write(line); err != nil {
+			return err
+		}
+		for i := 10; ; i-- { // the next number
+			if line[i]++; line[i] <= '9' {
+				break
+			}
+			line[i] = '0'
+		}
+	}
+	return w.out.Flush()
+}
+
 // burst writes numbered lines in bursts with pauses between them.
 func burst(args []string) error {
 	f := options("burst")
@@ -77,19 +127,15 @@ func burst(args []string) error {
 	lines := f.Int("lines", 2000, "lines in a burst")
 	pause := f.Duration("pause", 500*time.Millisecond, "between two bursts")
 	_ = f.Parse(args)
-	w := newWriters()
-	for b := range *n {
-		for i := range *lines {
-			if err := numbered(w.out, b**lines+i, *n**lines, "stdout", 100); err != nil {
-				return err
-			}
+	w, stop := newWriters(), terminated()
+	defer signal.Stop(stop)
+	return pace(*n**lines, 0, w.flush, func(i int) error {
+		if i > 0 && i%*lines == 0 {
+			w.flush()
+			sleep(*pause, stop)
 		}
-		w.flush()
-		if b < *n-1 {
-			time.Sleep(*pause)
-		}
-	}
-	return nil
+		return numbered(w.out, i, *n**lines, "stdout", 100)
+	})
 }
 
 // long writes lines that the engine has to cut, from 20 KiB to 1 MiB.

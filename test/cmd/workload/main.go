@@ -14,6 +14,7 @@ import (
 // commands are the subcommands. Each gets its own arguments.
 var commands = map[string]func(args []string) error{
 	"binary": binary,
+	"blast":  blast,
 	"burst":  burst,
 	"json":   jsonLines,
 	"long":   long,

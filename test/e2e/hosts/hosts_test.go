@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -17,6 +19,7 @@ import (
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/debian"
 	"github.com/dockline/dockline/test/harness/hosts"
+	"github.com/dockline/dockline/test/harness/proc"
 	"github.com/dockline/dockline/test/harness/wire"
 )
 
@@ -25,14 +28,14 @@ const driver = "dockline-log"
 // engines is what each suite's engine version begins with. Sid's moves.
 var engines = map[debian.Suite]string{debian.Bookworm: "20.10.", debian.Trixie: "26.1.", debian.Sid: ""}
 
-// build is the folder that the log plugin is installed from.
-func build(t *testing.T) string {
+// build is the folder that a plugin is installed from.
+func build(t *testing.T, plugin string) string {
 	t.Helper()
 	top, err := harness.ModuleDir()
 	if err != nil {
 		t.Fatal(err)
 	}
-	folder := filepath.Join(top, "build/plugins", driver)
+	folder := filepath.Join(top, "build/plugins", plugin)
 	if _, err := os.Stat(filepath.Join(folder, "config.json")); err != nil {
 		t.Fatalf("find the plugin's build (make plugins): %v", err)
 	}
@@ -88,7 +91,7 @@ func TestHostsShareAWire(t *testing.T) {
 // none of them.
 func TestLogPluginOnEveryEngine(t *testing.T) {
 	t.Parallel()
-	folder := build(t)
+	folder := build(t, driver)
 	for _, suite := range debian.Suites {
 		t.Run(string(suite), func(t *testing.T) {
 			t.Parallel()
@@ -115,7 +118,7 @@ func TestLogPluginOnEveryEngine(t *testing.T) {
 // Without, an engine that comes back ends what the old one has left.
 func TestKilledEngine(t *testing.T) {
 	t.Parallel()
-	folder := build(t)
+	folder := build(t, driver)
 	for _, suite := range []debian.Suite{debian.Bookworm, debian.Sid} {
 		for _, live := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s/live-restore=%v", suite, live), func(t *testing.T) {
@@ -160,6 +163,40 @@ func TestPowerCut(t *testing.T) {
 		t.Error("the host does not answer")
 	}
 	h.Docker("exec", "idle", "true") // started again by the engine
+}
+
+// An engine with its own bridge and firewall has them in its host alone, and
+// publishes ports to the wire: what ours is compared with.
+func TestBuiltInBridge(t *testing.T) {
+	t.Parallel()
+	lab := hosts.Open(t)
+	lan := lab.Wire(t, "lan")
+	h := lab.Host(t, "a", debian.Sid, hosts.On(lan, "192.0.2.1/24"), hosts.Args("--bridge=", "--iptables=true", "--ip-forward=true"))
+	h.Docker("run", "-d", "--name", "web", "-p", "8080:80", "--stop-signal", "KILL", harness.Image, "nc", "-ll", "-p", "80", "-e", "echo", "hello")
+	stranger := lan.Foreign("stranger", "192.0.2.9/24")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the container's port does not answer"))
+	defer cancel()
+	err := proc.Await(ctx, func(context.Context) error { // the container may not listen yet
+		return stranger.Do(func() error { return expectFrom("192.0.2.1:8080", "hello\n") })
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// expectFrom connects and reads all that is said.
+func expectFrom(address, want string) error {
+	conn, err := net.DialTimeout("tcp", address, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	said, err := io.ReadAll(conn)
+	if err == nil && string(said) != want {
+		err = fmt.Errorf("%s says %q", address, said)
+	}
+	return err
 }
 
 // collection is a collector in a host's network and what it received.

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Record is one message as it was received.
@@ -61,15 +63,19 @@ type Stats struct {
 // Server is one collector.
 type Server struct {
 	opts Options
-	l    net.Listener
-	wg   sync.WaitGroup // the accept loop and its connections
+	addr string
+	wg   sync.WaitGroup // the accept loops and their connections
 
 	mu     sync.Mutex // guards the rest
+	l      net.Listener
 	stats  Stats
 	conns  map[*net.TCPConn]bool
 	closed bool
 	paused chan struct{} // closed by Resume; nil while not paused
 }
+
+// readBuffer is how many bytes of a connection are read ahead.
+const readBuffer = 256 << 10
 
 // drainTime bounds how long Close waits for senders to end their connections.
 const drainTime = 5 * time.Second
@@ -86,18 +92,17 @@ func Start(opts Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start a collector: %w", err)
 	}
-	s := &Server{opts: opts, l: l, conns: make(map[*net.TCPConn]bool)}
-	s.wg.Add(1)
-	go s.accept()
+	s := &Server{opts: opts, addr: l.Addr().String(), l: l, conns: make(map[*net.TCPConn]bool)}
+	s.wg.Go(func() { s.accept(l) })
 	return s, nil
 }
 
 // Addr is where the server listens; start another one there to bring it back.
-func (s *Server) Addr() string { return s.l.Addr().String() }
+func (s *Server) Addr() string { return s.addr }
 
 // URL is the server as the plugin's list of collectors wants it.
 func (s *Server) URL() string {
-	return fmt.Sprintf("%s://%s?name=%s", s.opts.Proto, s.Addr(), s.opts.Name)
+	return fmt.Sprintf("%s://%s?name=%s&max-line=0", s.opts.Proto, s.Addr(), s.opts.Name)
 }
 
 // Name is the collector's name.
@@ -129,6 +134,58 @@ func (s *Server) Resume() {
 	}
 }
 
+// Isolate makes the server look like one behind a network that is cut: what is
+// connected stays so and is not read, and nobody else can connect.
+func (s *Server) Isolate() error {
+	s.Pause()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.l.Close(); err != nil {
+		return fmt.Errorf("isolate a collector: %w", err)
+	}
+	return nil
+}
+
+// Rejoin ends an Isolate.
+func (s *Server) Rejoin() error {
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("let a collector join again: %w", err)
+	}
+	s.mu.Lock()
+	s.l = l
+	s.mu.Unlock()
+	s.wg.Go(func() { s.accept(l) })
+	s.Resume()
+	return nil
+}
+
+// Held is how many bytes the kernel may hold at most that the server was sent
+// and has not read: what a Reset now could lose.
+func (s *Server) Held() (bytes int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		bytes += readBuffer + receiveBuffer(c)
+	}
+	return bytes
+}
+
+// receiveBuffer is the size of a connection's buffer in the kernel.
+func receiveBuffer(c *net.TCPConn) (bytes int64) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	_ = raw.Control(func(fd uintptr) {
+		n, err := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF)
+		if err == nil {
+			bytes = int64(n)
+		}
+	})
+	return bytes
+}
+
 // Close stops as an orderly daemon does: it says that it will send nothing
 // more, takes what still comes until the senders have ended their connections,
 // for a few seconds at most, and is gone.
@@ -155,20 +212,22 @@ func (s *Server) stop(each func(*net.TCPConn)) error {
 	for c := range s.conns {
 		each(c)
 	}
+	l := s.l
 	s.mu.Unlock()
 	s.Resume()
 	var err error
 	if first {
-		err = s.l.Close()
+		if err = l.Close(); errors.Is(err, net.ErrClosed) {
+			err = nil // it is isolated
+		}
 	}
 	s.wg.Wait()
 	return err
 }
 
-func (s *Server) accept() {
-	defer s.wg.Done()
+func (s *Server) accept(l net.Listener) {
 	for {
-		c, err := s.l.Accept()
+		c, err := l.Accept()
 		if err != nil {
 			return
 		}
@@ -203,7 +262,7 @@ func (s *Server) serve(c *net.TCPConn, number int) {
 		number = 0
 	}
 	defer s.wg.Done()
-	err := Protocols[s.opts.Proto](&session{server: s, number: number, conn: c, in: bufio.NewReaderSize(&gate{s, c}, 256<<10)})
+	err := Protocols[s.opts.Proto](&session{server: s, number: number, conn: c, in: bufio.NewReaderSize(&gate{s, c}, readBuffer)})
 	c.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()

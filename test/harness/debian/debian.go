@@ -68,15 +68,27 @@ func Open(ctx context.Context, suite Suite) (*Tree, error) {
 			return &Tree{Dir: "/"}, nil
 		}
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
+	return store{cache, build, try}.open(ctx, suite)
+}
+
+// store is a folder of trees, made and tried by its functions. Each tree has a
+// lock beside it: shared by those who use it, exclusive for who replaces it.
+type store struct {
+	dir   string
+	build func(ctx context.Context, suite Suite, dir string, lock *os.File) error
+	try   func(ctx context.Context, dir string) error
+}
+
+func (s store) open(ctx context.Context, suite Suite) (*Tree, error) {
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder for Debian trees: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(cache, string(suite)+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	lock, err := os.OpenFile(filepath.Join(s.dir, string(suite)+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock the tree of %s: %w", suite, err)
 	}
-	t := &Tree{Dir: filepath.Join(cache, string(suite)), lock: lock}
-	if err := t.prepare(ctx, suite); err != nil {
+	t := &Tree{Dir: filepath.Join(s.dir, string(suite)), lock: lock}
+	if err := s.prepare(ctx, suite, t); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("provide a tree of %s: %w", suite, err)
 	}
@@ -84,11 +96,11 @@ func Open(ctx context.Context, suite Suite) (*Tree, error) {
 }
 
 // prepare returns with a good tree and the lock shared.
-func (t *Tree) prepare(ctx context.Context, suite Suite) error {
+func (s store) prepare(ctx context.Context, suite Suite, t *Tree) error {
 	if err := t.flock(ctx, unix.LOCK_SH); err != nil {
 		return err
 	}
-	why := t.check(ctx)
+	why := s.check(ctx, t.Dir)
 	if why == nil {
 		return nil
 	}
@@ -99,7 +111,7 @@ func (t *Tree) prepare(ctx context.Context, suite Suite) error {
 	if err := t.flock(ctx, unix.LOCK_EX); err != nil {
 		return err
 	}
-	if err := t.rebuild(ctx, suite); err != nil {
+	if err := s.replace(ctx, suite, t); err != nil {
 		if !usable {
 			return err
 		}
@@ -107,17 +119,6 @@ func (t *Tree) prepare(ctx context.Context, suite Suite) error {
 		fmt.Fprintf(os.Stderr, "debian: %v: %v\n", why, err)
 	}
 	return t.flock(ctx, unix.LOCK_SH)
-}
-
-// rebuild builds unless another one has done so while this one waited.
-func (t *Tree) rebuild(ctx context.Context, suite Suite) error {
-	if t.check(ctx) == nil {
-		return nil
-	}
-	if err := t.build(ctx, suite); err != nil {
-		return err
-	}
-	return t.check(ctx)
 }
 
 // flock polls, because waiting in the system call could not be given up.
@@ -132,10 +133,10 @@ var (
 	errChanged = errors.New("the tree is made by another recipe")
 )
 
-// check says what is wrong with the tree, if anything: errOld means that it can
+// check says what is wrong with a tree, if anything: errOld means that it can
 // be used nonetheless.
-func (t *Tree) check(ctx context.Context) error {
-	name := filepath.Join(t.Dir, recipeName)
+func (s store) check(ctx context.Context, dir string) error {
+	name := filepath.Join(dir, recipeName)
 	made, err := os.ReadFile(name)
 	if err != nil {
 		return fmt.Errorf("read the tree's recipe: %w", err)
@@ -143,8 +144,8 @@ func (t *Tree) check(ctx context.Context) error {
 	if string(made) != recipe {
 		return errChanged
 	}
-	if out, err := exec.CommandContext(ctx, "chroot", t.Dir, "dockerd", "--version").CombinedOutput(); err != nil {
-		return fmt.Errorf("try the tree's engine: %w: %s", err, bytes.TrimSpace(out))
+	if err := s.try(ctx, dir); err != nil {
+		return err
 	}
 	st, err := os.Stat(name)
 	if err != nil {
@@ -156,21 +157,18 @@ func (t *Tree) check(ctx context.Context) error {
 	return nil
 }
 
-// build makes the tree beside its place and puts it there when it is complete.
-func (t *Tree) build(ctx context.Context, suite Suite) error {
-	mirror, err := Mirror(ctx)
-	if err != nil {
-		return err
+// replace makes the tree beside its place and puts it there when it is
+// complete, unless another one has done so while this one waited for the lock.
+func (s store) replace(ctx context.Context, suite Suite, t *Tree) error {
+	if s.check(ctx, t.Dir) == nil {
+		return nil
 	}
 	scratch := t.Dir + ".new"
 	if err := os.RemoveAll(scratch); err != nil { // of a build that was killed
 		return fmt.Errorf("clear the way: %w", err)
 	}
-	if err := t.debootstrap(ctx, suite, scratch, mirror); err != nil {
+	if err := s.complete(ctx, suite, scratch, t.lock); err != nil {
 		return errors.Join(err, os.RemoveAll(scratch))
-	}
-	if err := os.WriteFile(filepath.Join(scratch, recipeName), []byte(recipe), 0o644); err != nil {
-		return fmt.Errorf("write the tree's recipe: %w", err)
 	}
 	if err := os.RemoveAll(t.Dir); err != nil {
 		return fmt.Errorf("remove the old tree: %w", err)
@@ -181,14 +179,40 @@ func (t *Tree) build(ctx context.Context, suite Suite) error {
 	return nil
 }
 
-// debootstrap runs in namespaces of its own, so that its processes and its
-// mounts end with it however it ends. It inherits the lock, so that one that
-// outlives a killed test run keeps the next from building beside it.
-func (t *Tree) debootstrap(ctx context.Context, suite Suite, dir, mirror string) error {
+// complete builds a tree and sees whether it is good.
+func (s store) complete(ctx context.Context, suite Suite, dir string, lock *os.File) error {
+	if err := s.build(ctx, suite, dir, lock); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Join(dir, filepath.Dir(recipeName)), 0o755); err != nil {
+		return fmt.Errorf("write the tree's recipe: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, recipeName), []byte(recipe), 0o644); err != nil {
+		return fmt.Errorf("write the tree's recipe: %w", err)
+	}
+	return s.check(ctx, dir)
+}
+
+// try runs the tree's engine.
+func try(ctx context.Context, dir string) error {
+	if out, err := exec.CommandContext(ctx, "chroot", dir, "dockerd", "--version").CombinedOutput(); err != nil {
+		return fmt.Errorf("try the tree's engine: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// build runs debootstrap in namespaces of its own, so that its processes and
+// its mounts end with it however it ends. It inherits the lock, so that one
+// that outlives a killed test run keeps the next from building beside it.
+func build(ctx context.Context, suite Suite, dir string, lock *os.File) error {
+	mirror, err := Mirror(ctx)
+	if err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child",
 		"debootstrap", "--variant=minbase", "--include="+packages, "--force-check-gpg", "--keyring="+keyring,
 		string(suite), dir, mirror)
-	cmd.ExtraFiles = []*os.File{t.lock}
+	cmd.ExtraFiles = []*os.File{lock}
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")

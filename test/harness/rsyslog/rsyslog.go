@@ -31,6 +31,11 @@ const separator = "<<end of message>>\n"
 type Server struct {
 	Syslog, RELP string // addresses
 
+	// Direct makes rsyslogd write each message to its file before it answers
+	// for it, instead of keeping it in memory: what it has acknowledged then
+	// survives a Kill. To be set before Start.
+	Direct bool
+
 	name string
 	dir  string
 	each func(collector.Record)
@@ -91,7 +96,11 @@ func (s *Server) Start(ctx context.Context) error {
 	_, tcp, _ := net.SplitHostPort(s.Syslog)
 	_, relp, _ := net.SplitHostPort(s.RELP)
 	conf := filepath.Join(s.dir, "rsyslog.conf")
-	text := fmt.Sprintf(config, s.dir, strings.TrimSuffix(separator, "\n"), s.output(), tcp, relp)
+	text := ""
+	if s.Direct {
+		text = "main_queue(queue.type=\"Direct\")\n"
+	}
+	text += fmt.Sprintf(config, s.dir, strings.TrimSuffix(separator, "\n"), s.output(), tcp, relp)
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		return fmt.Errorf("write rsyslog's configuration: %w", err)
 	}
@@ -141,6 +150,19 @@ func (s *Server) Stop() error { return s.end(syscall.SIGTERM) }
 // Kill ends rsyslogd as a crash does; Start may follow.
 func (s *Server) Kill() error { return s.end(syscall.SIGKILL) }
 
+// Pause stops rsyslogd where it stands until Resume.
+func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (s *Server) Resume() error { return s.signal(syscall.SIGCONT) }
+
+func (s *Server) signal(sig os.Signal) error {
+	if err := s.cmd.Process.Signal(sig); err != nil {
+		return fmt.Errorf("send rsyslogd %v: %w", sig, err)
+	}
+	return nil
+}
+
 func (s *Server) end(sig os.Signal) error {
 	if s.cmd == nil {
 		return nil
@@ -180,6 +202,9 @@ func (s *Server) follow() {
 func (s *Server) message(msg []byte) error {
 	input, raw, _ := bytes.Cut(msg, []byte(" "))
 	r, err := collector.ParseSyslog(raw)
+	if torn := bytes.LastIndex(raw, []byte("im")); err != nil && torn > 0 && bytes.HasPrefix(raw[torn:], []byte("imrelp <")) {
+		return s.message(raw[torn:]) // rsyslogd was killed within the write of the one before
+	}
 	if err != nil {
 		return fmt.Errorf("rsyslog received: %w", err)
 	}

@@ -3,10 +3,13 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"strconv"
 	"time"
+
+	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
 )
@@ -21,6 +24,9 @@ const (
 	minTimeout     = 100 * time.Millisecond
 	maxTimeout     = 10 * time.Minute
 )
+
+// minLine is the shortest bound that makes sense for a line, in bytes.
+const minLine = 1 << 10
 
 // Target is a checked collector URL.
 type Target struct {
@@ -97,6 +103,25 @@ func parseParams(rawQuery string, known []string) (map[string]string, error) {
 		params[key] = values[0]
 	}
 	return params, nil
+}
+
+// MaxLine returns the parameter `max-line`: the longest line, in bytes, that is
+// sent in one message; longer ones are sent in pieces. 0 is no bound.
+func (t *Target) MaxLine(standard int) (int, error) {
+	text, given := t.Params["max-line"]
+	if !given {
+		return standard, nil
+	}
+	n, err := units.RAMInBytes(text)
+	if err != nil {
+		err = fmt.Errorf("not a size such as 8k or 1m: %w", err)
+	} else if n != 0 && n < minLine || n > math.MaxInt32 {
+		err = fmt.Errorf("neither 0, for no bound, nor within %d to %d bytes", minLine, math.MaxInt32)
+	}
+	if err != nil {
+		return 0, &options.ValueError{What: ParamKind, Key: "max-line", Value: text, Err: err}
+	}
+	return int(n), nil
 }
 
 // Timeout returns the parameter `timeout`: for how long a collector may

@@ -1,0 +1,71 @@
+// Command benchlog measures the log plugin on a private engine, against what
+// else there is, in one run: a container that writes as fast as it can, to a
+// plugin that discards (the floor), to the engine's own drivers, and to
+// dockline-log with each of its protocols; then memory and throughput with many
+// streams, and the time from writing to receiving at a moderate rate.
+//
+// All of it shares one machine with the collectors, so figures are to be
+// compared within a run. The last line holds the ratios.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+type config struct {
+	lines, rounds int
+	streams       bool // measure many streams
+	only          string
+}
+
+func main() {
+	var c config
+	flag.IntVar(&c.lines, "lines", 2_000_000, "lines of 120 bytes from one container")
+	flag.IntVar(&c.rounds, "rounds", 3, "how often each variant is measured; medians count")
+	flag.BoolVar(&c.streams, "streams", true, "also measure 100 and 1,000 streams")
+	flag.StringVar(&c.only, "only", "", "variants to measure, parted by commas; all without it")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Minute, errors.New("the benchmark takes too long"))
+	defer cancel()
+	last, err := run(ctx, c)
+	if err != nil {
+		fmt.Println("benchlog: failed:", err)
+		os.Exit(1)
+	}
+	fmt.Println(last)
+}
+
+// run is the whole of it. What it began is taken away before it returns.
+func run(ctx context.Context, c config) (last string, err error) {
+	b, err := newBench(c)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	if err := b.prepare(ctx); err != nil {
+		return "", err
+	}
+	if err := b.measureVariants(ctx); err != nil {
+		return "", err
+	}
+	if err := b.measureLatency(ctx); err != nil {
+		return "", err
+	}
+	if c.streams {
+		if err := b.measureStreams(ctx); err != nil {
+			return "", err
+		}
+	}
+	return b.report(), nil
+}
+
+func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

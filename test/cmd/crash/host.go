@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/dockline/dockline/test/harness/proc"
+)
+
+// dialTime is how long after its start the engine has dialled the plugin: it
+// does so after half a second. One that dies before that is not restarted: the
+// engine goes on dialling for ten seconds, then leaves it disabled
+// (plugin/manager_linux.go, pluginPostStart).
+const dialTime = 1500 * time.Millisecond
+
+// kill kills the plugin and waits until the engine has started it again.
+func (w *world) kill(ctx context.Context) error {
+	old, err := w.engine.KillPlugin(ctx, plugin)
+	if err != nil {
+		return err
+	}
+	w.killed.Add(1)
+	if _, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
+		return err
+	}
+	rest(ctx, dialTime)
+	return nil
+}
+
+// killEarly kills the plugin twice, the second time before the engine has
+// dialled it, and enables it again when the engine has given up.
+func (w *world) killEarly(ctx context.Context) error {
+	say("killing the plugin twice, which is more than the engine takes")
+	old, err := w.engine.KillPlugin(ctx, plugin)
+	if err != nil {
+		return err
+	}
+	if old, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
+		return err
+	}
+	if err := proc.Kill(ctx, old); err != nil {
+		return err
+	}
+	w.killed.Add(2)
+	err = proc.Await(ctx, func(ctx context.Context) error {
+		if _, err := w.engine.Plugin(ctx, plugin); err == nil {
+			return nil // the engine had dialled it after all
+		}
+		_, err := w.engine.Run(ctx, "plugin", "enable", plugin)
+		return err
+	})
+	rest(ctx, dialTime)
+	return err
+}
+
+// upgrade replaces the plugin under its running containers.
+func (w *world) upgrade(ctx context.Context) error {
+	say("upgrading the plugin")
+	for _, args := range [][]string{
+		{"disable", "-f", plugin},
+		{"upgrade", "--skip-remote-check", "--grant-all-permissions", plugin, w.next},
+		{"enable", plugin},
+	} {
+		if _, err := w.engine.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// restart stops a container and starts it again.
+func (w *world) restart(ctx context.Context, c *writer) error {
+	say("stopping and starting container %s", c.name)
+	if err := w.stop(ctx, c); err != nil {
+		return err
+	}
+	_, err := w.engine.Run(ctx, "start", c.name)
+	return err
+}
+
+// crashEngine kills the engine under its containers and starts it again. The
+// plugin is alive meanwhile, for what is in a pipe when both are gone is lost;
+// but it may be stopped at that moment, so that pipes are not empty.
+func (w *world) crashEngine(ctx context.Context, full bool) error {
+	say("killing the engine, pipes full: %v", full)
+	p, err := w.engine.Plugin(ctx, plugin)
+	if err != nil {
+		return err
+	}
+	if full {
+		if err := freeze(ctx, p.PID); err != nil {
+			return err
+		}
+		if !rest(ctx, fillTime) {
+			return context.Cause(ctx)
+		}
+	}
+	if err := freeze(ctx, w.engine.PID()); err != nil {
+		return err
+	}
+	if err := w.spool.noteEnds(ctx); err != nil {
+		return err
+	}
+	if err := w.engine.Kill(); err != nil {
+		return err
+	}
+	if full {
+		if err := syscall.Kill(p.PID, syscall.SIGCONT); err != nil {
+			return fmt.Errorf("let the plugin go on: %w", err)
+		}
+	}
+	if err := w.engine.Start(ctx); err != nil {
+		return err
+	}
+	return w.alive(ctx)
+}
+
+// alive makes sure that plugin and containers have survived the engine.
+func (w *world) alive(ctx context.Context) error {
+	now, err := w.engine.AwaitPlugin(ctx, plugin, proc.Process{})
+	if err != nil {
+		return err
+	}
+	up, err := w.engine.Run(ctx, "ps", "-q")
+	if n := len(strings.Fields(up)); err == nil && n != len(w.containers) {
+		return fmt.Errorf("%d of %d containers run after the engine's crash", n, len(w.containers))
+	}
+	say("the engine is back; the plugin is process %d", now.PID)
+	return err
+}
+
+// freeze stops a process and returns when all its threads stand still.
+func freeze(ctx context.Context, pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("stop process %d: %w", pid, err)
+	}
+	return proc.Await(ctx, func(context.Context) error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		for _, name := range tasks {
+			stat, err := os.ReadFile(name)
+			if err != nil {
+				continue // it has ended
+			}
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			if !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("process %d has not stopped", pid)
+			}
+		}
+		return nil
+	})
+}

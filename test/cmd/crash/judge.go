@@ -1,0 +1,167 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dockline/dockline/test/harness/proc"
+)
+
+const settleTime = 90 * time.Second
+
+// result is the last line.
+type result struct {
+	kills                       int64
+	records, lost               uint64
+	duplicated, reordered       uint64
+	plainLost, engineLost, held uint64
+}
+
+func (r *result) String() string {
+	return fmt.Sprintf("kills=%d records=%d lost=%d duplicated=%d reordered=%d plain_tcp_lost=%d",
+		r.kills, r.records, r.lost, r.duplicated, r.reordered, r.plainLost)
+}
+
+// finish stops the containers and waits until everything is acknowledged, and
+// has come where the collectors acknowledge.
+func (w *world) finish(ctx context.Context) error {
+	say("the violence is over; stopping the containers")
+	for _, c := range w.containers {
+		if err := w.stop(ctx, c); err != nil {
+			return err
+		}
+	}
+	say("waiting for the last records")
+	late, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("not everything is acknowledged in time"))
+	defer cancel()
+	return proc.Await(late, func(context.Context) error {
+		return errors.Join(w.spool.acked(), w.complete())
+	})
+}
+
+// complete returns an error as long as a collector that acknowledges has not
+// shown all that it acknowledged: rsyslog's file is read a moment later.
+func (w *world) complete() error {
+	ends, err := w.spool.spooled()
+	if err != nil {
+		return err
+	}
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	for _, c := range w.containers {
+		a := w.book.accounts[c.name]
+		if a == nil {
+			return fmt.Errorf("nothing has come from %s", c.name)
+		}
+		if c.acks && a.bytes < ends[a.stream] {
+			return fmt.Errorf("%d of the %d bytes that %s wrote to its FIFO have come", a.bytes, ends[a.stream], c.name)
+		}
+	}
+	return nil
+}
+
+// judge compares what was written with what came.
+func (w *world) judge() (*result, error) {
+	for _, s := range w.servers {
+		if err := s.Close(); err != nil { // reads what the kernel still holds
+			return nil, err
+		}
+	}
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	r := &result{kills: w.killed.Load()}
+	problems := w.book.problems
+	for _, c := range w.containers {
+		problems = append(problems, w.compare(r, c)...)
+	}
+	for _, s := range w.servers {
+		if st := s.Stats(); st.Errors > 0 {
+			problems = append(problems, fmt.Sprintf("collector %s was sent something wrong: %s", s.Name(), st.LastError))
+		}
+		if s.proto != "relp" {
+			r.held += uint64(s.held)
+		}
+	}
+	problems = append(problems, w.explain(r)...)
+	if len(problems) > 0 {
+		return r, errors.New(strings.Join(problems[:min(len(problems), 30)], "\n  "))
+	}
+	return r, nil
+}
+
+// explain says what the figures mean that are not in the last line, and checks
+// that plain TCP has lost no more than it can.
+func (w *world) explain(r *result) (problems []string) {
+	say("%d records were in the engine's memory when it was killed: read from the container, not yet written to the FIFO", r.engineLost)
+	say("plain TCP lost %d records: acknowledged by the kernels of collectors that crashed before they read them, which held up to %d bytes", r.plainLost, r.held)
+	if least := r.plainLost * 100; least > r.held {
+		problems = append(problems, fmt.Sprintf("plain TCP lost at least %d bytes, more than the %d that collectors can have held", least, r.held))
+	}
+	return problems
+}
+
+// compare judges one container.
+func (w *world) compare(r *result, c *writer) (problems []string) {
+	a := w.book.accounts[c.name]
+	var wrote uint64
+	for _, run := range c.runs {
+		wrote += run.lines
+	}
+	dup, re := a.order()
+	r.records += wrote
+	r.duplicated += dup
+	r.reordered += re
+	g := gaps{runs: c.runs, deaths: w.spool.ends[a.stream], strict: c.acks, name: c.name}
+	g.walk(a.distinct())
+	if c.acks {
+		r.lost += g.lost
+	} else {
+		r.plainLost += g.lost
+	}
+	r.engineLost += g.engine
+	say("%-4s %s, runs %d: wrote %d, lost %d, with the engine %d, duplicated %d, reordered %d", c.name, protocols(c.acks), len(c.runs), wrote, g.lost, g.engine, dup, re)
+	if re > 0 {
+		problems = append(problems, fmt.Sprintf("%s: %d records came after later ones", c.name, re))
+	}
+	return append(problems, g.problems...)
+}
+
+func protocols(acks bool) string {
+	if acks {
+		return "acknowledged"
+	}
+	return "plain TCP   "
+}
+
+// order counts repetitions, and first deliveries that came after later records.
+func (a *account) order() (duplicated, reordered uint64) {
+	last := map[lane]uint64{}
+	for _, d := range a.deliveries {
+		switch {
+		case !d.first:
+			duplicated++
+		case d.offset < last[d.lane]:
+			reordered++
+		default:
+			last[d.lane] = d.offset
+		}
+	}
+	return duplicated, reordered
+}
+
+// distinct returns each record once, in the order of the stream.
+func (a *account) distinct() []delivery {
+	var all []delivery
+	for _, d := range a.deliveries {
+		if d.first {
+			all = append(all, d)
+		}
+	}
+	slices.SortFunc(all, func(x, y delivery) int { return cmp.Compare(x.offset, y.offset) })
+	return all
+}
