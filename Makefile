@@ -25,12 +25,12 @@ plugins: ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
 	@for name in $(PLUGINS); do scripts/rootfs.sh "$$name"; done
 
 .PHONY: install
-install: plugins engine ## build, create (or upgrade) and enable the plugins; SETTINGS="KEY=VALUE ..." sets theirs
-	@for name in $(PLUGINS); do scripts/plugin.sh install "$$name" $(SETTINGS); done
+install: plugins engine ## build, create (or upgrade) and enable the plugins, or those in PLUGINS; SETTINGS="KEY=VALUE ..." sets theirs
+	@scripts/plugin.sh install $(PLUGINS) $(SETTINGS)
 
 .PHONY: uninstall
 uninstall: ## remove the plugins from the engine
-	@for name in $(PLUGINS); do scripts/plugin.sh uninstall "$$name"; done
+	@scripts/plugin.sh uninstall $(PLUGINS)
 
 .PHONY: engine
 engine:
@@ -41,7 +41,7 @@ packages:
 	@scripts/setup.sh --no-engine
 
 .PHONY: demo
-demo: plugins engine ## show the log plugin at work on this machine's engine
+demo: plugins engine ## show both plugins at work, on this machine's engine and on two hosts made for it
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test

@@ -7,15 +7,16 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'TEXT'
-usage: scripts/plugin.sh install PLUGIN [KEY=VALUE...]
-       scripts/plugin.sh uninstall PLUGIN
+usage: scripts/plugin.sh install PLUGIN... [KEY=VALUE...]
+       scripts/plugin.sh uninstall PLUGIN...
 
-install creates the plugin from build/plugins/PLUGIN, applies the settings
-(docker plugin set) and enables it. Where an older build is installed, it is
+install creates each plugin from build/plugins/PLUGIN, applies those of the
+settings that it has (docker plugin set) and enables it. Where an older build is installed, it is
 upgraded in place: settings, spooled records and running containers stay.
 Settings of an installed plugin are changed only while no container uses it.
 
-uninstall disables and removes it, with all that it had spooled.
+uninstall disables and removes it, with all that it had spooled. A network
+plugin that has networks is left alone: they would stay behind, half made.
 TEXT
 }
 
@@ -130,9 +131,21 @@ uninstall_plugin() {
         say "$name is not installed"
         return
     fi
+    local networks
+    networks=$(docker network ls --filter "driver=$name:latest" --format '{{.Name}}' | paste -sd ' ')
+    [[ -z $networks ]] || die "$name has networks, and would leave what it made for them: docker network rm $networks"
     docker plugin disable -f "$name" >/dev/null 2>&1 || true
     docker plugin rm -f "$name" >/dev/null
     say "$name is removed"
+}
+
+# own prints the settings that a plugin has, of those given.
+own() {
+    local name=$1 setting
+    shift
+    for setting in "$@"; do
+        ! grep -q "\"name\": *\"${setting%%=*}\"" "plugin-config/$name/config.json" || printf '%s\n' "$setting"
+    done
 }
 
 main() {
@@ -142,9 +155,21 @@ main() {
     *) usage >&2; exit 2 ;;
     esac
     docker version >/dev/null 2>&1 || die "no engine answers: run scripts/setup.sh"
-    local action=$1
+    local action=$1 arg name names=() settings=() its
     shift
-    "${action}_plugin" "$@"
+    for arg in "$@"; do
+        if [[ $arg == *=* ]]; then settings+=("$arg"); else names+=("$arg"); fi
+    done
+    for arg in "${settings[@]}"; do
+        for name in "${names[@]}"; do
+            [[ -z $(own "$name" "$arg") ]] || continue 2
+        done
+        die "there is no setting ${arg%%=*} of ${names[*]}"
+    done
+    for name in "${names[@]}"; do
+        mapfile -t its < <(own "$name" "${settings[@]}")
+        ("${action}_plugin" "$name" "${its[@]}") # its clean-up comes with its end
+    done
 }
 
 main "$@"

@@ -103,7 +103,16 @@ func TestMakeInstall(t *testing.T) {
 	}
 	want("is not installed", "uninstall")
 	want("creating dockline-log", "install")
-	want("this very build", "install")
+	want("creating dockline-net", "uninstall", "install") // in this order, once more from nothing
+	want("this very build", "install", "SETTINGS=LOG_LEVEL=debug HOST_NAME=here")
+	for name, has := range map[string][]string{"dockline-log": {"LOG_LEVEL=debug", "HOST_NAME=here"}, "dockline-net": {"LOG_LEVEL=debug"}} {
+		settings, err := e.Run(ctx, "plugin", "inspect", "--format", "{{.Settings.Env}}", name)
+		for _, s := range has {
+			if err != nil || !strings.Contains(settings, s) {
+				t.Errorf("%s is set to %s, without %s (%v)", name, settings, s, err)
+			}
+		}
+	}
 	upgradeUnderLoad(newBench(t, ctx, e), func() { want("upgrading dockline-log", "install", "VERSION=next") })
 	want("is removed", "uninstall")
 	out, err := e.Run(ctx, "plugin", "ls", "-q")

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -71,7 +74,24 @@ func TestTrixie(t *testing.T) {
 	up.reaches(t, dmzGate4, dmzGate6)
 	s.found(t, mac, up)
 	s.capabilities(t)
+	m.staysInstalled(t)
 	m.leavesNothing(t, before)
+}
+
+// staysInstalled tries to uninstall the plugin under its networks.
+func (m *machine) staysInstalled(t *testing.T) {
+	t.Helper()
+	top, err := harness.ModuleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := stepContext(t)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, filepath.Join(top, "scripts/plugin.sh"), "uninstall", netPlugin)
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+m.Engine.Addr)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "dockline-net has networks") {
+		t.Errorf("uninstalling the plugin: %v: %s", err, out)
+	}
 }
 
 // connected checks that everybody reaches whom he should, and that no two have
