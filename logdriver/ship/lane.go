@@ -183,6 +183,7 @@ func (l *lane) rewind() {
 	l.batch.reset()
 	for f := range l.feeds {
 		f.rewind()
+		f.src.Release()
 		f.notify()
 	}
 }

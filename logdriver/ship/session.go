@@ -175,8 +175,11 @@ func (s *session) take(f *feed) {
 // rest is for a feed that has nothing to read now.
 func (s *session) rest(f *feed) {
 	f.settle()
+	if f.outstanding > 0 {
+		return // its source stays open: as long as it is busy more comes at once; see settled
+	}
 	f.src.Release()
-	if f.outstanding == 0 && !f.src.Live() {
+	if !f.src.Live() {
 		f.pool.owner.retire(f, func() { delete(s.feeds, f) })
 	}
 }
@@ -237,6 +240,9 @@ func (s *session) settled(f *feed) {
 	}
 	if f.held || !f.src.Live() {
 		f.notify() // it was to move and no longer is, or this was the end of it
+	}
+	if !f.queued.Load() {
+		f.src.Release()
 	}
 }
 
