@@ -50,6 +50,7 @@ func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.Create
 	if err != nil {
 		return nil, err
 	}
+	d.IPAM.ReplayOver()
 	// Saying again what the engine has said is an error there
 	// (libnetwork/endpoint.go, SetMacAddress).
 	reply := &plugin.EndpointInterface{}

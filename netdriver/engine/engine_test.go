@@ -353,6 +353,37 @@ func TestASecondNetworkOnAReplayedPoolTakesNothingAlong(t *testing.T) {
 	h.refused("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.1"}`, "already in use")
 }
 
+// Engine 28 asks for the address spaces anew for each pool, be it that of a new
+// network or replayed (seen on 28.5.2).
+func TestAnEngineThatAsksForTheSpacesForEachPool(t *testing.T) {
+	h := newHost(t)
+	pools := func(ask func(path, body string)) {
+		for _, subnet := range []string{"10.1.0.0/24", "fd00:1::/64", "10.2.0.0/24", "fd00:2::/64"} {
+			ask("IpamDriver.GetDefaultAddressSpaces", "")
+			ask("IpamDriver.RequestPool", `{"AddressSpace":"dockline-local","Pool":"`+subnet+`"}`)
+			gateway := netip.MustParsePrefix(subnet).Addr().Next().String()
+			ask("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/`+subnet+`","Address":"`+gateway+`","Options":{"RequestAddressType":"com.docker.network.gateway"}}`)
+		}
+	}
+	ok := func(path, body string) { h.ok(path, body) }
+	h.ok("IpamDriver.GetCapabilities", "")
+	pools(ok)
+	for _, n := range []string{"1", "2"} {
+		body := `{"NetworkID":"` + n + `","Options":{"com.docker.network.generic":{"parent":"nic0"}},` +
+			`"IPv4Data":[{"AddressSpace":"dockline-local","Pool":"10.` + n + `.0.0/24"}],"IPv6Data":[{"AddressSpace":"dockline-local","Pool":"fd00:` + n + `::/64"}]}`
+		h.ok("NetworkDriver.CreateNetwork", body)
+	}
+	h.ok("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.9"}`)
+	h.kill()
+	h.start()
+	h.ok("IpamDriver.GetCapabilities", "") // the engine starts
+	pools(ok)
+	h.ok("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.9"}`)
+	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"1","EndpointID":"e","Interface":{"Address":"10.1.0.9/24"}}`)
+	h.refused("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.9"}`, "already in use")
+	h.refused("IpamDriver.RequestPool", `{"AddressSpace":"dockline-local","Pool":"10.2.0.0/24"}`, "already in use")
+}
+
 func TestANetworkWhoseMakingWasCutOffIsRemoved(t *testing.T) {
 	h := newHost(t)
 	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))

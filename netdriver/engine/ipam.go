@@ -19,7 +19,6 @@ func (d *Driver) registerIPAM(s *pluginserver.Server) {
 		return &ipamCapabilities{RequiresRequestReplay: true}, nil
 	})
 	handleEmpty(d, s, "/IpamDriver.GetDefaultAddressSpaces", func() (*plugin.AddressSpacesResponse, error) {
-		d.IPAM.SpacesAsked()
 		return &plugin.AddressSpacesResponse{
 			LocalDefaultAddressSpace:  ipam.LocalSpace,
 			GlobalDefaultAddressSpace: ipam.GlobalSpace,

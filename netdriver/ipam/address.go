@@ -23,6 +23,9 @@ type AddressRequest struct {
 func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !r.Addr.IsValid() && !r.Gateway {
+		m.closeEpochLocked() // a replay names the address
+	}
 	p := m.pools[id]
 	if p == nil {
 		return netip.Prefix{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)

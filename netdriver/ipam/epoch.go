@@ -7,8 +7,7 @@ import "net/netip"
 type epoch struct {
 	number  uint64
 	open    bool
-	asked   bool // the address spaces were asked for since the registration
-	replays int  // pools replayed in it
+	replays int // pools replayed in it
 }
 
 // Registered says that the engine has registered the driver: it has started,
@@ -19,20 +18,12 @@ func (m *Manager) Registered() {
 	m.epoch = epoch{number: m.epoch.number + 1, open: true}
 }
 
-// SpacesAsked says that the engine has asked for the address spaces. Old
-// engines do that right after the registration, newer ones whenever a network
-// is made and never for a replay; so all but the first time close the epoch.
-func (m *Manager) SpacesAsked() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.epoch.asked {
-		m.closeEpochLocked()
-	}
-	m.epoch.asked = true
-}
-
 // NetworkCreated says that the engine has made a network, which no replay contains.
-func (m *Manager) NetworkCreated() {
+func (m *Manager) NetworkCreated() { m.ReplayOver() }
+
+// ReplayOver says that the engine has asked for something that no replay
+// contains and that it asks for only when the replay is over.
+func (m *Manager) ReplayOver() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closeEpochLocked()

@@ -16,8 +16,11 @@
 // What tells them apart is when they come: an engine that starts registers the
 // driver first. A registration opens an epoch, in which each pool may be asked
 // for again once, and each address in a pool so confirmed once. The epoch
-// closes with the first request that no replay contains. What the engine did
-// not confirm by then is nobody's and is let go (see Config.Held).
+// closes with the first request that no replay contains: one that leaves the
+// choice of a pool or address to us, a new network, a new endpoint. That the
+// engine asks for the address spaces says nothing: before 28.0 it did so only
+// for new networks, since then it does for every pool, replayed or not. What
+// the engine did not confirm by then is nobody's and is let go (see Config.Held).
 package ipam
 
 import (

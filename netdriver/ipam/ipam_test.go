@@ -216,9 +216,8 @@ func TestReleasingTheMissingSucceeds(t *testing.T) {
 	}
 }
 
-// engineStart is what an engine says first: it registers the driver and asks
-// for the address spaces, as old ones do.
-func engineStart(m *Manager) { m.Registered(); m.SpacesAsked() }
+// engineStart is what an engine says first.
+func engineStart(m *Manager) { m.Registered() }
 
 func TestReplay(t *testing.T) {
 	w := newWorld()
@@ -268,6 +267,34 @@ func TestAPoolThatWasNotReplayedIsLetGo(t *testing.T) {
 			m.NetworkCreated()
 			if got, want := len(m.Pools()), map[bool]int{false: 1, true: 2}[bound]; got != want {
 				t.Errorf("%d pools left, want %d", got, want)
+			}
+		})
+	}
+}
+
+// What is no replay ends the time of replays: a pool that was not asked for by
+// then may not be taken for replayed any more.
+func TestTheEndOfAReplay(t *testing.T) {
+	for name, end := range map[string]func(*Manager, Pool){
+		"a network":            func(m *Manager, _ Pool) { m.NetworkCreated() },
+		"an endpoint":          func(m *Manager, _ Pool) { m.ReplayOver() },
+		"an address of ours":   func(m *Manager, p Pool) { _, _ = m.RequestAddress(p.ID, AddressRequest{}) },
+		"a pool of our choice": func(m *Manager, _ Pool) { _, _ = m.RequestPool(PoolRequest{Space: LocalSpace}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			w.bound = true
+			m := w.start(t)
+			mustPool(t, m, "10.1.0.0/24")
+			late := mustPool(t, m, "10.2.0.0/24")
+			m = w.start(t)
+			engineStart(m)
+			p := mustPool(t, m, "10.1.0.0/24")
+			gw := mustAddr(t, m, p, AddressRequest{Gateway: true}) // a replayed network's gateway may be ours to choose
+			mustAddr(t, m, p, AddressRequest{Addr: gw.Next()})
+			end(m, p)
+			if _, err := m.RequestPool(PoolRequest{Space: LocalSpace, Prefix: late.Prefix}); !errors.Is(err, ErrInUse) {
+				t.Errorf("a second network on a pool: %v", err)
 			}
 		})
 	}

@@ -24,6 +24,7 @@ const (
 type demo struct {
 	docker     harness.Docker
 	lab        *lab.Lab
+	site       *site // nil until showNetworks
 	begun      time.Time
 	check      *collector.Checker
 	collectors []*process
@@ -201,9 +202,9 @@ func (d *demo) result() (string, error) {
 	if len(rep.Problems) > 0 {
 		return "", errors.New(strings.Join(rep.Problems, "; "))
 	}
-	return fmt.Sprintf("records=%d delivered=%d lost=%d duplicated=%d reordered=%d collectors=%d containers=%d plugin_killed=1 collector_crashed=1 p50=%v seconds=%.0f",
-		rep.Expected, rep.Delivered, rep.Lost, rep.Duplicated, rep.Reordered, len(d.collectors), len(containers),
-		rep.P50.Round(time.Millisecond), time.Since(d.begun).Seconds()), nil
+	return fmt.Sprintf("records=%d delivered=%d lost=%d duplicated=%d reordered=%d collectors=%d containers=%d plugin_killed=1 collector_crashed=1 p50=%v seconds=%.0f endpoints=%d hosts=%d",
+		rep.Expected, rep.Delivered, rep.Lost, rep.Duplicated, rep.Reordered, len(d.collectors)+len(d.site.collectors), len(containers)+d.site.endpoints,
+		rep.P50.Round(time.Millisecond), time.Since(d.begun).Seconds(), d.site.endpoints, len(d.site.hosts)), nil
 }
 
 // close takes everything away, whatever there is.
@@ -213,6 +214,9 @@ func (d *demo) close(ctx context.Context) error {
 	errs := []error{d.removeContainers(ctx)} // which ends the goroutines that wait for them
 	d.stopShow()
 	d.wg.Wait()
+	if d.site != nil {
+		errs = append(errs, d.site.close())
+	}
 	if d.installed {
 		errs = append(errs, d.docker.RemovePlugin(ctx, plugin))
 		_ = os.Remove(ours())

@@ -1,8 +1,16 @@
-// Command demo shows the log plugin at work on the engine that the docker
-// command talks to: a dozen containers with the output of real programs, three
-// collectors as processes of their own, a plugin that is killed and a collector
-// that crashes in the middle. It checks every byte that arrives, takes away all
-// that it made, and ends with one line that says how it went.
+// Command demo shows both plugins at work.
+//
+// The log plugin, on the engine that the docker command talks to: a dozen
+// containers with the output of real programs, three collectors as processes of
+// their own, a plugin that is killed and a collector that crashes in the middle.
+//
+// The network plugin, and the log plugin beside it, on two hosts that the demo
+// makes of namespaces, with an engine each and a wire between them: containers
+// reach each other from host to host, and log to collectors on the wire. The
+// machine's own interfaces are left alone.
+//
+// It checks every byte that arrives, takes away all that it made, and ends with
+// one line that says how it went.
 package main
 
 import (
@@ -42,7 +50,7 @@ func run(ctx context.Context) (result string, err error) {
 		err = errors.Join(err, d.close(context.WithoutCancel(ctx)))
 	}()
 	for _, part := range []func(context.Context) error{
-		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.finish, d.showLogs,
+		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.finish, d.showLogs, d.showNetworks,
 	} {
 		if err := part(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {

@@ -30,6 +30,9 @@ const (
 	Sid      Suite = "sid"      // 28.5 and later: it moves
 )
 
+// Machine is the machine's own system, with whatever engine it has.
+const Machine Suite = "machine"
+
 // Suites are all of them, the oldest engine first.
 var Suites = []Suite{Bookworm, Trixie, Sid}
 
@@ -63,9 +66,12 @@ func (t *Tree) Close() error {
 // takes a minute or two. Where the machine itself is of that suite and has an
 // engine, it is the tree.
 func Open(ctx context.Context, suite Suite) (*Tree, error) {
-	if codename() == suite {
-		if _, err := exec.LookPath("dockerd"); err == nil {
+	if suite == Machine || suite == codename() {
+		_, err := exec.LookPath("dockerd")
+		if err == nil {
 			return &Tree{Dir: "/"}, nil
+		} else if suite == Machine {
+			return nil, fmt.Errorf("use the machine's own system: %w", err)
 		}
 	}
 	return store{cache, build, try}.open(ctx, suite)

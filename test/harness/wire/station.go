@@ -79,7 +79,7 @@ func (s *Station) port(name string) string { return s.Name + "-" + name }
 
 // mac is an interface's address from the factory, the same after a reboot.
 func (s *Station) mac(name string) net.HardwareAddr {
-	h := fnv.New64()
+	h := fnv.New64a() // whose upper bytes depend on the last letter too
 	h.Write([]byte(s.NS + "/" + name))
 	return append(net.HardwareAddr{2}, h.Sum(nil)[:5]...) // locally administered
 }

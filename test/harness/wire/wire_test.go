@@ -232,3 +232,17 @@ func TestCutCable(t *testing.T) {
 		t.Error("a cable that there is not was cut")
 	}
 }
+
+func TestEveryInterfaceHasItsOwnMAC(t *testing.T) {
+	seen := map[string]string{}
+	for _, ns := range []string{"lab-a", "lab-b"} {
+		s := &Station{NS: ns}
+		for _, name := range []string{"eth0", "eth1", "eth2"} {
+			mac := s.mac(name).String()
+			if other, twice := seen[mac]; twice {
+				t.Errorf("%s is that of %s and of %s/%s", mac, other, ns, name)
+			}
+			seen[mac] = ns + "/" + name
+		}
+	}
+}

@@ -1,0 +1,300 @@
+package network_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/collector"
+	"github.com/dockline/dockline/test/harness/debian"
+)
+
+// The life of networks of every kind on two hosts, with the oldest engine and
+// the newest. Its parts come one after the other.
+func TestTwoHosts(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.machine(debian.Bookworm)
+	s.machine(debian.Sid)
+	before := map[*machine][]string{}
+	for _, m := range s.machines {
+		before[m] = m.traces()
+	}
+	s.each(t, func(m *machine) {
+		m.refusesItsOwnUplink(t)
+		m.createAll()
+		m.start("lan", "mac")
+		m.start("dmz", "up")
+		m.start("backstage", "iso1")
+		m.start("backstage", "iso2")
+	})
+	for _, part := range []struct {
+		name string
+		run  func(*site, *testing.T)
+	}{
+		{"connected", (*site).connected},
+		{"inspect", (*site).inspected},
+		{"the same key, the same collector", (*site).sameCollector},
+		{"capabilities", (*site).capabilities},
+		{"refusals", (*site).refusals},
+		{"plugin killed", (*site).pluginKilled},
+		{"containers restarted", (*site).containersRestarted},
+		{"engine restarted", (*site).engineRestarted},
+		{"engine killed", (*site).engineKilled},
+		{"engine restarted under live containers", liveRestore(func(m *machine) { m.RestartEngine() })},
+		{"engine killed under live containers", liveRestore(func(m *machine) { m.KillEngine() })},
+	} {
+		if !t.Run(part.name, func(t *testing.T) { part.run(s, t) }) {
+			t.FailNow()
+		}
+	}
+	s.each(t, func(m *machine) { m.leavesNothing(t, before[m]) })
+}
+
+// One host, as far as everybody goes with it.
+func TestTrixie(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	m := s.machine(debian.Trixie)
+	before := m.traces()
+	m.refusesItsOwnUplink(t)
+	m.refuses(t, "could not resolve driver "+netPlugin, "-d", netPlugin, "-o", "mode=bridge")
+	m.createAll()
+	m.start("lan", "mac")
+	m.start("dmz", "up")
+	mac, up := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
+	mac.reaches(t, lanGate4, lanGate6)
+	up.reaches(t, dmzGate4, dmzGate6)
+	s.found(t, mac, up)
+	s.capabilities(t)
+	m.leavesNothing(t, before)
+}
+
+// connected checks that everybody reaches whom he should, and that no two have
+// the same address.
+func (s *site) connected(t *testing.T) {
+	t.Helper()
+	a, b := s.machines[0], s.machines[1]
+	am, bm := a.inspect(t, "lan", "mac"), b.inspect(t, "lan", "mac")
+	am.reaches(t, append(bm.addresses(), lanGate4, lanGate6)...)
+	bm.reaches(t, append(am.addresses(), lanGate4, lanGate6)...)
+	au, bu := a.inspect(t, "dmz", "up"), b.inspect(t, "dmz", "up")
+	au.reaches(t, append(bu.addresses(), dmzGate4, dmzGate6)...)
+	bu.reaches(t, append(au.addresses(), dmzGate4, dmzGate6)...)
+	s.found(t, am, bm, au, bu)
+	all := []*container{am, bm, au, bu}
+	for _, m := range s.machines {
+		i1, i2 := m.inspect(t, "backstage", "iso1"), m.inspect(t, "backstage", "iso2")
+		i1.reaches(t, i2.addresses()...)
+		i2.reaches(t, i1.addresses()...)
+		i1.isolated(t, lanGate4, dmzGate4, lanGate6, fmt.Sprintf("192.0.2.%d", m.number))
+		all = append(all, i1, i2)
+		for network, has := range map[string]string{"lan": "mac", "dmz": "up"} {
+			all = append(all, m.another(t, network, has))
+		}
+	}
+	noTwins(t, all)
+}
+
+// another starts a container on the network for as long as it takes to see
+// what the engine gives it. The addresses of a container that runs it never gives.
+func (m *machine) another(t *testing.T, network, has string) *container {
+	t.Helper()
+	taken := m.inspect(t, network, has)
+	for flag, address := range map[string]netip.Addr{"--ip": taken.IPAddress, "--ip6": taken.GlobalIPv6Address} {
+		ctx, cancel := stepContext(t)
+		_, err := m.Engine.Run(ctx, "run", "--rm", "--network", network, flag, address.String(), harness.Image, "true")
+		cancel()
+		if err == nil || !strings.Contains(err.Error(), "already in use") {
+			t.Errorf("on host %s %s, which %s has, was asked for again: %v", m.Name, address, has, err)
+		}
+	}
+	name := "another-" + network
+	m.Docker("run", "-d", "--stop-signal", "KILL", "--network", network, "--name", name, harness.Image, "sleep", "1000")
+	defer m.Docker("rm", "-f", name)
+	return m.inspect(t, network, name)
+}
+
+func noTwins(t *testing.T, all []*container) {
+	t.Helper()
+	has := map[string]*container{}
+	for _, c := range all {
+		for _, address := range append(c.addresses(), c.MacAddress) {
+			if other := has[address]; other != nil {
+				t.Errorf("%s and %s both have %s", c, other, address)
+			}
+			has[address] = c
+		}
+	}
+}
+
+// inspected compares what the engine says with what the containers and the
+// machines beside them see.
+func (s *site) inspected(t *testing.T) {
+	for _, m := range s.machines {
+		for _, c := range []struct{ network, name, subnet4, subnet6, gate4, gate6 string }{
+			{"lan", "mac", lan4, lan6, lanGate4, lanGate6},
+			{"dmz", "up", dmz4, dmz6, dmzGate4, dmzGate6},
+			{"backstage", "iso1", fmt.Sprintf("10.1.%d.0/24", m.number), fmt.Sprintf("fd00:%d::/64", m.number), "", ""},
+		} {
+			says := m.inspect(t, c.network, c.name)
+			if says.Gateway != c.gate4 || says.IPv6Gateway != c.gate6 {
+				t.Errorf("the gateways of %s are %q and %q", says, says.Gateway, says.IPv6Gateway)
+			}
+			p4, p6 := netip.PrefixFrom(says.IPAddress, says.IPPrefixLen), netip.PrefixFrom(says.GlobalIPv6Address, says.GlobalIPv6PrefixLen)
+			if p4.Masked().String() != c.subnet4 || p6.Masked().String() != c.subnet6 {
+				t.Errorf("the addresses of %s are %s and %s", says, p4, p6)
+			}
+			says.wantInside(t, p4, p6)
+			says.wantInNetwork(t, c.network, c.subnet4, c.subnet6, c.gate4, c.gate6)
+			if c.gate4 == "" {
+				continue
+			}
+			says.reaches(t, c.gate4, c.gate6)
+			for _, a := range says.addresses() {
+				if neighbour := s.stranger.Run("ip", "neighbour", "show", a); !strings.Contains(neighbour, says.MacAddress) {
+					t.Errorf("on the wire %s, which has %s, is %q", says, says.MacAddress, neighbour)
+				}
+			}
+		}
+	}
+}
+
+// wantInside compares the container's own view.
+func (c *container) wantInside(t *testing.T, p4, p6 netip.Prefix) {
+	t.Helper()
+	inside := c.m.Docker("exec", c.name, "sh", "-c", "busybox ip address show eth0; busybox ip route; busybox ip -6 route")
+	want := []string{"inet " + p4.String(), "inet6 " + p6.String(), "link/ether " + c.MacAddress}
+	if c.Gateway != "" {
+		want = append(want, "default via "+c.Gateway+" dev eth0", "default via "+c.IPv6Gateway+" dev eth0")
+	} else if strings.Contains(inside, "default via") {
+		t.Errorf("%s has a gateway", c)
+	}
+	for _, w := range want {
+		if !strings.Contains(inside, w) {
+			t.Errorf("%s has no %q, but\n%s", c, w, inside)
+		}
+	}
+}
+
+// wantInNetwork compares docker network inspect.
+func (c *container) wantInNetwork(t *testing.T, network, subnet4, subnet6, gate4, gate6 string) {
+	t.Helper()
+	var says []struct {
+		Driver string
+		IPAM   struct {
+			Driver string
+			Config []struct{ Subnet, Gateway string }
+		}
+		Containers map[string]struct{ Name, MacAddress, IPv4Address, IPv6Address string }
+	}
+	out := c.m.Docker("network", "inspect", network)
+	if err := json.Unmarshal([]byte(out), &says); err != nil {
+		t.Fatal(err)
+	}
+	n := says[0]
+	if n.Driver != netDriver || n.IPAM.Driver != netDriver {
+		t.Errorf("the drivers of network %s are %s and %s", network, n.Driver, n.IPAM.Driver)
+	}
+	if got, want := fmt.Sprint(n.IPAM.Config), fmt.Sprintf("[{%s %s} {%s %s}]", subnet4, gate4, subnet6, gate6); got != want {
+		t.Errorf("the subnets and gateways of network %s are %s, not %s", network, got, want)
+	}
+	for _, has := range n.Containers {
+		if has.Name == c.name {
+			want := fmt.Sprintf("{%s %s %s/%d %s/%d}", c.name, c.MacAddress, c.IPAddress, c.IPPrefixLen, c.GlobalIPv6Address, c.GlobalIPv6PrefixLen)
+			if fmt.Sprint(has) != want {
+				t.Errorf("in network %s there is %v, not %s", network, has, want)
+			}
+			return
+		}
+	}
+	t.Errorf("%s is not in network %s: %s", c, network, out)
+}
+
+// sameCollector has containers on both hosts log by a label: the same label's
+// value leads to the same collector, whatever the host.
+func (s *site) sameCollector(t *testing.T) {
+	check, urls := s.collectors(t)
+	keys := []string{"shop", "mail", "search", "billing"}
+	for _, m := range s.machines {
+		for _, key := range keys {
+			m.Docker("run", "-d", "--network", "lan", "--name", key+"-"+m.Name, "--label", "service="+key,
+				"--log-driver", logDriver, "--log-opt", "collectors="+urls, "--log-opt", "hash=label:service",
+				harness.Image, "workload", "tally", "workload", "seq", "-n", "500")
+		}
+	}
+	ctx, cancel := stepContext(t)
+	defer cancel()
+	for _, m := range s.machines {
+		for _, key := range keys {
+			name := key + "-" + m.Name
+			if code := m.Docker("wait", name); code != "0" {
+				t.Errorf("%s ended with code %s", name, code)
+			}
+			wrote, err := m.Engine.Tally(ctx, name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			check.Expect(name, wrote)
+		}
+	}
+	if err := check.Wait(ctx, check.Complete); err != nil {
+		t.Error(err)
+	}
+	rep := check.Report()
+	for _, p := range rep.Problems {
+		t.Error(p)
+	}
+	for _, key := range keys {
+		var where []string
+		for _, m := range s.machines {
+			for name := range check.Where(key + "-" + m.Name) {
+				where = append(where, name)
+			}
+		}
+		if len(where) != len(s.machines) || len(slices.Compact(where)) != 1 {
+			t.Errorf("the records of %s are at %v", key, where)
+		}
+	}
+	if len(rep.Collectors) < 2 {
+		t.Errorf("only %v have received anything", rep.Collectors)
+	}
+	t.Logf("delivered %d of %d, at %v", rep.Delivered, rep.Expected, rep.Collectors)
+	for _, m := range s.machines {
+		for _, key := range keys {
+			m.Docker("rm", key+"-"+m.Name)
+		}
+	}
+}
+
+// collectors starts three on a machine of their own, and returns their list.
+func (s *site) collectors(t *testing.T) (*collector.Checker, string) {
+	t.Helper()
+	check := collector.NewChecker()
+	machine := s.lan.Foreign("logs", "192.0.2.10/24")
+	var urls []string
+	for i, proto := range []string{"relp", "syslog+tcp", "json+tcp"} {
+		var server *collector.Server
+		err := machine.Do(func() (err error) {
+			server, err = collector.Start(collector.Options{
+				Name: fmt.Sprintf("c%d", i+1), Proto: proto, Addr: "192.0.2.10:0", Each: check.Record,
+			})
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			_ = server.Reset()
+			if st := server.Stats(); st.Errors > 0 {
+				t.Errorf("collector %s was sent something wrong: %s", server.Name(), st.LastError)
+			}
+		})
+		urls = append(urls, server.URL())
+	}
+	return check, strings.Join(urls, ",")
+}
