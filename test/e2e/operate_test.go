@@ -20,7 +20,11 @@ func adminGet(ctx context.Context, t *testing.T, e *harness.Engine, path string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	sock := filepath.Join(e.ExecRoot, "plugins", strings.TrimSpace(id), "admin.sock")
+	// Engines up to 20.10 have their plugins' sockets there whatever their exec root.
+	sock := filepath.Join("/run/docker/plugins", strings.TrimSpace(id), "admin.sock")
+	if _, err := os.Stat(sock); err != nil {
+		sock = filepath.Join(e.ExecRoot, "plugins", strings.TrimSpace(id), "admin.sock")
+	}
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", sock)
 	}}}
