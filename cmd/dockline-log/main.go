@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -20,7 +19,13 @@ import (
 // version is set when a release is linked.
 var version = "devel"
 
-const socket = "/run/docker/plugins/dockline-log.sock"
+// The engine's socket, and beside it ours for operators. The folder is one of
+// the host's: /run/docker/plugins/<id of the plugin>, a path that is short
+// enough for a socket.
+const (
+	socket      = "/run/docker/plugins/dockline-log.sock"
+	adminSocket = "/run/docker/plugins/admin.sock"
+)
 
 func main() {
 	if err := run(); err != nil {
@@ -52,7 +57,7 @@ func run() error {
 	defer plugin.Close()
 	server := pluginserver.New(log)
 	plugin.Register(server)
-	al, err := pluginserver.Listen(filepath.Join(cfg.StateDir, "admin.sock"))
+	al, err := pluginserver.Listen(adminSocket)
 	if err != nil {
 		return err
 	}

@@ -126,8 +126,11 @@ func (l *lane) wanted() bool {
 // rest is for a feed that has nothing to read now.
 func (l *lane) rest(f *feed) {
 	f.settle()
+	if f.outstanding > 0 {
+		return // its source stays open: as long as it is busy more comes at once; see settled
+	}
 	f.src.Release()
-	if f.outstanding == 0 && !f.src.Live() {
+	if !f.src.Live() {
 		f.pool.owner.retire(f, func() { delete(l.feeds, f) })
 	}
 }
@@ -214,6 +217,7 @@ func (l *lane) rewind() {
 	l.batch.reset()
 	for f := range l.feeds {
 		f.rewind()
+		f.src.Release()
 		f.notify()
 	}
 }

@@ -247,6 +247,9 @@ func (s *session) settled(f *feed) {
 	if f.held || !f.src.Live() {
 		f.notify() // it was to move and no longer is, or this was the end of it
 	}
+	if !f.queued.Load() {
+		f.src.Release()
+	}
 }
 
 // drain waits for what is under way, up to a deadline.

@@ -34,6 +34,9 @@ const (
 	// that the next one moves many records: each wake-up costs more than
 	// moving them, for the engine too, which has to do the waking.
 	busyWait = 500 * time.Microsecond
+	// largeWait is busyWait for a pipe that was made larger: at the rate at
+	// which an engine can write to one FIFO it is half full after this time.
+	largeWait = 2 * time.Millisecond
 	// moveBytes bounds one splice.
 	moveBytes = 1 << 20
 	// stopTries bounds how often a stop tries to move what is left to a disk
@@ -76,6 +79,8 @@ type pump struct {
 	session *spool.Session
 	pipe    *pipe         // closed by run
 	asked   bool          // for a larger pipe
+	size    int           // of the pipe
+	pause   time.Duration // after a splice that did not find the pipe nearly full
 	counted bool          // among the busy ones; guarded by owner.mu
 	done    chan struct{} // closed when run has returned
 	stop    chan struct{} // closed when it shall
@@ -100,7 +105,7 @@ func (p *Pumps) Start(se *spool.Session) error {
 	if err != nil {
 		return err
 	}
-	pm := &pump{owner: p, session: se, pipe: pipe, done: make(chan struct{}), stop: make(chan struct{})}
+	pm := &pump{owner: p, session: se, pipe: pipe, size: defaultPipe, pause: busyWait, done: make(chan struct{}), stop: make(chan struct{})}
 	p.active[se.FIFO()] = pm
 	go pm.run()
 	return nil
@@ -323,9 +328,9 @@ func (pm *pump) run() {
 			return
 		}
 		failing = time.Time{}
-		if n >= defaultPipe {
+		if pm.full(n) {
 			pm.grow()
-		} else if !pm.wait(busyWait) {
+		} else if !pm.wait(pm.pause) {
 			return
 		}
 	}
@@ -399,6 +404,11 @@ func (pm *pump) wait(d time.Duration) bool {
 	}
 }
 
+// full reports whether a splice of n bytes has emptied a pipe that was nearly
+// full. Pipes hold less than their size: the kernel puts no write that fits in a
+// page across two, so that each page's end stays empty.
+func (pm *pump) full(n int) bool { return n >= pm.size/4*3 }
+
 // grow gives a busy stream a larger pipe, as long as there are few of them.
 // Being refused is normal.
 func (pm *pump) grow() {
@@ -417,6 +427,9 @@ func (pm *pump) grow() {
 	}
 	_ = pm.pipe.use(func(fd int) error {
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, busyPipe)
+		if err == nil {
+			pm.size, pm.pause = busyPipe, largeWait
+		}
 		return err
 	})
 }

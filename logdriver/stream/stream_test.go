@@ -117,6 +117,34 @@ func TestStopMovesWhatIsLeft(t *testing.T) {
 	}
 }
 
+// A pipe that was full of records is made larger, though records of odd sizes
+// leave some of each page empty.
+func TestAFullPipeGrows(t *testing.T) {
+	path, w := engineEnd(t)
+	fd := int(w.Fd())
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	written := uint64(0)
+	for frame := make([]byte, 147); ; {
+		n, err := unix.Write(fd, frame)
+		if errors.Is(err, unix.EAGAIN) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		written += uint64(n)
+	}
+	s, p := openSpool(t, t.TempDir()), newPumps(t)
+	st := start(t, s, p, path)
+	waitFor(t, st, func() bool { return st.End() == written })
+	p.Close() // after which the pump has done all that it was to do
+	size, err := unix.FcntlInt(uintptr(fd), unix.F_GETPIPE_SZ, 0)
+	if err != nil || size != busyPipe {
+		t.Errorf("the pipe has %d bytes, %v", size, err)
+	}
+}
+
 func TestEndOfTheEngineEndsTheSession(t *testing.T) {
 	path, w := engineEnd(t)
 	s, p := openSpool(t, t.TempDir()), newPumps(t)

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 )
 
 // mark is in each line once, and in nothing else that is sent.
@@ -30,9 +32,9 @@ func startCounter(proto string) (*counter, error) {
 		return nil, fmt.Errorf("start a collector: %w", err)
 	}
 	c := &counter{l: l, conns: map[net.Conn]bool{}}
-	serve := c.discard
-	if proto == "relp" {
-		serve = c.relp
+	serve := map[string]func(net.Conn){"relp": c.relp, "tcp": c.discardMuch}[proto]
+	if serve == nil {
+		serve = c.discard
 	}
 	c.wg.Go(func() { c.accept(serve) })
 	return c, nil
@@ -77,6 +79,16 @@ func (c *counter) count(n int) {
 	if t := c.tally.Load(); t != nil {
 		t.add(int64(n))
 	}
+}
+
+// discardMuch is discard for drivers that send each record by itself: it is not
+// woken before there is much to read, or the end, so that it takes less of the
+// machine that it shares with them.
+func (c *counter) discardMuch(conn net.Conn) {
+	if raw, err := conn.(*net.TCPConn).SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, 64<<10) })
+	}
+	c.discard(conn)
 }
 
 func (c *counter) discard(conn net.Conn) {

@@ -15,7 +15,7 @@ func (b *bench) median(name string, of func(sample) float64) float64 {
 		return 0
 	}
 	slices.Sort(all)
-	return all[len(all)/2]
+	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
 }
 
 func container(s sample) float64 { return s.container }
