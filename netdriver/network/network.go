@@ -54,6 +54,8 @@ type Definition struct {
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
+	// Going is set where the engine has deleted the network and we could not yet.
+	Going bool `json:",omitempty"`
 }
 
 // Pool is one subnet of a network.
@@ -87,12 +89,21 @@ type Store interface {
 
 // Pools is what this package asks of the address pools of our own IPAM half.
 type Pools interface {
-	// Fresh reports whether a pool of that prefix was made anew for the network
-	// being created, so that no other network can have it.
-	Fresh(prefix netip.Prefix) bool
-	// NetworkRefused tells that the network on the pool is not made.
-	NetworkRefused(prefix netip.Prefix)
-	NetworkCreated()
+	// Forsaken reports whether the engine does not know the pool of that prefix
+	// any more.
+	Forsaken(prefix netip.Prefix) bool
+	// NetworkRemoved says that no network is on these pools any more.
+	NetworkRemoved(prefixes []netip.Prefix) error
+	// ReplayOver says that the engine has done something that is no replay.
+	ReplayOver()
+}
+
+// Endpoints is what this package asks about endpoints.
+type Endpoints interface {
+	// Joined reports whether an endpoint of the network is in a sandbox.
+	Joined(networkID string) bool
+	// Forget removes the endpoints of a network that is gone.
+	Forget(networkID string) error
 }
 
 // Manager holds the networks. It is safe for concurrent use.
@@ -100,6 +111,7 @@ type Manager struct {
 	host  Host
 	store Store
 	pools Pools
+	ends  Endpoints
 	space string // the address space of our own IPAM half
 	log   *slog.Logger
 
@@ -111,7 +123,7 @@ type Manager struct {
 }
 
 // NewManager loads the stored networks. Call Restore before the first
-// endpoint is joined and SetPools before the first network is made.
+// endpoint is joined, and SetPools and SetEndpoints before anything else.
 func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manager, error) {
 	all, err := store.All()
 	if err != nil {
@@ -123,6 +135,9 @@ func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manage
 // SetPools names the pools. They come late because they ask this Manager which
 // networks there are.
 func (m *Manager) SetPools(p Pools) { m.pools = p }
+
+// SetEndpoints names the endpoints, which come late for the same reason.
+func (m *Manager) SetEndpoints(e Endpoints) { m.ends = e }
 
 // Get returns a network, or an error that is ErrNotFound.
 func (m *Manager) Get(id string) (Definition, error) {
@@ -153,7 +168,7 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.repeated(d); err != nil || m.known(d.ID) {
 		return err
 	}
-	if err := m.settleConflicts(d); err != nil {
+	if err := m.checkOthers(d); err != nil {
 		return err
 	}
 	parent, err := m.checkHost(d)
@@ -171,7 +186,7 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.put(d); err != nil {
 		return errors.Join(err, m.remove(d))
 	}
-	m.pools.NetworkCreated()
+	m.pools.ReplayOver()
 	return nil
 }
 
@@ -192,15 +207,53 @@ func (m *Manager) repeated(d Definition) error {
 	return nil
 }
 
-// Delete removes a network and what was made for it. A missing one is success.
+// Delete removes a network, what was made for it, its pools and what endpoints
+// are still journalled of it. A missing one is success, and its endpoints are
+// looked for all the same.
 func (m *Manager) Delete(id string) error {
+	if err := m.deleteIf(id, func(Definition) bool { return true }); err != nil {
+		return err
+	}
+	return m.ends.Forget(id) // these wait for change, so it is let go before
+}
+
+// deleteIf notes a removal that did not succeed, for the engine does not ask
+// for it again.
+func (m *Manager) deleteIf(id string, doomed func(Definition) bool) error {
 	m.change.Lock()
 	defer m.change.Unlock()
 	d, err := m.Get(id)
-	if err != nil {
+	if err != nil || !doomed(d) {
 		return nil // not there: nothing to delete
 	}
-	return m.remove(d)
+	if err := m.remove(d); err != nil {
+		d.Going = true
+		return errors.Join(err, m.put(d))
+	}
+	return m.pools.NetworkRemoved(d.prefixesIn(m.space))
+}
+
+// Sweep removes the networks that the engine has deleted, as far as that can be
+// known: a Delete did not succeed, or the engine does not know the pools any
+// more and nothing is joined.
+func (m *Manager) Sweep() error {
+	var errs []error
+	for _, d := range m.List() {
+		if !m.doomed(d) {
+			continue
+		}
+		m.log.Info("removing a network that the engine does not know any more", "network", Short(d.ID))
+		err := m.deleteIf(d.ID, m.doomed)
+		if err == nil && !m.known(d.ID) {
+			err = m.ends.Forget(d.ID)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) doomed(d Definition) bool {
+	return d.Going || slices.ContainsFunc(d.prefixesIn(m.space), m.pools.Forsaken) && !m.ends.Joined(d.ID)
 }
 
 // remove undoes ensure, then forgets: a crash in between is made good by
@@ -256,7 +309,7 @@ func (m *Manager) Ensure(id string) error {
 	m.change.Lock()
 	defer m.change.Unlock()
 	d, err := m.Get(id)
-	if err != nil {
+	if err != nil || d.Going {
 		return err
 	}
 	return m.ensure(d)
@@ -316,29 +369,50 @@ func (m *Manager) Discard() error {
 	return errors.Join(errs...)
 }
 
-// Holds reports whether a network has the address for itself: as its gateway
-// or as one of those that the user set aside.
-func (m *Manager) Holds(a netip.Addr) bool {
+// Reserved returns the addresses that networks have for themselves: as a
+// gateway, or set aside by the user.
+func (m *Manager) Reserved() []netip.Addr {
+	var all []netip.Addr
 	for _, d := range m.List() {
 		for _, p := range d.Pools {
-			if p.Gateway == a || slices.Contains(p.Aux, a) {
-				return true
+			if p.Gateway.IsValid() {
+				all = append(all, p.Gateway)
+			}
+			all = append(all, p.Aux...)
+		}
+	}
+	return all
+}
+
+// Prefixes returns the subnets of all networks, of whatever IPAM driver.
+func (m *Manager) Prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, d := range m.List() {
+		for _, p := range d.Pools {
+			if p.Prefix.Bits() > 0 { // 0: the engine's null IPAM driver, no pool
+				all = append(all, p.Prefix)
 			}
 		}
 	}
-	return false
+	return all
 }
 
 // OnPool reports whether a network has a pool of that prefix in our own space.
 func (m *Manager) OnPool(prefix netip.Prefix) bool {
-	for _, d := range m.List() {
-		for _, p := range d.Pools {
-			if p.Space == m.space && p.Prefix == prefix {
-				return true
-			}
+	return slices.ContainsFunc(m.List(), func(d Definition) bool {
+		return slices.Contains(d.prefixesIn(m.space), prefix)
+	})
+}
+
+// prefixesIn returns the network's subnets in an address space.
+func (d *Definition) prefixesIn(space string) []netip.Prefix {
+	var in []netip.Prefix
+	for _, p := range d.Pools {
+		if p.Space == space {
+			in = append(in, p.Prefix)
 		}
 	}
-	return false
+	return in
 }
 
 // Gateway returns the gateway that an endpoint gets for an address of its own;
