@@ -190,3 +190,11 @@ func TestAContainerThatStopsKeepsItsAddressToItsEnd(t *testing.T) {
 		t.Errorf("got %v", reply["Address"])
 	}
 }
+
+func TestAChosenSubnetAvoidsNetworksOfAnotherIPAM(t *testing.T) {
+	h := newHost(t)
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.192.0.0/24", macvlan))
+	if reply := h.ok("IpamDriver.RequestPool", `{"AddressSpace":"dockline-local"}`); reply["Pool"] != "10.192.1.0/24" {
+		t.Errorf("chose %v", reply["Pool"])
+	}
+}

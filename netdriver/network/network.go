@@ -54,7 +54,8 @@ type Definition struct {
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
-	// Going is set where the engine has deleted the network and we could not yet.
+	// Going is set before anything of the network is removed, for the engine
+	// does not say twice that it is to be.
 	Going bool `json:",omitempty"`
 }
 
@@ -115,15 +116,15 @@ type Manager struct {
 	space string // the address space of our own IPAM half
 	log   *slog.Logger
 
-	change sync.Mutex // held over a whole Create, Delete or Restore; before mu
+	change sync.Mutex // held over a whole Create, Delete or Discard; before mu
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
 
 	passSaid atomic.Pointer[string] // what Pass logged last
 }
 
-// NewManager loads the stored networks. Call Restore before the first
-// endpoint is joined, and SetPools and SetEndpoints before anything else.
+// NewManager loads the stored networks. Call SetPools and SetEndpoints
+// before anything else, and Discard before the first call of the engine.
 func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manager, error) {
 	all, err := store.All()
 	if err != nil {
@@ -139,15 +140,21 @@ func (m *Manager) SetPools(p Pools) { m.pools = p }
 // SetEndpoints names the endpoints, which come late for the same reason.
 func (m *Manager) SetEndpoints(e Endpoints) { m.ends = e }
 
-// Get returns a network, or an error that is ErrNotFound.
+// Get returns a network, or an error that is ErrNotFound, as for one that is
+// being removed.
 func (m *Manager) Get(id string) (Definition, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	d, ok := m.all[id]
-	if !ok {
+	d, ok := m.lookup(id)
+	if !ok || d.Going {
 		return Definition{}, fmt.Errorf("network %s: %w (made by another driver, or its state was lost; remove it and make it again)", Short(id), ErrNotFound)
 	}
 	return d, nil
+}
+
+func (m *Manager) lookup(id string) (Definition, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	d, ok := m.all[id]
+	return d, ok
 }
 
 // List returns all networks, in the order of their ids.
@@ -207,61 +214,16 @@ func (m *Manager) repeated(d Definition) error {
 	return nil
 }
 
-// Delete removes a network, what was made for it, its pools and what endpoints
-// are still journalled of it. A missing one is success, and its endpoints are
-// looked for all the same.
-func (m *Manager) Delete(id string) error {
-	if err := m.deleteIf(id, func(Definition) bool { return true }); err != nil {
-		return err
-	}
-	return m.ends.Forget(id) // these wait for change, so it is let go before
-}
-
-// deleteIf notes a removal that did not succeed, for the engine does not ask
-// for it again.
-func (m *Manager) deleteIf(id string, doomed func(Definition) bool) error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	d, err := m.Get(id)
-	if err != nil || !doomed(d) {
-		return nil // not there: nothing to delete
-	}
-	if err := m.remove(d); err != nil {
-		d.Going = true
-		return errors.Join(err, m.put(d))
-	}
-	return m.pools.NetworkRemoved(d.prefixesIn(m.space))
-}
-
-// Sweep removes the networks that the engine has deleted, as far as that can be
-// known: a Delete did not succeed, or the engine does not know the pools any
-// more and nothing is joined.
-func (m *Manager) Sweep() error {
-	var errs []error
-	for _, d := range m.List() {
-		if !m.doomed(d) {
-			continue
-		}
-		m.log.Info("removing a network that the engine does not know any more", "network", Short(d.ID))
-		err := m.deleteIf(d.ID, m.doomed)
-		if err == nil && !m.known(d.ID) {
-			err = m.ends.Forget(d.ID)
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-func (m *Manager) doomed(d Definition) bool {
-	return d.Going || slices.ContainsFunc(d.prefixesIn(m.space), m.pools.Forsaken) && !m.ends.Joined(d.ID)
-}
-
 // remove undoes ensure, then forgets: a crash in between is made good by
-// whoever deletes again, or by Restore where the definition is incomplete.
+// Discard, because the definition is incomplete.
 func (m *Manager) remove(d Definition) error {
 	if err := m.dismantle(d); err != nil {
 		return err
 	}
+	return m.forget(d)
+}
+
+func (m *Manager) forget(d Definition) error {
 	if err := m.store.Delete(d.ID); err != nil {
 		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
 	}
@@ -308,8 +270,11 @@ func (m *Manager) put(d Definition) error {
 func (m *Manager) Ensure(id string) error {
 	m.change.Lock()
 	defer m.change.Unlock()
+	if d, ok := m.lookup(id); ok && d.Going {
+		return nil
+	}
 	d, err := m.Get(id)
-	if err != nil || d.Going {
+	if err != nil {
 		return err
 	}
 	return m.ensure(d)
