@@ -33,7 +33,8 @@ type host struct {
 	k   *kernel.Kernel
 	lib *netlink.Handle
 
-	now    time.Time // the reconciler's
+	now    time.Time     // the reconciler's
+	later  time.Duration // than it is, for the addresses
 	boot   string
 	kept   *state.Dir
 	server *pluginserver.Server
@@ -112,7 +113,7 @@ func (h *host) start() {
 		Bound:     func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved:  networks.Reserved,
 		Endpoints: endpoints.Addresses,
-		Now:       time.Now, Log: log,
+		Now:       func() time.Time { return time.Now().Add(h.later) }, Log: log,
 	}))
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)

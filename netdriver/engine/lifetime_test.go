@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The tests of this file go through ends of the plugin and of the engine at
@@ -93,6 +94,23 @@ func TestASecondNetworkOnThePoolTakesNothingAlong(t *testing.T) {
 	}
 }
 
+func TestAReplayIsOverWithTheFirstEndpoint(t *testing.T) {
+	h := newHost(t)
+	h.registered()
+	h.network60("n", macvlan)
+	named := func(a string) string {
+		return fmt.Sprintf(`{"PoolID":"dockline-local/10.60.0.0/24","Address":%q}`, a)
+	}
+	h.ok("IpamDriver.RequestAddress", named("10.60.0.7"))
+	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.60.0.7/24"}}`)
+	h.ok("NetworkDriver.Join", ids)
+	h.restart() // of the engine, which has lost the endpoint
+	h.ok("IpamDriver.RequestPool", pool60)
+	h.ok("IpamDriver.RequestAddress", named("10.60.0.8"))
+	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e2","Interface":{"Address":"10.60.0.8/24"}}`)
+	h.refused("IpamDriver.RequestAddress", named("10.60.0.7"), "already in use")
+}
+
 func TestTheGatewayIsNotGivenAfterAReboot(t *testing.T) {
 	h := newHost(t)
 	h.registered()
@@ -177,11 +195,13 @@ func TestAContainerThatStopsKeepsItsAddressToItsEnd(t *testing.T) {
 		h.ok("NetworkDriver.CreateEndpoint", fmt.Sprintf(`{"NetworkID":"n","EndpointID":%q,"Interface":{"Address":%q}}`, endpoint, reply["Address"]))
 		h.ok("NetworkDriver.Join", fmt.Sprintf(`{"NetworkID":"n","EndpointID":%q}`, endpoint))
 	}
+	h.later = time.Hour
 	full := func() { t.Helper(); h.refused("IpamDriver.RequestAddress", `{`+in+`}`, "no address left") }
 	full()
 	h.ok("IpamDriver.ReleaseAddress", `{`+in+`,"Address":"10.60.0.2"}`) // of somebody before
 	full()
 	h.ok("NetworkDriver.Leave", ids)
+	h.later += time.Hour
 	full()
 	h.ok("NetworkDriver.DeleteEndpoint", ids)
 	full()
