@@ -22,5 +22,6 @@
 //  4. network.Manager.mu, endpoint.Manager.mu: leaves, held over no call
 //
 // The first two are taken in either order by different callers only as said
-// there: Create, Delete and Restore of a network never touch an endpoint.
+// there: while change is held no endpoint is touched; Delete of a network drops
+// its endpoints afterwards.
 package netdriver

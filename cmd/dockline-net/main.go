@@ -111,30 +111,33 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	}
 	addresses, err := ipam.New(ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
-		Routes: routes(host), HostAddrs: host.HostAddrs,
-		Bound: func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
-		Held:  func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
-		Now:   time.Now, Log: log,
+		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
+		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
+		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
+		Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	networks.SetPools(addresses)
+	networks.SetEndpoints(endpoints)
 	return &plugin{
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log},
 	}, nil
 }
 
-func routes(host *kernel.Kernel) func() ([]netip.Prefix, error) {
+// routes returns what a pool that is chosen must not overlap: what the host
+// reaches, and our networks whose subnets another IPAM driver gave.
+func routes(host *kernel.Kernel, networks *network.Manager) func() ([]netip.Prefix, error) {
 	return func() ([]netip.Prefix, error) {
 		all, err := host.Routes()
 		if err != nil {
 			return nil, err
 		}
-		prefixes := make([]netip.Prefix, len(all))
-		for i, r := range all {
-			prefixes[i] = r.Dst
+		prefixes := networks.Prefixes()
+		for _, r := range all {
+			prefixes = append(prefixes, r.Dst)
 		}
 		return prefixes, nil
 	}

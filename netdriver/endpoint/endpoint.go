@@ -132,13 +132,47 @@ func (m *Manager) List() []Endpoint {
 	return list
 }
 
-// Holds reports whether an endpoint in a sandbox has the address. One that
-// never joined does not count: it may be left over from a create that the
-// engine did not finish.
-func (m *Manager) Holds(a netip.Addr) bool {
-	return slices.ContainsFunc(m.List(), func(e Endpoint) bool {
-		return e.Joined && (e.IPv4.Addr() == a || e.IPv6.Addr() == a)
-	})
+// Addresses returns the addresses of all endpoints, and of each whether its
+// endpoint is in a sandbox.
+func (m *Manager) Addresses() map[netip.Addr]bool {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	all := make(map[netip.Addr]bool, len(m.all))
+	for _, e := range m.all {
+		for _, a := range e.Addrs() {
+			all[a] = all[a] || e.Joined
+		}
+	}
+	return all
+}
+
+// Addrs returns the addresses that the endpoint has.
+func (e *Endpoint) Addrs() []netip.Addr {
+	var addrs []netip.Addr
+	for _, p := range []netip.Prefix{e.IPv4, e.IPv6} {
+		if p.IsValid() {
+			addrs = append(addrs, p.Addr())
+		}
+	}
+	return addrs
+}
+
+// Joined reports whether an endpoint of the network is in a sandbox.
+func (m *Manager) Joined(networkID string) bool {
+	return slices.ContainsFunc(m.List(), func(e Endpoint) bool { return e.Network == networkID && e.Joined })
+}
+
+// Forget removes the endpoints of a network that is gone. It waits for their
+// turns, so the caller may not hold what they wait for.
+func (m *Manager) Forget(networkID string) error {
+	var errs []error
+	for _, e := range m.List() {
+		if e.Network == networkID {
+			m.log.Info("removing an endpoint whose network is gone", "network", network.Short(networkID), "endpoint", network.Short(e.ID))
+			errs = append(errs, m.Delete(networkID, e.ID))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Join makes an endpoint's links, in the host's namespace, and returns the

@@ -46,11 +46,11 @@ func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.Create
 	if err != nil {
 		return nil, err
 	}
+	d.IPAM.ReplayOver()
 	made, err := d.Endpoints.Create(e)
 	if err != nil {
 		return nil, err
 	}
-	d.IPAM.ReplayOver()
 	// Saying again what the engine has said is an error there
 	// (libnetwork/endpoint.go, SetMacAddress).
 	reply := &plugin.EndpointInterface{}
@@ -66,13 +66,17 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 	for _, family := range []struct {
 		text string
 		into *netip.Prefix
-	}{{asked.Address, &e.IPv4}, {asked.AddressIPv6, &e.IPv6}} {
+		is   func(netip.Addr) bool
+	}{{asked.Address, &e.IPv4, netip.Addr.Is4}, {asked.AddressIPv6, &e.IPv6, isIPv6}} {
 		if family.text == "" {
 			continue
 		}
 		p, err := netip.ParsePrefix(family.text)
 		if err != nil {
 			return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's address: %w", err)
+		}
+		if !family.is(p.Addr()) {
+			return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's address: %s is not of the family that it is given for", p)
 		}
 		*family.into = p
 	}
@@ -85,6 +89,8 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 	}
 	return e, nil
 }
+
+func isIPv6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
 // checkEndpointOptions refuses what a user gave as --driver-opt: there is none
 // yet, and the engine mixes them with its own labels.
@@ -100,6 +106,9 @@ func checkEndpointOptions(options map[string]any) error {
 func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error) {
 	if err := needIDs(r.NetworkID, r.EndpointID); err != nil {
 		return nil, err
+	}
+	if e, err := d.Endpoints.Get(r.EndpointID); err == nil {
+		d.IPAM.EndpointDeleted(e.Addrs()...) // before it is: no moment without either
 	}
 	if err := d.Endpoints.Delete(r.NetworkID, r.EndpointID); err != nil {
 		return nil, err

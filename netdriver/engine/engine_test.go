@@ -33,7 +33,9 @@ type host struct {
 	k   *kernel.Kernel
 	lib *netlink.Handle
 
-	now    time.Time // the reconciler's
+	now    time.Time     // the reconciler's
+	later  time.Duration // than it is, for the addresses
+	boot   string
 	kept   *state.Dir
 	server *pluginserver.Server
 	rec    *reconcile.Reconciler
@@ -99,20 +101,22 @@ func must[V any](t *testing.T) func(V, error) V {
 func (h *host) start() {
 	t, log := h.t, slog.New(slog.DiscardHandler)
 	t.Helper()
-	h.kept = must[*state.Dir](t)(state.Open(h.dir, "boot"))
+	h.kept = must[*state.Dir](t)(state.Open(h.dir, "boot"+h.boot))
 	networks := must[*network.Manager](t)(network.NewManager(h.k, must[*state.Table[network.Definition]](t)(state.Durable[network.Definition](h.kept, "networks")), ipam.LocalSpace, log))
 	endpoints := must[*endpoint.Manager](t)(endpoint.NewManager(h.k, must[*state.Table[endpoint.Endpoint]](t)(state.Journalled[endpoint.Endpoint](h.kept, "endpoints")), networks, log))
 	addresses := must[*ipam.Manager](t)(ipam.New(ipam.Config{
 		Pools:     must[*state.Table[ipam.Pool]](t)(state.Durable[ipam.Pool](h.kept, "pools")),
 		Addresses: must[*state.Table[ipam.Given]](t)(state.Journalled[ipam.Given](h.kept, "addresses")),
 		Cursors:   must[*state.Table[netip.Addr]](t)(state.Journalled[netip.Addr](h.kept, "cursors")),
-		Routes:    func() ([]netip.Prefix, error) { return nil, nil },
+		Routes:    func() ([]netip.Prefix, error) { return networks.Prefixes(), nil },
 		HostAddrs: h.k.HostAddrs,
 		Bound:     func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
-		Held:      func(a netip.Addr) bool { return networks.Holds(a) || endpoints.Holds(a) },
-		Now:       time.Now, Log: log,
+		Reserved:  networks.Reserved,
+		Endpoints: endpoints.Addresses,
+		Now:       func() time.Time { return time.Now().Add(h.later) }, Log: log,
 	}))
 	networks.SetPools(addresses)
+	networks.SetEndpoints(endpoints)
 	h.server = pluginserver.New(log)
 	(&engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log}).Register(h.server)
 	h.rec = &reconcile.Reconciler{Host: h.k, Networks: networks, Endpoints: endpoints, Now: func() time.Time { return h.now }, Log: log}
@@ -326,31 +330,6 @@ func TestABridgeThatWasRemovedComesBackWithItsPorts(t *testing.T) {
 	}
 	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e2","Interface":{"Address":"10.1.0.8/24"}}`)
 	h.ok("NetworkDriver.Join", `{"NetworkID":"n","EndpointID":"e2"}`)
-}
-
-func TestASecondNetworkOnAReplayedPoolTakesNothingAlong(t *testing.T) {
-	h := newHost(t)
-	start := func() { h.ok("IpamDriver.GetCapabilities", ""); h.ok("IpamDriver.GetDefaultAddressSpaces", "") }
-	pool := `{"AddressSpace":"dockline-local","Pool":"10.1.0.0/24"}`
-	gateway := `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.1","Options":{"RequestAddressType":"com.docker.network.gateway"}}`
-	ours := func(id string) string {
-		return strings.Replace(create(id, "10.1.0.0/24", macvlan), "LocalDefault", "dockline-local", 1)
-	}
-	start()
-	h.ok("IpamDriver.RequestPool", pool)
-	h.ok("IpamDriver.RequestAddress", gateway)
-	h.ok("NetworkDriver.CreateNetwork", ours("n"))
-	h.refused("IpamDriver.RequestPool", pool, "already in use")
-	h.kill()
-	h.start()
-	start() // the plugin was enabled again: an epoch without replays
-	h.ok("IpamDriver.RequestPool", pool)
-	h.ok("IpamDriver.RequestAddress", gateway)
-	h.refused("NetworkDriver.CreateNetwork", ours("second"), "overlaps")
-	h.ok("IpamDriver.ReleaseAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.1"}`)
-	h.ok("IpamDriver.ReleasePool", `{"PoolID":"dockline-local/10.1.0.0/24"}`)
-	h.ok("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24"}`)
-	h.refused("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.1.0.0/24","Address":"10.1.0.1"}`, "already in use")
 }
 
 // Engine 28 asks for the address spaces anew for each pool, be it that of a new

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -23,14 +24,17 @@ type AddressRequest struct {
 func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if !r.Addr.IsValid() && !r.Gateway {
-		m.closeEpochLocked() // a replay names the address
-	}
 	p := m.pools[id]
 	if p == nil {
 		return netip.Prefix{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
 	}
+	if err := m.knownLocked(p); err != nil {
+		return netip.Prefix{}, err
+	}
 	if !r.Addr.IsValid() {
+		if !r.Gateway {
+			m.closeEpochLocked() // a replay names the address
+		}
 		addr, err := m.findLocked(p, r)
 		if err != nil {
 			return netip.Prefix{}, err
@@ -54,20 +58,41 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 		return false, err
 	}
 	g := p.given[addr]
+	replay := m.epoch.open && p.replayed == m.epoch.number
 	switch {
 	case g == nil && gateway:
 		return false, nil
+	case g == nil && !replay:
+		return false, errors.Join(m.checkOurs(addr), m.checkHost(addr))
 	case g == nil:
 		return false, m.checkHost(addr)
 	case gateway && g.Gateway:
-	case p.replayed == m.epoch.number && g.confirmed != m.epoch.number:
+	case replay && g.confirmed != m.epoch.number:
 	case m.orphanLocked(p, g):
 		return false, nil
 	default:
 		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
 	}
+	return true, m.confirmLocked(g)
+}
+
+func (m *Manager) confirmLocked(g *given) error {
 	g.confirmed = m.epoch.number
-	return true, nil
+	if g.Missed == 0 {
+		return nil
+	}
+	g.Missed = 0
+	return m.putAddressLocked(g)
+}
+
+// checkOurs refuses an address that a network has for itself, or an endpoint
+// in its sandbox, although the table of given ones does not say so: it does not
+// outlive the boot.
+func (m *Manager) checkOurs(addr netip.Addr) error {
+	if slices.Contains(m.cfg.Reserved(), addr) || m.cfg.Endpoints()[addr] {
+		return fmt.Errorf("address %s: %w", addr, ErrInUse)
+	}
+	return nil
 }
 
 // checkHost refuses an address that the host itself has.
@@ -82,34 +107,60 @@ func (m *Manager) checkHost(addr netip.Addr) error {
 	return nil
 }
 
-// orphanLocked reports whether an address of a network of our own has been
-// given so long ago that an endpoint would have it, and none does: the plugin
-// was killed between giving it and saying so.
+// orphanLocked reports whether an address of a network of our own is left over:
+// no endpoint has it, in a sandbox or on its way in or out, and that for so long
+// that neither its endpoint nor its release is still to come. One of two
+// processes was killed in between.
 func (m *Manager) orphanLocked(p *pool, g *given) bool {
-	return !g.Gateway && m.cfg.Now().Sub(g.Since) > orphanAge && m.cfg.Bound(p.Pool) && !m.cfg.Held(g.Addr)
+	if g.Gateway || m.cfg.Now().Sub(g.idle) <= orphanAge || !m.cfg.Bound(p.Pool) {
+		return false
+	}
+	_, held := m.cfg.Endpoints()[g.Addr]
+	return !held && !slices.Contains(m.cfg.Reserved(), g.Addr)
+}
+
+// EndpointDeleted says that an endpoint with these addresses is being deleted:
+// the engine releases them next.
+func (m *Manager) EndpointDeleted(addrs ...netip.Addr) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pools {
+		for _, a := range addrs {
+			if g := p.given[a]; g != nil {
+				g.idle = m.cfg.Now()
+			}
+		}
+	}
 }
 
 func (m *Manager) giveLocked(p *pool, addr netip.Addr, gateway bool) (netip.Prefix, error) {
-	g := &given{Given: Given{Pool: p.ID, Addr: addr, Gateway: gateway, Since: m.cfg.Now()}, confirmed: m.epoch.number}
-	if err := m.cfg.Addresses.Put(addressKey(p.ID, addr), g.Given); err != nil {
-		return netip.Prefix{}, fmt.Errorf("store address %s: %w", addr, err)
+	g := &given{Given: Given{Pool: p.ID, Addr: addr, Gateway: gateway}, confirmed: m.epoch.number, idle: m.cfg.Now()}
+	if err := m.putAddressLocked(g); err != nil {
+		return netip.Prefix{}, err
 	}
 	p.given[addr] = g
 	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
 }
 
+func (m *Manager) putAddressLocked(g *given) error {
+	if err := m.cfg.Addresses.Put(addressKey(g.Pool, g.Addr), g.Given); err != nil {
+		return fmt.Errorf("store address %s: %w", g.Addr, err)
+	}
+	return nil
+}
+
 // findLocked chooses a free address, after a second look at the orphans where
 // there seems to be none.
 func (m *Manager) findLocked(p *pool, r AddressRequest) (netip.Addr, error) {
-	own, err := m.cfg.HostAddrs()
+	taken, err := m.taken()
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("look at the host's addresses: %w", err)
+		return netip.Addr{}, err
 	}
 	start := p.start(r)
-	addr, ok := p.free(start, own)
+	addr, ok := p.free(start, taken)
 	if !ok {
 		m.dropOrphansLocked(p)
-		addr, ok = p.free(start, own)
+		addr, ok = p.free(start, taken)
 	}
 	if !ok {
 		return netip.Addr{}, fmt.Errorf("pool %s, range %s, %d addresses given: %w", p.Prefix, p.Range, len(p.given), ErrExhausted)
@@ -121,6 +172,25 @@ func (m *Manager) findLocked(p *pool, r AddressRequest) (netip.Addr, error) {
 		p.cursor = addr
 	}
 	return addr, nil
+}
+
+// taken returns the addresses that are not to be chosen, whether given or not:
+// the host's own, and those of our networks and of endpoints in a sandbox.
+func (m *Manager) taken() (map[netip.Addr]bool, error) {
+	own, err := m.cfg.HostAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("look at the host's addresses: %w", err)
+	}
+	taken := map[netip.Addr]bool{}
+	for _, a := range append(own, m.cfg.Reserved()...) {
+		taken[a] = true
+	}
+	for a, joined := range m.cfg.Endpoints() {
+		if joined {
+			taken[a] = true
+		}
+	}
+	return taken, nil
 }
 
 func (m *Manager) dropOrphansLocked(p *pool) {
@@ -146,12 +216,12 @@ func (p *pool) start(r AddressRequest) netip.Addr {
 }
 
 // free returns the first free address of the range at or behind start, going
-// round. Only given addresses, the host's own and the two at the ends are
-// skipped, so that many steps are enough whatever the size of the range.
-func (p *pool) free(start netip.Addr, own []netip.Addr) (netip.Addr, bool) {
+// round. Only given addresses, taken ones and the two at the ends are skipped,
+// so that many steps are enough whatever the size of the range.
+func (p *pool) free(start netip.Addr, taken map[netip.Addr]bool) (netip.Addr, bool) {
 	a := start
-	for range len(p.given) + len(own) + 3 {
-		if p.given[a] == nil && p.check(a) == nil && !slices.Contains(own, a) {
+	for range len(p.given) + len(taken) + 3 {
+		if p.given[a] == nil && !taken[a] && p.check(a) == nil {
 			return a, true
 		}
 		if a = p.after(a); a == start {
@@ -183,12 +253,19 @@ func (p *pool) check(a netip.Addr) error {
 	return nil
 }
 
-// ReleaseAddress takes an address back. One that nobody has is success.
+// ReleaseAddress takes an address back. One that nobody has is success. What a
+// network has for itself goes with its pool, which the engine releases next, or
+// stays where it was another network on the subnet that was refused. What an
+// endpoint has in a sandbox is not released before that endpoint is deleted, or
+// its network: such a release is of somebody who had it before.
 func (m *Manager) ReleaseAddress(id string, addr netip.Addr) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.pools[id]
-	if p == nil || p.given[addr] == nil || p.absorb && m.cfg.Held(addr) {
+	if p == nil || p.given[addr] == nil || p.given[addr].Gateway {
+		return nil
+	}
+	if m.cfg.Bound(p.Pool) && m.checkOurs(addr) != nil {
 		return nil
 	}
 	return m.dropAddressLocked(p, addr)

@@ -18,9 +18,6 @@ func (m *Manager) Registered() {
 	m.epoch = epoch{number: m.epoch.number + 1, open: true}
 }
 
-// NetworkCreated says that the engine has made a network, which no replay contains.
-func (m *Manager) NetworkCreated() { m.ReplayOver() }
-
 // ReplayOver says that the engine has asked for something that no replay
 // contains and that it asks for only when the replay is over.
 func (m *Manager) ReplayOver() {
@@ -29,27 +26,32 @@ func (m *Manager) ReplayOver() {
 	m.closeEpochLocked()
 }
 
-// NetworkRefused says that a network was refused because another one of ours
-// lives on the same pool of our space. The engine now releases what it took
-// for it; that must not take the pool from under the other network.
-func (m *Manager) NetworkRefused(prefix netip.Prefix) {
+// Forsaken reports whether the engine does not know the pool of that prefix
+// any more.
+func (m *Manager) Forsaken(prefix netip.Prefix) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, p := range m.pools {
-		if p.Prefix != prefix {
-			continue
-		}
-		p.absorb = true
-		if !p.fresh && p.replayed == m.epoch.number {
-			p.replayed = 0 // it was no replay, and nothing may be concluded from it
-			m.epoch.replays--
+		if p.Prefix == prefix {
+			return p.Missed >= lostAfter
 		}
 	}
+	return false
 }
 
-// closeEpochLocked ends the time of replays and lets go of what the engine
-// turned out not to know. Without a single replayed pool nothing is concluded:
-// then it was the plugin that was restarted, not the engine.
+// knownLocked notes that the engine knows a pool.
+func (m *Manager) knownLocked(p *pool) error {
+	p.used = m.epoch.number
+	if p.Missed == 0 {
+		return nil
+	}
+	p.Missed = 0
+	return m.putPoolLocked(p.Pool)
+}
+
+// closeEpochLocked ends the time of replays and counts what was not replayed.
+// Without a single replayed pool there is nothing to count: then it was the
+// plugin that was restarted, not the engine.
 func (m *Manager) closeEpochLocked() {
 	if !m.epoch.open {
 		return
@@ -59,47 +61,53 @@ func (m *Manager) closeEpochLocked() {
 		return
 	}
 	for _, p := range m.pools {
-		if p.replayed != m.epoch.number {
-			m.forgetPoolLocked(p)
-			continue
-		}
-		for _, g := range p.given {
-			if g.confirmed != m.epoch.number {
-				m.forgetAddressLocked(p, g)
-			}
+		switch {
+		case p.replayed == m.epoch.number:
+			m.missAddressesLocked(p)
+		case p.used != m.epoch.number:
+			m.missPoolLocked(p)
 		}
 	}
 }
 
-func (m *Manager) forgetPoolLocked(p *pool) {
-	if m.cfg.Bound(p.Pool) {
-		return
+// missPoolLocked lets go of a pool that was missed too often. One that a
+// network is on goes with that (see Forsaken).
+func (m *Manager) missPoolLocked(p *pool) {
+	p.Missed = min(p.Missed+1, lostAfter)
+	var err error
+	if p.Missed < lostAfter || m.cfg.Bound(p.Pool) {
+		err = m.putPoolLocked(p.Pool)
+	} else {
+		m.cfg.Log.Info("let go of a pool that the engine does not know any more", "pool", p.ID)
+		err = m.dropPoolLocked(p)
 	}
-	m.cfg.Log.Info("let go of a pool that the engine does not know any more", "pool", p.ID)
-	if err := m.dropPoolLocked(p); err != nil {
+	if err != nil {
 		m.cfg.Log.Warn("could not let go of a pool", "pool", p.ID, "err", err)
 	}
 }
 
-func (m *Manager) forgetAddressLocked(p *pool, g *given) {
-	if m.cfg.Bound(p.Pool) && m.cfg.Held(g.Addr) {
+// missAddressesLocked lets go of the addresses of another driver's network that
+// were missed too often. On a network of our own, endpoints say what is needed
+// (see orphanLocked).
+func (m *Manager) missAddressesLocked(p *pool) {
+	if m.cfg.Bound(p.Pool) {
 		return
 	}
+	for _, g := range p.given {
+		if g.confirmed == m.epoch.number {
+			continue
+		}
+		if g.Missed++; g.Missed >= lostAfter {
+			m.forgetAddressLocked(p, g)
+		} else if err := m.putAddressLocked(g); err != nil {
+			m.cfg.Log.Warn("could not note that an address was not replayed", "pool", p.ID, "address", g.Addr, "err", err)
+		}
+	}
+}
+
+func (m *Manager) forgetAddressLocked(p *pool, g *given) {
 	m.cfg.Log.Info("let go of an address that the engine does not know any more", "pool", p.ID, "address", g.Addr)
 	if err := m.dropAddressLocked(p, g.Addr); err != nil {
 		m.cfg.Log.Warn("could not let go of an address", "pool", p.ID, "address", g.Addr, "err", err)
 	}
-}
-
-// Fresh reports whether the pool of that prefix was made since the last
-// registration and not replayed: no network from before can have it.
-func (m *Manager) Fresh(prefix netip.Prefix) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, p := range m.pools {
-		if p.Prefix == prefix {
-			return p.fresh
-		}
-	}
-	return false
 }

@@ -19,8 +19,19 @@
 // closes with the first request that no replay contains: one that leaves the
 // choice of a pool or address to us, a new network, a new endpoint. That the
 // engine asks for the address spaces says nothing: before 28.0 it did so only
-// for new networks, since then it does for every pool, replayed or not. What
-// the engine did not confirm by then is nobody's and is let go (see Config.Held).
+// for new networks, since then it does for every pool, replayed or not.
+//
+// A replay can be cut off by the end of either process, and a second network
+// of another driver on the same subnet is not told from one. So what was not
+// replayed is let go only after that happened at lostAfter starts of the engine
+// in a row.
+//
+// # How long things live
+//
+// A pool with a network of our own on it lives as long as the network, whatever
+// is released: the engine also releases a pool for a network that was refused.
+// A gateway lives as long as its pool, an address until it is released, and one
+// that an endpoint has in a sandbox until the endpoint is out of there.
 package ipam
 
 import (
@@ -47,9 +58,15 @@ var (
 	ErrNoPool    = errors.New("no such address pool")
 )
 
-// orphanAge is how old an address that no endpoint holds must be before it
-// counts as left over: the engine creates the endpoint right after its address.
+// orphanAge is how long an address of a network of our own must have been
+// without an endpoint before it counts as left over: the engine creates the
+// endpoint right after it got the address, and releases the address right after
+// it deleted the endpoint.
 const orphanAge = time.Minute
+
+// lostAfter is how many starts of the engine in a row must not have replayed
+// something before the engine counts as not knowing it any more.
+const lostAfter = 2
 
 // Pool is an address pool as it is stored.
 type Pool struct {
@@ -57,6 +74,7 @@ type Pool struct {
 	Space  string
 	Prefix netip.Prefix
 	Range  netip.Prefix // the part that addresses are chosen from; never invalid
+	Missed int          `json:",omitempty"` // starts of the engine in a row that did not replay it
 }
 
 // Given is an address that somebody has, as it is stored.
@@ -64,7 +82,7 @@ type Given struct {
 	Pool    string
 	Addr    netip.Addr
 	Gateway bool
-	Since   time.Time
+	Missed  int `json:",omitempty"` // as in Pool
 }
 
 // Store is a table of the caller's. Put returns when the value is safe; Delete
@@ -89,11 +107,14 @@ type Config struct {
 	HostAddrs func() ([]netip.Addr, error)
 	// Bound reports whether a network of our own driver lives on the pool.
 	Bound func(Pool) bool
-	// Held reports whether a network or endpoint of our own driver has the
-	// address. It is asked about addresses of bound pools.
-	Held func(netip.Addr) bool
+	// Reserved returns the addresses that networks of our own driver have for
+	// themselves: gateways and what users set aside.
+	Reserved func() []netip.Addr
+	// Endpoints returns the addresses of the endpoints of our own driver, and
+	// of each whether its endpoint is in a sandbox.
+	Endpoints func() map[netip.Addr]bool
 
-	Now func() time.Time
+	Now func() time.Time // with a monotonic reading, as of time.Now
 	Log *slog.Logger
 }
 
@@ -112,13 +133,14 @@ type pool struct {
 	given    map[netip.Addr]*given
 	cursor   netip.Addr
 	replayed uint64 // the epoch in which it was asked for or made
-	absorb   bool   // the next release belongs to a network that was refused
-	fresh    bool   // made by this process and not replayed since
+	used     uint64 // the epoch in which an address of it was last asked for
+	again    bool   // asked for again since it was made, loaded or released
 }
 
 type given struct {
 	Given
-	confirmed uint64 // the epoch in which it was asked for or given
+	confirmed uint64    // the epoch in which it was asked for or given
+	idle      time.Time // when it was given, loaded or left by an endpoint
 }
 
 // New loads the tables.
@@ -141,7 +163,7 @@ func New(cfg Config) (*Manager, error) {
 	}
 	for _, g := range addrs {
 		if p := m.pools[g.Pool]; p != nil {
-			p.given[g.Addr] = &given{Given: g}
+			p.given[g.Addr] = &given{Given: g, idle: cfg.Now()}
 		}
 	}
 	return m, nil

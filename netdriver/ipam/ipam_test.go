@@ -2,10 +2,10 @@ package ipam
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -28,18 +28,19 @@ func (t table[V]) Delete(keys ...string) error {
 
 // world is what surrounds a Manager.
 type world struct {
-	pools   table[Pool]
-	given   table[Given]
-	cursors table[netip.Addr]
-	routes  []netip.Prefix
-	own     []netip.Addr
-	bound   bool
-	held    map[netip.Addr]bool
-	now     time.Time
+	pools    table[Pool]
+	given    table[Given]
+	cursors  table[netip.Addr]
+	routes   []netip.Prefix
+	own      []netip.Addr
+	bound    bool // networks of our own are on all pools, else on none
+	reserved []netip.Addr
+	ends     map[netip.Addr]bool
+	now      time.Time
 }
 
 func newWorld() *world {
-	return &world{pools: table[Pool]{}, given: table[Given]{}, cursors: table[netip.Addr]{}, held: map[netip.Addr]bool{}, now: time.Unix(0, 0)}
+	return &world{pools: table[Pool]{}, given: table[Given]{}, cursors: table[netip.Addr]{}, ends: map[netip.Addr]bool{}, now: time.Unix(0, 0)}
 }
 
 func (w *world) start(t testing.TB) *Manager {
@@ -49,7 +50,8 @@ func (w *world) start(t testing.TB) *Manager {
 		Routes:    func() ([]netip.Prefix, error) { return w.routes, nil },
 		HostAddrs: func() ([]netip.Addr, error) { return w.own, nil },
 		Bound:     func(Pool) bool { return w.bound },
-		Held:      func(a netip.Addr) bool { return w.held[a] },
+		Reserved:  func() []netip.Addr { return slices.Clone(w.reserved) },
+		Endpoints: func() map[netip.Addr]bool { return w.ends },
 		Now:       func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -89,6 +91,7 @@ func TestRequestPoolRefuses(t *testing.T) {
 		"the whole family":             {Space: LocalSpace, Prefix: prefix("0.0.0.0/0")},
 		"a pool that is there already": {Space: LocalSpace, Prefix: prefix("10.9.0.0/16")},
 		"a pool inside of another":     {Space: LocalSpace, Prefix: prefix("10.9.1.0/24")},
+		"IPv4 written as IPv6":         {Space: LocalSpace, Prefix: prefix("::ffff:10.1.0.0/112")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := newWorld().start(t)
@@ -216,70 +219,13 @@ func TestReleasingTheMissingSucceeds(t *testing.T) {
 	}
 }
 
-// engineStart is what an engine says first.
-func engineStart(m *Manager) { m.Registered() }
-
-func TestReplay(t *testing.T) {
-	w := newWorld()
-	m := w.start(t)
-	engineStart(m)
-	p := mustPool(t, m, "10.0.0.0/24")
-	gw := mustAddr(t, m, p, AddressRequest{Gateway: true})
-	kept, lost := mustAddr(t, m, p, AddressRequest{}), mustAddr(t, m, p, AddressRequest{})
-	m.NetworkCreated()
-
-	m = w.start(t) // the plugin alone: nothing is replayed, so nothing is believed
-	if _, err := m.RequestPool(PoolRequest{Space: LocalSpace, Prefix: p.Prefix}); !errors.Is(err, ErrInUse) {
-		t.Errorf("second network after a restart of the plugin: %v", err)
-	}
-	if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: kept}); !errors.Is(err, ErrInUse) {
-		t.Errorf("second container after a restart of the plugin: %v", err)
-	}
-
-	engineStart(m)
-	if again := mustPool(t, m, "10.0.0.0/24"); again.ID != p.ID {
-		t.Errorf("replayed pool has id %q, before %q", again.ID, p.ID)
-	}
-	mustAddr(t, m, p, AddressRequest{Addr: gw, Gateway: true})
-	mustAddr(t, m, p, AddressRequest{Addr: kept})
-	if _, err := m.RequestPool(PoolRequest{Space: LocalSpace, Prefix: p.Prefix}); !errors.Is(err, ErrInUse) {
-		t.Errorf("second network after the replay: %v", err)
-	}
-	if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: kept}); !errors.Is(err, ErrInUse) {
-		t.Errorf("second container after the replay: %v", err)
-	}
-	m.NetworkCreated()
-	if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: lost}); err != nil {
-		t.Errorf("an address that the engine did not replay is still taken: %v", err)
-	}
-}
-
-func TestAPoolThatWasNotReplayedIsLetGo(t *testing.T) {
-	for _, bound := range []bool{false, true} {
-		t.Run(fmt.Sprintf("network of our own on it: %v", bound), func(t *testing.T) {
-			w := newWorld()
-			m := w.start(t)
-			mustPool(t, m, "10.1.0.0/24")
-			mustPool(t, m, "10.2.0.0/24")
-			w.bound = bound
-			engineStart(m)
-			mustPool(t, m, "10.1.0.0/24")
-			m.NetworkCreated()
-			if got, want := len(m.Pools()), map[bool]int{false: 1, true: 2}[bound]; got != want {
-				t.Errorf("%d pools left, want %d", got, want)
-			}
-		})
-	}
-}
-
 // What is no replay ends the time of replays: a pool that was not asked for by
 // then may not be taken for replayed any more.
 func TestTheEndOfAReplay(t *testing.T) {
 	for name, end := range map[string]func(*Manager, Pool){
-		"a network":            func(m *Manager, _ Pool) { m.NetworkCreated() },
-		"an endpoint":          func(m *Manager, _ Pool) { m.ReplayOver() },
-		"an address of ours":   func(m *Manager, p Pool) { _, _ = m.RequestAddress(p.ID, AddressRequest{}) },
-		"a pool of our choice": func(m *Manager, _ Pool) { _, _ = m.RequestPool(PoolRequest{Space: LocalSpace}) },
+		"a network or endpoint": func(m *Manager, _ Pool) { m.ReplayOver() },
+		"an address of ours":    func(m *Manager, p Pool) { _, _ = m.RequestAddress(p.ID, AddressRequest{}) },
+		"a pool of our choice":  func(m *Manager, _ Pool) { _, _ = m.RequestPool(PoolRequest{Space: LocalSpace}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld()
@@ -297,56 +243,6 @@ func TestTheEndOfAReplay(t *testing.T) {
 				t.Errorf("a second network on a pool: %v", err)
 			}
 		})
-	}
-}
-
-func TestARefusedNetworkTakesNothingAlong(t *testing.T) {
-	w := newWorld()
-	m := w.start(t)
-	p := mustPool(t, m, "10.0.0.0/24")
-	gw := mustAddr(t, m, p, AddressRequest{Gateway: true})
-	w.bound, w.held[gw] = true, true
-	m.NetworkRefused(p.Prefix)
-	_ = m.ReleaseAddress(p.ID, gw)
-	_ = m.ReleasePool(p.ID)
-	if len(m.Pools()) != 1 || len(m.Addresses(p.ID)) != 1 {
-		t.Errorf("left: %v, %v", m.Pools(), m.Addresses(p.ID))
-	}
-	_ = m.ReleasePool(p.ID)
-	if len(m.Pools()) != 0 {
-		t.Error("the pool's own release was swallowed too")
-	}
-}
-
-func TestARefusedNetworkIsNoReplay(t *testing.T) {
-	w := newWorld()
-	m := w.start(t)
-	mustPool(t, m, "10.1.0.0/24")
-	mustPool(t, m, "10.2.0.0/24")
-	m = w.start(t)
-	engineStart(m) // the plugin was enabled again, the engine did not restart
-	p := mustPool(t, m, "10.1.0.0/24")
-	m.NetworkRefused(p.Prefix)
-	_ = m.ReleasePool(p.ID)
-	m.NetworkCreated()
-	if got := len(m.Pools()); got != 2 {
-		t.Errorf("%d pools left of two that the engine knows", got)
-	}
-}
-
-func TestAnOrphanIsGivenAgain(t *testing.T) {
-	w := newWorld()
-	w.bound = true
-	m := w.start(t)
-	p := mustPool(t, m, "10.0.0.0/30")
-	orphan, live := mustAddr(t, m, p, AddressRequest{}), mustAddr(t, m, p, AddressRequest{})
-	w.held[live] = true
-	if _, err := m.RequestAddress(p.ID, AddressRequest{}); !errors.Is(err, ErrExhausted) {
-		t.Errorf("a young address was taken for an orphan: %v", err)
-	}
-	w.now = w.now.Add(2 * orphanAge)
-	if a := mustAddr(t, m, p, AddressRequest{}); a != orphan {
-		t.Errorf("got %s, want %s", a, orphan)
 	}
 }
 

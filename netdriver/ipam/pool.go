@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 )
 
 // PoolRequest asks for a pool.
@@ -62,6 +63,8 @@ func (r PoolRequest) pool() (Pool, error) {
 		from = prefix
 	}
 	switch {
+	case prefix.Addr().Is4In6() || from.Addr().Is4In6():
+		return Pool{}, fmt.Errorf("pool %s, range %s: IPv4 written as IPv6; write it as IPv4", prefix, from)
 	case prefix.Addr().IsMulticast() || prefix.Addr().IsLoopback():
 		return Pool{}, fmt.Errorf("pool %s: not unicast addresses of a network", prefix)
 	case prefix.Bits() == 0:
@@ -76,7 +79,10 @@ func (m *Manager) replayPoolLocked(p *pool) (Pool, error) {
 	if !m.epoch.open || p.replayed == m.epoch.number {
 		return Pool{}, fmt.Errorf("pool %s: %w by another network", p.Prefix, ErrInUse)
 	}
-	p.replayed, p.fresh = m.epoch.number, false
+	if err := m.knownLocked(p); err != nil {
+		return Pool{}, err
+	}
+	p.replayed, p.again = m.epoch.number, true
 	m.epoch.replays++
 	return p.Pool, nil
 }
@@ -84,11 +90,18 @@ func (m *Manager) replayPoolLocked(p *pool) (Pool, error) {
 // addPoolLocked does not close the epoch: a replay may name a pool that this
 // plugin's state has lost.
 func (m *Manager) addPoolLocked(p Pool) (Pool, error) {
-	if err := m.cfg.Pools.Put(p.ID, p); err != nil {
-		return Pool{}, fmt.Errorf("store pool %s: %w", p.Prefix, err)
+	if err := m.putPoolLocked(p); err != nil {
+		return Pool{}, err
 	}
-	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number, fresh: true}
+	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number}
 	return p, nil
+}
+
+func (m *Manager) putPoolLocked(p Pool) error {
+	if err := m.cfg.Pools.Put(p.ID, p); err != nil {
+		return fmt.Errorf("store pool %s: %w", p.Prefix, err)
+	}
+	return nil
 }
 
 // chooseLocked finds a pool that overlaps neither a pool nor a route.
@@ -150,8 +163,10 @@ func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
 	return false
 }
 
-// ReleasePool takes a pool back, with what is still given out of it. A pool
-// that is not there is success.
+// ReleasePool takes a pool back, with what is still given out of it, unless a
+// network is on it: NetworkRemoved comes right after, or it was another network
+// on the same subnet that was refused, and what it asked for was no replay. A
+// pool that is not there is success.
 func (m *Manager) ReleasePool(id string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -159,11 +174,41 @@ func (m *Manager) ReleasePool(id string) error {
 	if p == nil {
 		return nil
 	}
-	if p.absorb {
-		p.absorb = false
+	again := p.again
+	p.again = false
+	if again && m.epoch.open && p.replayed == m.epoch.number {
+		p.replayed = 0
+		m.epoch.replays--
+	}
+	// The engine releases every address of a network before its pool; what is
+	// given still is another network's, of another driver.
+	if m.cfg.Bound(p.Pool) || again && p.inUse() {
 		return nil
 	}
 	return m.dropPoolLocked(p)
+}
+
+// NetworkRemoved says that no network of our own is on these pools any more.
+func (m *Manager) NetworkRemoved(prefixes []netip.Prefix) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var errs []error
+	for _, p := range m.pools {
+		if slices.Contains(prefixes, p.Prefix) {
+			errs = append(errs, m.dropPoolLocked(p))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// inUse reports whether an address other than a gateway is given.
+func (p *pool) inUse() bool {
+	for _, g := range p.given {
+		if !g.Gateway {
+			return true
+		}
+	}
+	return false
 }
 
 // dropPoolLocked removes the addresses before the pool: a crash in between

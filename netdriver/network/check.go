@@ -10,29 +10,16 @@ import (
 	"github.com/dockline/dockline/netdriver/kernel"
 )
 
-// settleConflicts refuses a definition that another network stands against,
-// and forgets a network that turns out to be gone.
-func (m *Manager) settleConflicts(d Definition) error {
+// checkOthers refuses a definition that another network stands against.
+func (m *Manager) checkOthers(d Definition) error {
 	for _, other := range m.List() {
+		if mine, theirs, overlap := overlapping(d.Pools, other.Pools); overlap {
+			return fmt.Errorf("subnet %s overlaps %s of network %s: %w; containers of both would get the same addresses, so share that network or choose another subnet",
+				mine.Prefix, theirs.Prefix, Short(other.ID), ErrConflict)
+		}
 		if err := sharesWire(d, other); err != nil {
 			return err
 		}
-		mine, theirs, overlap := overlapping(d.Pools, other.Pools)
-		if !overlap {
-			continue
-		}
-		if mine.Space == m.space && theirs.Space == m.space && m.pools.Fresh(mine.Prefix) {
-			m.log.Info("forgetting a network whose pool the engine has released", "network", Short(other.ID), "pool", theirs.Prefix)
-			if err := m.remove(other); err != nil {
-				return fmt.Errorf("forget network %s: %w", Short(other.ID), err)
-			}
-			continue
-		}
-		if mine.Space == m.space && theirs.Space == m.space && mine.Prefix == theirs.Prefix {
-			m.pools.NetworkRefused(mine.Prefix)
-		}
-		return fmt.Errorf("subnet %s overlaps %s of network %s: %w; containers of both would get the same addresses, so share that network or choose another subnet",
-			mine.Prefix, theirs.Prefix, Short(other.ID), ErrConflict)
 	}
 	return nil
 }

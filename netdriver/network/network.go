@@ -54,6 +54,9 @@ type Definition struct {
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
+	// Going is set before anything of the network is removed, for the engine
+	// does not say twice that it is to be.
+	Going bool `json:",omitempty"`
 }
 
 // Pool is one subnet of a network.
@@ -87,12 +90,21 @@ type Store interface {
 
 // Pools is what this package asks of the address pools of our own IPAM half.
 type Pools interface {
-	// Fresh reports whether a pool of that prefix was made anew for the network
-	// being created, so that no other network can have it.
-	Fresh(prefix netip.Prefix) bool
-	// NetworkRefused tells that the network on the pool is not made.
-	NetworkRefused(prefix netip.Prefix)
-	NetworkCreated()
+	// Forsaken reports whether the engine does not know the pool of that prefix
+	// any more.
+	Forsaken(prefix netip.Prefix) bool
+	// NetworkRemoved says that no network is on these pools any more.
+	NetworkRemoved(prefixes []netip.Prefix) error
+	// ReplayOver says that the engine has done something that is no replay.
+	ReplayOver()
+}
+
+// Endpoints is what this package asks about endpoints.
+type Endpoints interface {
+	// Joined reports whether an endpoint of the network is in a sandbox.
+	Joined(networkID string) bool
+	// Forget removes the endpoints of a network that is gone.
+	Forget(networkID string) error
 }
 
 // Manager holds the networks. It is safe for concurrent use.
@@ -100,18 +112,19 @@ type Manager struct {
 	host  Host
 	store Store
 	pools Pools
+	ends  Endpoints
 	space string // the address space of our own IPAM half
 	log   *slog.Logger
 
-	change sync.Mutex // held over a whole Create, Delete or Restore; before mu
+	change sync.Mutex // held over a whole Create, Delete or Discard; before mu
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
 
 	passSaid atomic.Pointer[string] // what Pass logged last
 }
 
-// NewManager loads the stored networks. Call Restore before the first
-// endpoint is joined and SetPools before the first network is made.
+// NewManager loads the stored networks. Call SetPools and SetEndpoints
+// before anything else, and Discard before the first call of the engine.
 func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manager, error) {
 	all, err := store.All()
 	if err != nil {
@@ -124,15 +137,24 @@ func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manage
 // networks there are.
 func (m *Manager) SetPools(p Pools) { m.pools = p }
 
-// Get returns a network, or an error that is ErrNotFound.
+// SetEndpoints names the endpoints, which come late for the same reason.
+func (m *Manager) SetEndpoints(e Endpoints) { m.ends = e }
+
+// Get returns a network, or an error that is ErrNotFound, as for one that is
+// being removed.
 func (m *Manager) Get(id string) (Definition, error) {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	d, ok := m.all[id]
-	if !ok {
+	d, ok := m.lookup(id)
+	if !ok || d.Going {
 		return Definition{}, fmt.Errorf("network %s: %w (made by another driver, or its state was lost; remove it and make it again)", Short(id), ErrNotFound)
 	}
 	return d, nil
+}
+
+func (m *Manager) lookup(id string) (Definition, bool) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	d, ok := m.all[id]
+	return d, ok
 }
 
 // List returns all networks, in the order of their ids.
@@ -153,7 +175,7 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.repeated(d); err != nil || m.known(d.ID) {
 		return err
 	}
-	if err := m.settleConflicts(d); err != nil {
+	if err := m.checkOthers(d); err != nil {
 		return err
 	}
 	parent, err := m.checkHost(d)
@@ -171,7 +193,7 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.put(d); err != nil {
 		return errors.Join(err, m.remove(d))
 	}
-	m.pools.NetworkCreated()
+	m.pools.ReplayOver()
 	return nil
 }
 
@@ -192,23 +214,16 @@ func (m *Manager) repeated(d Definition) error {
 	return nil
 }
 
-// Delete removes a network and what was made for it. A missing one is success.
-func (m *Manager) Delete(id string) error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	d, err := m.Get(id)
-	if err != nil {
-		return nil // not there: nothing to delete
-	}
-	return m.remove(d)
-}
-
 // remove undoes ensure, then forgets: a crash in between is made good by
-// whoever deletes again, or by Restore where the definition is incomplete.
+// Discard, because the definition is incomplete.
 func (m *Manager) remove(d Definition) error {
 	if err := m.dismantle(d); err != nil {
 		return err
 	}
+	return m.forget(d)
+}
+
+func (m *Manager) forget(d Definition) error {
 	if err := m.store.Delete(d.ID); err != nil {
 		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
 	}
@@ -255,6 +270,9 @@ func (m *Manager) put(d Definition) error {
 func (m *Manager) Ensure(id string) error {
 	m.change.Lock()
 	defer m.change.Unlock()
+	if d, ok := m.lookup(id); ok && d.Going {
+		return nil
+	}
 	d, err := m.Get(id)
 	if err != nil {
 		return err
@@ -316,29 +334,50 @@ func (m *Manager) Discard() error {
 	return errors.Join(errs...)
 }
 
-// Holds reports whether a network has the address for itself: as its gateway
-// or as one of those that the user set aside.
-func (m *Manager) Holds(a netip.Addr) bool {
+// Reserved returns the addresses that networks have for themselves: as a
+// gateway, or set aside by the user.
+func (m *Manager) Reserved() []netip.Addr {
+	var all []netip.Addr
 	for _, d := range m.List() {
 		for _, p := range d.Pools {
-			if p.Gateway == a || slices.Contains(p.Aux, a) {
-				return true
+			if p.Gateway.IsValid() {
+				all = append(all, p.Gateway)
+			}
+			all = append(all, p.Aux...)
+		}
+	}
+	return all
+}
+
+// Prefixes returns the subnets of all networks, of whatever IPAM driver.
+func (m *Manager) Prefixes() []netip.Prefix {
+	var all []netip.Prefix
+	for _, d := range m.List() {
+		for _, p := range d.Pools {
+			if p.Prefix.Bits() > 0 { // 0: the engine's null IPAM driver, no pool
+				all = append(all, p.Prefix)
 			}
 		}
 	}
-	return false
+	return all
 }
 
 // OnPool reports whether a network has a pool of that prefix in our own space.
 func (m *Manager) OnPool(prefix netip.Prefix) bool {
-	for _, d := range m.List() {
-		for _, p := range d.Pools {
-			if p.Space == m.space && p.Prefix == prefix {
-				return true
-			}
+	return slices.ContainsFunc(m.List(), func(d Definition) bool {
+		return slices.Contains(d.prefixesIn(m.space), prefix)
+	})
+}
+
+// prefixesIn returns the network's subnets in an address space.
+func (d *Definition) prefixesIn(space string) []netip.Prefix {
+	var in []netip.Prefix
+	for _, p := range d.Pools {
+		if p.Space == space {
+			in = append(in, p.Prefix)
 		}
 	}
-	return false
+	return in
 }
 
 // Gateway returns the gateway that an endpoint gets for an address of its own;

@@ -67,13 +67,14 @@ func (r *Reconciler) Start() error {
 // Networks that cannot be restored are logged when that changes, not returned:
 // a parent may be an interface that is plugged in later.
 func (r *Reconciler) Once() (changed int, err error) {
+	swept := r.Networks.Sweep()
 	for _, d := range r.Networks.List() {
 		r.note(d.ID, r.Networks.Ensure(d.ID))
 	}
 	r.Networks.Pass()
 	links, err := r.Host.Links()
 	if err != nil {
-		return 0, fmt.Errorf("look at the links: %w", err)
+		return 0, errors.Join(swept, fmt.Errorf("look at the links: %w", err))
 	}
 	index := make(map[string]int, len(links))
 	for _, l := range links {
@@ -91,7 +92,7 @@ func (r *Reconciler) Once() (changed int, err error) {
 		}
 	}
 	dropped, err := r.dropAbandoned(links)
-	return changed + dropped, errors.Join(append(errs, err)...)
+	return changed + dropped, errors.Join(append(errs, swept, err)...)
 }
 
 // dropAbandoned deletes the endpoints that the engine deleted while the plugin

@@ -1,0 +1,75 @@
+package network
+
+import (
+	"errors"
+	"slices"
+)
+
+// Delete removes a network, what was made for it, its pools, and what endpoints
+// are still journalled of it. A missing one is success, and its endpoints are
+// looked for all the same.
+func (m *Manager) Delete(id string) error {
+	return m.deleteIf(id, func(Definition) bool { return true })
+}
+
+// Sweep removes the networks that the engine has deleted, as far as that can be
+// known: a removal was begun and did not succeed, or the engine does not know
+// the pools any more and nothing is joined.
+func (m *Manager) Sweep() error {
+	var errs []error
+	for _, d := range m.List() {
+		if m.doomed(d) {
+			m.log.Info("removing a network that the engine does not know any more", "network", Short(d.ID))
+			errs = append(errs, m.deleteIf(d.ID, m.doomed))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) doomed(d Definition) bool {
+	return d.Going || slices.ContainsFunc(d.prefixesIn(m.space), m.pools.Forsaken) && !m.ends.Joined(d.ID)
+}
+
+// deleteIf goes in three steps, because an endpoint on its way may wait for
+// change: from the first one on no endpoint gets onto the network, and in the
+// last one there is none.
+func (m *Manager) deleteIf(id string, doomed func(Definition) bool) error {
+	if begun, err := m.beginDelete(id, doomed); err != nil || !begun {
+		return err
+	}
+	if err := m.ends.Forget(id); err != nil {
+		return err
+	}
+	return m.endDelete(id)
+}
+
+func (m *Manager) beginDelete(id string, doomed func(Definition) bool) (begun bool, err error) {
+	m.change.Lock()
+	defer m.change.Unlock()
+	d, ok := m.lookup(id)
+	if !ok || d.Going {
+		return true, nil
+	}
+	if !doomed(d) {
+		return false, nil
+	}
+	d.Going = true
+	return true, m.put(d)
+}
+
+// endDelete forgets the network last, so that whatever fails is tried again.
+func (m *Manager) endDelete(id string) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	d, ok := m.lookup(id)
+	if !ok {
+		return nil // nothing to delete
+	}
+	if err := m.dismantle(d); err != nil {
+		return err
+	}
+	if err := m.pools.NetworkRemoved(d.prefixesIn(m.space)); err != nil {
+		return err
+	}
+	return m.forget(d)
+}

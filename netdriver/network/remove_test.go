@@ -1,0 +1,158 @@
+package network
+
+import (
+	"errors"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"testing"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+// faulty stands for all that a removal touches; each of its calls can fail
+// once. Of the kernel it has only what a macvlan network needs.
+type faulty struct {
+	Host  // nil: nothing else is called
+	fails string
+	all   map[string]Definition
+	pools map[netip.Prefix]bool
+	ends  int
+
+	forsaken, joined bool
+}
+
+var errFault = errors.New("fault")
+
+func (f *faulty) fault(call string) error {
+	if f.fails != call {
+		return nil
+	}
+	f.fails = ""
+	return errFault
+}
+
+func (f *faulty) Put(key string, d Definition) error {
+	if err := f.fault("store the definition"); err != nil {
+		return err
+	}
+	f.all[key] = d
+	return nil
+}
+
+func (f *faulty) Delete(keys ...string) error {
+	if err := f.fault("forget the definition"); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		delete(f.all, k)
+	}
+	return nil
+}
+
+func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all), nil }
+func (f *faulty) SyncPass(map[string]string) error    { return nil }
+func (f *faulty) ReleasePort(string, string) error    { return f.fault("release the uplink") }
+func (f *faulty) DeleteOwned(string, string) error    { return f.fault("delete the bridge") }
+func (f *faulty) Forsaken(netip.Prefix) bool          { return f.forsaken }
+func (f *faulty) ReplayOver()                         {}
+func (f *faulty) Joined(string) bool                  { return f.joined }
+
+func (f *faulty) NetworkRemoved(prefixes []netip.Prefix) error {
+	if err := f.fault("drop the pools"); err != nil {
+		return err
+	}
+	for _, p := range prefixes {
+		delete(f.pools, p)
+	}
+	return nil
+}
+
+func (f *faulty) Forget(string) error {
+	if err := f.fault("forget the endpoints"); err != nil {
+		return err
+	}
+	f.ends = 0
+	return nil
+}
+
+func newFaulty() *faulty {
+	prefix := netip.MustParsePrefix("10.1.0.0/24")
+	return &faulty{
+		all: map[string]Definition{"n": {
+			ID: "n", Mode: Bridge, Parent: "nic0", BridgeName: kernel.BridgeName("n"), Complete: true,
+			Pools: []Pool{{Space: "ours", Prefix: prefix}},
+		}},
+		pools: map[netip.Prefix]bool{prefix: true},
+		ends:  1,
+	}
+}
+
+func (f *faulty) start(t *testing.T) *Manager {
+	t.Helper()
+	m, err := NewManager(f, f, "ours", slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.SetPools(f)
+	m.SetEndpoints(f)
+	return m
+}
+
+func (f *faulty) left() int { return len(f.all) + len(f.pools) + f.ends }
+
+func TestADeletionThatFailsIsTriedAgain(t *testing.T) {
+	for _, fault := range []string{"forget the endpoints", "release the uplink", "delete the bridge", "drop the pools", "forget the definition"} {
+		for _, restarted := range []bool{false, true} {
+			t.Run(fault, func(t *testing.T) {
+				f := newFaulty()
+				f.fails = fault
+				m := f.start(t)
+				if err := m.Delete("n"); !errors.Is(err, errFault) {
+					t.Fatalf("Delete: %v", err)
+				}
+				if _, err := m.Get("n"); !errors.Is(err, ErrNotFound) {
+					t.Errorf("a network that is going can be used: %v", err)
+				}
+				if restarted {
+					m = f.start(t)
+				}
+				if err := m.Sweep(); err != nil || f.left() != 0 {
+					t.Errorf("after the second try: %v, left %+v", err, f)
+				}
+			})
+		}
+	}
+}
+
+func TestADeletionThatIsNotStoredHasNotBegun(t *testing.T) {
+	f := newFaulty()
+	f.fails = "store the definition"
+	m := f.start(t)
+	if err := m.Delete("n"); !errors.Is(err, errFault) || f.left() != 3 {
+		t.Errorf("%v, left %+v", err, f)
+	}
+	if err := m.Delete("n"); err != nil || f.left() != 0 {
+		t.Errorf("again: %v, left %+v", err, f)
+	}
+}
+
+func TestSweep(t *testing.T) {
+	for name, tc := range map[string]struct {
+		forsaken, joined bool
+		left             int
+	}{
+		"known":                      {left: 3},
+		"known, joined":              {joined: true, left: 3},
+		"forsaken":                   {forsaken: true},
+		"forsaken, but still joined": {forsaken: true, joined: true, left: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFaulty()
+			f.forsaken, f.joined = tc.forsaken, tc.joined
+			if err := f.start(t).Sweep(); err != nil || f.left() != tc.left {
+				t.Errorf("%v, left %+v", err, f)
+			}
+		})
+	}
+}
