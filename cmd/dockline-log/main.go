@@ -4,13 +4,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
 	"github.com/dockline/dockline/logdriver"
@@ -44,7 +44,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: cfg.LogLevel}))
+	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)
 	log.Info("dockline-log starts", "version", version, "host", cfg.HostName)
 	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
 	"github.com/dockline/dockline/netdriver/endpoint"
@@ -48,7 +49,7 @@ func main() {
 func logger(level string) *slog.Logger {
 	var l slog.Level
 	err := l.UnmarshalText([]byte(level))
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: l}))
+	log := pluginlog.New(os.Stdout, os.Stderr, l)
 	if err != nil && level != "" {
 		log.Warn("LOG_LEVEL is none of debug, info, warn, error; using info", "value", level)
 	}
