@@ -53,6 +53,7 @@ func TestAddressesSurviveEveryEnd(t *testing.T) {
 			for end, do := range []func(){
 				func() {},
 				func() { h.KillPlugin("dockline-net") },
+				func() { h.Docker("plugin", "disable", "-f", netDriver); h.Docker("plugin", "enable", netDriver) },
 				h.RestartEngine, h.KillEngine, h.Crash,
 			} {
 				do()
@@ -74,7 +75,7 @@ func TestAddressesSurviveEveryEnd(t *testing.T) {
 					taken[a] = c
 				}
 			}
-			for end := range 5 {
+			for end := range 6 {
 				h.Docker("rm", "-f", fmt.Sprintf("c%d", end))
 			}
 			h.Docker("network", "rm", "lan")
