@@ -76,7 +76,11 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = kept.Close() }()
-	host, err := kernel.Open()
+	instance, err := kept.Instance()
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Open(kernel.Instance(instance))
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func newHost(t *testing.T) *host {
 		ns, err := netns.New()
 		if err == nil {
 			defer func() { _ = ns.Close() }()
-			h.k, err = kernel.Open()
+			h.k, err = kernel.Open("first")
 		}
 		if err == nil {
 			h.lib, err = netlink.NewHandle()
@@ -283,7 +283,7 @@ func TestALinkThatNobodyNeedsIsSwept(t *testing.T) {
 	h := newHost(t)
 	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
 	strangers := []kernel.Macvlan{
-		{Name: kernel.ContainerName("x"), Alias: kernel.EndpointAlias("n", "x"), Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "x")},
+		{Name: kernel.ContainerName("x"), Alias: h.k.EndpointAlias("n", "x"), Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "x")},
 		{Name: "theirs0", Alias: "somebody else", Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "y")},
 	}
 	for _, m := range strangers {
@@ -291,7 +291,7 @@ func TestALinkThatNobodyNeedsIsSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := h.k.EnsureBridge(kernel.Bridge{Name: "dlb-old", Alias: kernel.NetworkAlias("gone"), MAC: kernel.BridgeMAC("gone")}); err != nil {
+	if err := h.k.EnsureBridge(kernel.Bridge{Name: "dlb-old", Alias: h.k.NetworkAlias("gone"), MAC: kernel.BridgeMAC("gone")}); err != nil {
 		t.Fatal(err)
 	}
 	if changed, err := h.rec.Once(); err != nil || changed != 2 {
@@ -308,7 +308,7 @@ func TestABridgeThatWasRemovedComesBackWithItsPorts(t *testing.T) {
 	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
 	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.1.0.7/24"}}`)
 	h.ok("NetworkDriver.Join", ids)
-	if err := h.k.DeleteOwned(kernel.BridgeName("n"), kernel.NetworkAlias("n")); err != nil {
+	if err := h.k.DeleteOwned(kernel.BridgeName("n"), h.k.NetworkAlias("n")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.rec.Once(); err != nil {

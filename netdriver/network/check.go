@@ -94,7 +94,7 @@ func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
 		return kernel.Link{}, bad(keyParent, d.Parent, "no such interface; this host has %s", candidates(links))
 	}
 	parent := links[at]
-	if _, ours := kernel.ParseAlias(parent.Alias); ours {
+	if kernel.IsAlias(parent.Alias) {
 		return kernel.Link{}, bad(keyParent, d.Parent, "belongs to another network of this driver")
 	}
 	if master := parent.Master; master != 0 && !isPortOf(links, parent, d.BridgeName) {
@@ -124,7 +124,7 @@ func nameOf(links []kernel.Link, index int) string {
 func candidates(links []kernel.Link) string {
 	var names []string
 	for _, l := range links {
-		if _, ours := kernel.ParseAlias(l.Alias); ours || l.Name == "lo" || l.Type == "veth" && l.Master != 0 {
+		if kernel.IsAlias(l.Alias) || l.Name == "lo" || l.Type == "veth" && l.Master != 0 {
 			continue
 		}
 		names = append(names, l.Name)
@@ -137,7 +137,7 @@ func candidates(links []kernel.Link) string {
 
 func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
 	switch l, err := m.host.Link(d.BridgeName); {
-	case err == nil && l.Alias != kernel.NetworkAlias(d.ID):
+	case err == nil && l.Alias != m.host.NetworkAlias(d.ID):
 		return bad(keyBridgeName, d.BridgeName, "an interface of that name exists already (a %s) and is not this network's", l.Type)
 	case err != nil && !errors.Is(err, kernel.ErrNoLink):
 		return err

@@ -15,6 +15,8 @@
 package state
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,6 +39,8 @@ const (
 	lockTimeout = 10 * time.Second
 	fileMode    = 0o600
 	dirMode     = 0o700
+
+	instanceBytes = 6
 )
 
 // Dir is an open state directory.
@@ -99,6 +103,26 @@ func removeOther(dir, keep string) error {
 		}
 	}
 	return nil
+}
+
+// Instance returns the random id of this installation, which goes with its
+// networks; it is made with the first call.
+func (d *Dir) Instance() (string, error) {
+	t, err := Durable[string](d, "instance")
+	if err != nil {
+		return "", err
+	}
+	all, err := t.All()
+	if err != nil {
+		return "", err
+	}
+	if id := all["id"]; id != "" {
+		return id, nil
+	}
+	raw := make([]byte, instanceBytes)
+	_, _ = rand.Read(raw) // never returns an error (crypto/rand)
+	id := hex.EncodeToString(raw)
+	return id, t.Put("id", id)
 }
 
 // Close closes both files.
