@@ -28,10 +28,12 @@ import (
 // host is a network namespace with two wires, nic0 (address 10.9.0.2/24) and
 // nic1 (none), and a state directory. A plugin runs on it until it is killed.
 type host struct {
-	t   *testing.T
-	dir string
-	k   *kernel.Kernel
-	lib *netlink.Handle
+	t    *testing.T
+	dir  string
+	boot string // tells boots of the host apart
+	ns   netns.NsHandle
+	k    *kernel.Kernel
+	lib  *netlink.Handle
 
 	now    time.Time // the reconciler's
 	kept   *state.Dir
@@ -50,7 +52,7 @@ func newHost(t *testing.T) *host {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		ns, err := netns.New()
 		if err == nil {
-			defer func() { _ = ns.Close() }()
+			h.ns = ns
 			h.k, err = kernel.Open("first")
 		}
 		if err == nil {
@@ -61,7 +63,7 @@ func newHost(t *testing.T) *host {
 	if err := <-made; err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.k.Close(); h.lib.Close() })
+	t.Cleanup(func() { h.k.Close(); h.lib.Close(); _ = h.ns.Close() })
 	h.wire("nic0", "10.9.0.2/24")
 	h.wire("nic1", "")
 	h.start()
@@ -99,7 +101,7 @@ func must[V any](t *testing.T) func(V, error) V {
 func (h *host) start() {
 	t, log := h.t, slog.New(slog.DiscardHandler)
 	t.Helper()
-	h.kept = must[*state.Dir](t)(state.Open(h.dir, "boot"))
+	h.kept = must[*state.Dir](t)(state.Open(h.dir, "boot"+h.boot))
 	networks := must[*network.Manager](t)(network.NewManager(h.k, must[*state.Table[network.Definition]](t)(state.Durable[network.Definition](h.kept, "networks")), ipam.LocalSpace, log))
 	endpoints := must[*endpoint.Manager](t)(endpoint.NewManager(h.k, must[*state.Table[endpoint.Endpoint]](t)(state.Journalled[endpoint.Endpoint](h.kept, "endpoints")), networks, log))
 	addresses := must[*ipam.Manager](t)(ipam.New(ipam.Config{

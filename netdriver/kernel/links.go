@@ -198,6 +198,11 @@ func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
 			return l, nil
 		}
 	}
+	if len(b.MAC) > 0 {
+		if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
+			return nil, fmt.Errorf("set the MAC of %q: %w", b.Name, err)
+		}
+	}
 	if err := k.h.LinkSetAlias(l, b.Alias); err != nil {
 		return nil, fmt.Errorf("set the alias of %q: %w", b.Name, err)
 	}
