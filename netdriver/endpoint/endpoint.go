@@ -44,6 +44,7 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
+	SetUp(name string) error
 }
 
 // Store is the journal, by endpoint id.
@@ -183,6 +184,9 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
 	alias := m.host.EndpointAlias(e.Network, e.ID)
 	if d.Mode == network.Macvlan {
+		if err := m.host.SetUp(d.Parent); err != nil {
+			return fmt.Errorf("bring the parent up: %w", err)
+		}
 		return m.host.CreateMacvlan(kernel.Macvlan{
 			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
 		})

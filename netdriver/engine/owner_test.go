@@ -243,3 +243,39 @@ func TestAnIsolatedBridgeGivesTheHostNoAddress(t *testing.T) {
 		}
 	}
 }
+
+func TestAParentThatWasTakenDownComesUpWithTheNextContainer(t *testing.T) {
+	h := newHost(t)
+	h.runs(macvlan)
+	if err := h.k.SetDown("nic0"); err != nil {
+		t.Fatal(err)
+	}
+	h.reconcile()
+	if must[kernel.Link](t)(h.k.Link("nic0")).Up {
+		t.Error("the operator's interface was brought up against him")
+	}
+	h.ok("NetworkDriver.Join", ids)
+	if !must[kernel.Link](t)(h.k.Link("nic0")).Up {
+		t.Error("the parent is down under a container that starts")
+	}
+}
+
+func TestAnMTUIsHeldAgainstTheParent(t *testing.T) {
+	h := newHost(t)
+	for _, options := range []string{macvlan, bridge} {
+		h.refused("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", options+`,"mtu":"9000"`), "1500")
+	}
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge+`,"mtu":"1400"`))
+	if l := must[kernel.Link](t)(h.k.Link(kernel.BridgeName("n"))); l.MTU != 1400 {
+		t.Errorf("the bridge has %d", l.MTU)
+	}
+}
+
+func TestARouteWithoutAnInterfaceIsNamedAsSuch(t *testing.T) {
+	h := newHost(t)
+	dst := must[*netlink.Addr](t)(netlink.ParseAddr("10.1.0.0/16")).IPNet
+	if err := h.lib.RouteAdd(&netlink.Route{Dst: dst, Type: 6}); err != nil { // RTN_BLACKHOLE
+		t.Fatal(err)
+	}
+	h.refused("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", macvlan), "blackhole")
+}

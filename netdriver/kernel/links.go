@@ -172,6 +172,9 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 			return err
 		}
 	}
+	if err := k.ensureMTU(b); err != nil {
+		return err
+	}
 	if err := k.ensureAddrs(l, b.Addrs); err != nil {
 		return err
 	}
@@ -182,6 +185,22 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring bridge %q up: %w", b.Name, err)
+	}
+	return nil
+}
+
+// ensureMTU sets the MTU where it is not what was asked for: a bridge takes the
+// smallest of its ports until somebody has set one (br_mtu_auto_adjust).
+func (k *Kernel) ensureMTU(b Bridge) error {
+	l, err := k.byName(b.Name)
+	if err != nil {
+		return err
+	}
+	if b.MTU == 0 || l.Attrs().MTU == b.MTU {
+		return nil
+	}
+	if err := k.h.LinkSetMTU(l, b.MTU); err != nil {
+		return fmt.Errorf("set the MTU of bridge %q: %w", b.Name, err)
 	}
 	return nil
 }

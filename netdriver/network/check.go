@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -74,6 +75,9 @@ func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
 		if err := m.checkBridge(d, parent); err != nil {
 			return kernel.Link{}, err
 		}
+	}
+	if parent.Index != 0 && d.MTU > parent.MTU {
+		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)
 	}
 	return parent, m.checkRoutes(d, parent)
 }
@@ -194,6 +198,10 @@ func (m *Manager) routeConflict(p netip.Prefix, r kernel.Route) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("subnet %s overlaps the host's route %s by %s: the host would look for these addresses there; choose another subnet, or add -o %s=true where both are the same LAN",
-		p, r.Dst, nameOf(links, r.Link), keyOverlap)
+	by := "by " + nameOf(links, r.Link)
+	if r.Link == 0 {
+		by = "(by several interfaces or none, as a blackhole)"
+	}
+	return fmt.Errorf("subnet %s overlaps the host's route %s %s: the host would look for these addresses there; choose another subnet, or add -o %s=true where both are the same LAN",
+		p, r.Dst, by, keyOverlap)
 }

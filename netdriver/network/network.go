@@ -273,6 +273,20 @@ func (m *Manager) put(d Definition) error {
 	return nil
 }
 
+// Keep does what Ensure does, except that a macvlan parent stays down that
+// somebody took down: it is the operator's.
+func (m *Manager) Keep(id string) error {
+	d, err := m.Get(id)
+	if err != nil {
+		return err
+	}
+	if d.Mode == Macvlan {
+		_, err := m.host.Link(d.Parent)
+		return err
+	}
+	return m.Ensure(id)
+}
+
 // Ensure makes one network in the kernel what it should be.
 func (m *Manager) Ensure(id string) error {
 	m.change.Lock()
