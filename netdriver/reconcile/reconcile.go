@@ -33,6 +33,9 @@ type Reconciler struct {
 	Endpoints *endpoint.Manager
 	Now       func() time.Time
 	Log       *slog.Logger
+	// KeepLinks is set where the journal of this boot was lost: a link may be a
+	// running container's though nothing is known of it, and none is removed.
+	KeepLinks bool
 
 	failing map[string]string    // by network id, what was said last
 	suspect map[string]time.Time // by endpoint id, since when it looks abandoned
@@ -60,6 +63,9 @@ func (r *Reconciler) Run(ctx context.Context, ticks <-chan time.Time) error {
 // made is removed before the rest is restored.
 func (r *Reconciler) Start() error {
 	err := r.Networks.Discard()
+	for _, d := range r.Networks.List() {
+		r.note(d.ID, r.Networks.Ensure(d.ID))
+	}
 	_, again := r.Once()
 	return errors.Join(err, again)
 }
@@ -69,7 +75,7 @@ func (r *Reconciler) Start() error {
 // a parent may be an interface that is plugged in later.
 func (r *Reconciler) Once() (changed int, err error) {
 	for _, d := range r.Networks.List() {
-		r.note(d.ID, r.Networks.Ensure(d.ID))
+		r.note(d.ID, r.Networks.Keep(d.ID))
 	}
 	r.Networks.Pass()
 	links, err := r.Host.Links()
@@ -164,6 +170,9 @@ func abandoned(bridge bool, links []kernel.Link) bool {
 
 func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
+	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
+		return false, nil
+	}
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
