@@ -279,3 +279,15 @@ func TestARouteWithoutAnInterfaceIsNamedAsSuch(t *testing.T) {
 	}
 	h.refused("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", macvlan), "blackhole")
 }
+
+func TestAMisspeltLabelIsRefused(t *testing.T) {
+	h := newHost(t)
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", macvlan))
+	withOption := func(option string) string {
+		return `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.1.0.7/24"},"Options":{` + option + `}}`
+	}
+	h.refused("NetworkDriver.CreateEndpoint", withOption(`"com.docker.network.endpoint.ifnam":"lan0"`), `did you mean "com.docker.network.endpoint.ifname"`)
+	h.refused("NetworkDriver.CreateEndpoint", withOption(`"rate":"1"`), "this driver has none")
+	h.refused("IpamDriver.RequestPool", `{"AddressSpace":"dockline-local","Options":{"com.docker.network.ipam.seral":"true"}}`, "did you mean")
+	h.ok("NetworkDriver.CreateEndpoint", withOption(`"com.docker.network.endpoint.ifname":"lan0","com.docker.network.portmap":[],"com.docker.network.of.a.newer.engine":[]`))
+}
