@@ -238,7 +238,7 @@ func (m *Manager) DropAbandoned(id string, check func(Endpoint) (bool, error)) (
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
 	if err != nil || !e.Joined {
-		return false, nil //nolint:nilerr // not there any more: nothing to drop
+		return false, nil // not there any more: nothing to drop
 	}
 	if abandoned, err := check(e); err != nil || !abandoned {
 		return false, err

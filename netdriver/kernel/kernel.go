@@ -175,7 +175,7 @@ func (k *Kernel) Addrs(name string) ([]netip.Prefix, error) {
 	}
 	var prefixes []netip.Prefix
 	for _, a := range all {
-		if p, ok := fromIPNet(a.IPNet); ok && !(p.Addr().Is6() && p.Addr().IsLinkLocalUnicast()) {
+		if p, ok := fromIPNet(a.IPNet); ok && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()) {
 			prefixes = append(prefixes, p)
 		}
 	}
