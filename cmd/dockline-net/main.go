@@ -74,17 +74,24 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	}
 	kept, err := state.Open(dir, boot)
 	if err != nil {
-		return err
+		return refuse(ctx, l, err, log)
 	}
 	defer func() { _ = kept.Close() }()
-	host, err := kernel.Open()
+	if kept.JournalLost() {
+		log.Error("the journal of this boot is damaged and was put aside: no link is removed until the host restarts; restart the engine so that it says again which addresses are in use")
+	}
+	instance, err := kept.Instance()
+	if err != nil {
+		return err
+	}
+	host, err := kernel.Open(kernel.Instance(instance))
 	if err != nil {
 		return err
 	}
 	defer host.Close()
 	p, err := assemble(host, kept, log)
 	if err != nil {
-		return err
+		return refuse(ctx, l, err, log)
 	}
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
@@ -124,7 +131,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	networks.SetEndpoints(endpoints)
 	return &plugin{
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
-		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
 	}, nil
 }
 

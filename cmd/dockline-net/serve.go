@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"time"
@@ -10,11 +11,25 @@ import (
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/reconcile"
+	"github.com/dockline/dockline/netdriver/state"
 )
 
 type plugin struct {
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
+}
+
+// refuse answers every call with the damage, where err is that of a state file.
+// Ending would have the engine start the process over and over, and going on
+// would give away what the file reserves; nothing is deleted, so that a copy of
+// the file can be put back.
+func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) error {
+	var corrupt *state.CorruptError
+	if !errors.As(err, &corrupt) {
+		return err
+	}
+	log.Error("dockline-net refuses all calls", "err", err)
+	return pluginserver.Refusing(fmt.Errorf("%w; put a copy of it back, or remove it and make the networks again, and enable the plugin", err), log).Serve(ctx, l)
 }
 
 // serve answers calls and reconciles until ctx ends, and joins both.

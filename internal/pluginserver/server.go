@@ -67,6 +67,14 @@ func New(log *slog.Logger) *Server {
 	return s
 }
 
+// Refusing returns a server that answers every call with the error.
+func Refusing(err error, log *slog.Logger) *Server {
+	s := &Server{mux: http.NewServeMux(), log: log}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) { Fail(w, http.StatusOK, err) })
+	return s
+}
+
 // ServeHTTP implements http.Handler, for tests and for embedding.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer func() {

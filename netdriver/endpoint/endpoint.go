@@ -42,7 +42,9 @@ type Host interface {
 	CreateMacvlan(kernel.Macvlan) error
 	CreateVeth(kernel.Veth) error
 	DeleteOwned(name, alias string) error
+	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
+	SetUp(name string) error
 }
 
 // Store is the journal, by endpoint id.
@@ -192,7 +194,9 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	if err := m.put(e); err != nil {
 		return Endpoint{}, network.Definition{}, err
 	}
-	if err := m.link(e, d); err != nil {
+	if err := m.link(e, d); errors.Is(err, kernel.ErrInUse) {
+		return Endpoint{}, network.Definition{}, err // the links that there are stay
+	} else if err != nil {
 		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
 	}
 	return e, d, nil
@@ -212,8 +216,11 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
-	alias := kernel.EndpointAlias(e.Network, e.ID)
+	alias := m.host.EndpointAlias(e.Network, e.ID)
 	if d.Mode == network.Macvlan {
+		if err := m.host.SetUp(d.Parent); err != nil {
+			return fmt.Errorf("bring the parent up: %w", err)
+		}
 		return m.host.CreateMacvlan(kernel.Macvlan{
 			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
 		})
@@ -235,7 +242,7 @@ func (m *Manager) unjoin(e Endpoint) error {
 func (m *Manager) unlink(networkID, id string) error {
 	var errs []error
 	for _, name := range []string{kernel.HostName(id), kernel.ContainerName(id)} {
-		errs = append(errs, m.host.DeleteOwned(name, kernel.EndpointAlias(networkID, id)))
+		errs = append(errs, m.host.DeleteOwned(name, m.host.EndpointAlias(networkID, id)))
 	}
 	return errors.Join(errs...)
 }
@@ -256,6 +263,26 @@ func (m *Manager) Leave(id string) error {
 // links are looked for all the same.
 func (m *Manager) Delete(networkID, id string) error {
 	defer m.turns.take(id)()
+	return m.remove(networkID, id)
+}
+
+// DropAbandoned removes an endpoint in a sandbox if the check, made in the
+// endpoint's turn, still finds it abandoned, and reports whether it did.
+func (m *Manager) DropAbandoned(id string, check func(Endpoint) (bool, error)) (bool, error) {
+	defer m.turns.take(id)()
+	e, err := m.Get(id)
+	if err != nil || !e.Joined {
+		return false, nil // not there any more: nothing to drop
+	}
+	if abandoned, err := check(e); err != nil || !abandoned {
+		return false, err
+	}
+	m.log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(id))
+	return true, m.remove(e.Network, id)
+}
+
+// remove forgets an endpoint after its links are gone; in the endpoint's turn.
+func (m *Manager) remove(networkID, id string) error {
 	if err := m.unlink(networkID, id); err != nil {
 		return fmt.Errorf("remove the links of endpoint %s: %w", network.Short(id), err)
 	}
@@ -270,16 +297,19 @@ func (m *Manager) Delete(networkID, id string) error {
 
 // Settle makes an endpoint's link that was seen in the host's namespace what
 // it should be: removed where the endpoint is unknown or has left, else a port
-// of its network's bridge. It reports whether it changed anything.
+// of its network's bridge. A pair whose other end is in a sandbox stays even if
+// nobody knows its endpoint: a journal can be lost while containers run. It
+// reports whether it changed anything.
 func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
 	defer m.turns.take(o.Endpoint)()
 	e, err := m.Get(o.Endpoint)
-	if err != nil || !e.Joined {
+	lost := err != nil && l.Away
+	if !lost && (err != nil || !e.Joined) {
 		m.log.Info("removing a link that no endpoint needs", "link", l.Name, "network", network.Short(o.Network), "endpoint", network.Short(o.Endpoint))
 		return true, m.host.DeleteOwned(l.Name, l.Alias)
 	}
 	d, err := m.networks.Get(o.Network)
-	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(e.ID) || l.Master == bridgeIndex {
+	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) || l.Master == bridgeIndex {
 		return false, nil // a network that is going takes its endpoints along
 	}
 	return true, m.host.SetMaster(l.Name, d.BridgeName)

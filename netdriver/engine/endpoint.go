@@ -10,6 +10,7 @@ import (
 
 	plugin "github.com/docker/go-plugins-helpers/network"
 
+	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -93,14 +94,23 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 func isIPv6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
 // checkEndpointOptions refuses what a user gave as --driver-opt: there is none
-// yet, and the engine mixes them with its own labels.
-func checkEndpointOptions(options map[string]any) error {
-	for _, key := range slices.Sorted(maps.Keys(options)) {
+// yet, and the engine mixes them with its own labels. A value that is no text
+// cannot be a user's: a newer engine may have labels that are not known here.
+func checkEndpointOptions(given map[string]any) error {
+	return checkOptions("endpoint option", given, endpointLabels())
+}
+
+func checkOptions[V any](what string, given map[string]V, known []string) error {
+	typed := map[string]V{}
+	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if !strings.HasPrefix(key, labelPrefix) {
-			return fmt.Errorf("unknown endpoint option %q: this driver has none", key)
+			return fmt.Errorf("unknown %s %q: this driver has none", what, key)
+		}
+		if _, text := any(given[key]).(string); text {
+			typed[key] = given[key]
 		}
 	}
-	return nil
+	return options.CheckKeys(what, typed, known)
 }
 
 func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error) {

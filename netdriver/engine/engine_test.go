@@ -30,12 +30,13 @@ import (
 type host struct {
 	t   *testing.T
 	dir string
+	ns  netns.NsHandle
 	k   *kernel.Kernel
 	lib *netlink.Handle
 
 	now    time.Time     // the reconciler's
 	later  time.Duration // than it is, for the addresses
-	boot   string
+	boot   string        // tells boots of the host apart
 	kept   *state.Dir
 	server *pluginserver.Server
 	rec    *reconcile.Reconciler
@@ -52,8 +53,8 @@ func newHost(t *testing.T) *host {
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 		ns, err := netns.New()
 		if err == nil {
-			defer func() { _ = ns.Close() }()
-			h.k, err = kernel.Open()
+			h.ns = ns
+			h.k, err = kernel.Open("first")
 		}
 		if err == nil {
 			h.lib, err = netlink.NewHandle()
@@ -63,7 +64,7 @@ func newHost(t *testing.T) *host {
 	if err := <-made; err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { h.k.Close(); h.lib.Close() })
+	t.Cleanup(func() { h.k.Close(); h.lib.Close(); _ = h.ns.Close() })
 	h.wire("nic0", "10.9.0.2/24")
 	h.wire("nic1", "")
 	h.start()
@@ -287,7 +288,7 @@ func TestALinkThatNobodyNeedsIsSwept(t *testing.T) {
 	h := newHost(t)
 	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
 	strangers := []kernel.Macvlan{
-		{Name: kernel.ContainerName("x"), Alias: kernel.EndpointAlias("n", "x"), Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "x")},
+		{Name: kernel.ContainerName("x"), Alias: h.k.EndpointAlias("n", "x"), Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "x")},
 		{Name: "theirs0", Alias: "somebody else", Parent: "nic0", MAC: kernel.EndpointMAC(netip.Addr{}, netip.Addr{}, "y")},
 	}
 	for _, m := range strangers {
@@ -295,7 +296,7 @@ func TestALinkThatNobodyNeedsIsSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := h.k.EnsureBridge(kernel.Bridge{Name: "dlb-old", Alias: kernel.NetworkAlias("gone"), MAC: kernel.BridgeMAC("gone")}); err != nil {
+	if err := h.k.EnsureBridge(kernel.Bridge{Name: "dlb-old", Alias: h.k.NetworkAlias("gone"), MAC: kernel.BridgeMAC("gone")}); err != nil {
 		t.Fatal(err)
 	}
 	if changed, err := h.rec.Once(); err != nil || changed != 2 {
@@ -312,7 +313,7 @@ func TestABridgeThatWasRemovedComesBackWithItsPorts(t *testing.T) {
 	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", bridge))
 	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.1.0.7/24"}}`)
 	h.ok("NetworkDriver.Join", ids)
-	if err := h.k.DeleteOwned(kernel.BridgeName("n"), kernel.NetworkAlias("n")); err != nil {
+	if err := h.k.DeleteOwned(kernel.BridgeName("n"), h.k.NetworkAlias("n")); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.rec.Once(); err != nil {

@@ -2,10 +2,7 @@ package engine
 
 import (
 	"fmt"
-	"maps"
 	"net/netip"
-	"slices"
-	"strings"
 
 	plugin "github.com/docker/go-plugins-helpers/ipam"
 
@@ -31,10 +28,8 @@ func (d *Driver) registerIPAM(s *pluginserver.Server) {
 }
 
 func (d *Driver) requestPool(r *plugin.RequestPoolRequest) (*plugin.RequestPoolResponse, error) {
-	for _, key := range slices.Sorted(maps.Keys(r.Options)) {
-		if !strings.HasPrefix(key, labelPrefix) {
-			return nil, fmt.Errorf("unknown IPAM option %q: this driver has none", key)
-		}
+	if err := checkOptions("IPAM option", r.Options, poolLabels()); err != nil {
+		return nil, err
 	}
 	prefix, err := optionalPrefix(r.Pool)
 	if err != nil {

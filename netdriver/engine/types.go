@@ -16,6 +16,32 @@ const (
 	typeGateway       = "com.docker.network.gateway"
 )
 
+// endpointLabels are those of the engine's own that come with an endpoint, with
+// the names that users may give as --driver-opt for the engine itself to act on.
+// An entry that ends in a dot stands for all that begin with it.
+func endpointLabels() []string {
+	return []string{
+		labelGeneric, labelInternal, labelIPv4, labelIPv6, labelMAC, labelName, typeGateway,
+		"com.docker.network.portmap",
+		"com.docker.network.endpoint.exposedports",
+		"com.docker.network.endpoint.dnsservers",
+		"com.docker.network.endpoint.sysctls",
+		"com.docker.network.endpoint.ifname",
+		"com.docker.network.advertise_addr_nmsgs",
+		"com.docker.network.advertise_addr_ms",
+		"com.docker.network.container_iface_prefix",
+		"com.docker.network.host_ipv4",
+		"com.docker.network.host_ipv6",
+		"com.docker.network.driver.",
+		"com.docker.network.windowsshim.",
+	}
+}
+
+// poolLabels are those of the engine's own that come with a pool.
+func poolLabels() []string {
+	return []string{labelGeneric, typeGateway, "com.docker.network.ipam.serial"}
+}
+
 // The types below are those that go-plugins-helpers has without fields that
 // newer engines read or send (libnetwork/drivers/remote/api/api.go,
 // libnetwork/ipams/remote/api/api.go); for the rest its own are used.

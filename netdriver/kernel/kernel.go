@@ -4,8 +4,7 @@
 // It stands at the end of the network plugin's path. Packages above it say
 // what should be, in the types of this package, and never see the library.
 // Every link that this package makes carries an alias that says whose it is
-// (see NetworkAlias and EndpointAlias); DeleteOwned refuses to touch a link
-// whose alias says otherwise.
+// (see Instance); DeleteOwned refuses to touch a link whose alias says otherwise.
 package kernel
 
 import (
@@ -17,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/nftables"
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +25,7 @@ import (
 var (
 	ErrNoLink  = errors.New("no such link")
 	ErrNotOurs = errors.New("the link is not ours")
+	ErrInUse   = errors.New("the link is in a sandbox")
 )
 
 const (
@@ -34,11 +35,16 @@ const (
 	socketTimeout = 10 * time.Second
 )
 
-// Kernel is a handle on one network namespace. It is safe for concurrent use.
+// Kernel is a handle on one network namespace, in the name of one instance of
+// the plugin. It is safe for concurrent use.
 type Kernel struct {
+	Instance
 	h      *netlink.Handle
 	passMu sync.Mutex // one change of rules at a time; guards nft
 	nft    *nftables.Conn
+	// nftSocket is nft's, whose every use gets a deadline: an answer that
+	// never comes must not hold passMu for good.
+	nftSocket *mdnetlink.Conn
 }
 
 // Link is what the plugin needs to know about a link.
@@ -52,6 +58,11 @@ type Link struct {
 	Up     bool
 	Master int // index of the bridge that the link is a port of, or 0
 	Parent int // index of the lower link of a macvlan, VLAN or veth, or 0
+
+	// PermMAC is the address that hardware came with; nil for a virtual link.
+	PermMAC net.HardwareAddr
+	// Away is set where the other end of a veth pair is in another namespace.
+	Away bool
 }
 
 // Route is a destination of the host's main table and the link it leaves by.
@@ -61,8 +72,9 @@ type Route struct {
 }
 
 // Open returns a handle on the calling thread's network namespace, which stays
-// with the handle whatever the thread does later.
-func Open() (*Kernel, error) {
+// with the handle whatever the thread does later. Links are made and owned in
+// the name of the instance.
+func Open(instance Instance) (*Kernel, error) {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open a netlink socket: %w", err)
@@ -71,12 +83,16 @@ func Open() (*Kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("set the netlink time-out: %w", err)
 	}
-	nft, err := nftables.New(nftables.AsLasting())
+	k := &Kernel{Instance: instance, h: h}
+	k.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdnetlink.Conn) error {
+		k.nftSocket = c
+		return nil
+	}))
 	if err != nil {
 		h.Close()
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
 	}
-	return &Kernel{h: h, nft: nft}, nil
+	return k, nil
 }
 
 // Close gives the handle's sockets back.
@@ -139,11 +155,15 @@ func fromLibrary(l netlink.Link) Link {
 	return Link{
 		Index: a.Index, Name: a.Name, Alias: a.Alias, Type: l.Type(), MAC: a.HardwareAddr,
 		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex,
+		PermMAC: a.PermHWAddr,
+		// The attribute is a signed number that the library reads as an
+		// unsigned one; negative stands for a namespace without an id.
+		Away: l.Type() == "veth" && int32(a.NetNsID) >= 0, //nolint:gosec // see above
 	}
 }
 
-// Addrs returns the addresses of a link that were given to it, without those
-// of link-local scope that the kernel makes itself.
+// Addrs returns the addresses of a link that were given to it, without the
+// link-local ones of IPv6, which the kernel makes itself.
 func (k *Kernel) Addrs(name string) ([]netip.Prefix, error) {
 	l, err := k.byName(name)
 	if err != nil {
@@ -155,7 +175,7 @@ func (k *Kernel) Addrs(name string) ([]netip.Prefix, error) {
 	}
 	var prefixes []netip.Prefix
 	for _, a := range all {
-		if p, ok := fromIPNet(a.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
+		if p, ok := fromIPNet(a.IPNet); ok && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()) {
 			prefixes = append(prefixes, p)
 		}
 	}

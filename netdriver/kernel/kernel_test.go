@@ -14,6 +14,9 @@ import (
 	"github.com/vishvananda/netns"
 )
 
+// self is the instance that the tests act as.
+const self Instance = "5e1f"
+
 // inNamespace returns a handle on a fresh network namespace, so that no test
 // touches the machine's own links. The thread that made it dies with it.
 func inNamespace(t *testing.T) *Kernel {
@@ -34,7 +37,7 @@ func inNamespace(t *testing.T) *Kernel {
 			return
 		}
 		defer func() { _ = ns.Close() }()
-		k, err := Open()
+		k, err := Open(self)
 		made <- result{k: k, err: err}
 	}()
 	r := <-made
@@ -81,7 +84,7 @@ func gone(t *testing.T, k *Kernel, name string) {
 func TestMacvlan(t *testing.T) {
 	k := inNamespace(t)
 	wire(t, k, "nic0")
-	m := Macvlan{Name: ContainerName("e"), Alias: EndpointAlias("n", "e"), Parent: "nic0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, MTU: 1400}
+	m := Macvlan{Name: ContainerName("e"), Alias: self.EndpointAlias("n", "e"), Parent: "nic0", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, MTU: 1400}
 	for range 2 { // the second finds the remains of the first
 		if err := k.CreateMacvlan(m); err != nil {
 			t.Fatal(err)
@@ -91,7 +94,7 @@ func TestMacvlan(t *testing.T) {
 	if l.Type != "macvlan" || l.Alias != m.Alias || l.MAC.String() != m.MAC.String() || l.MTU != 1400 || l.Parent != mustLink(t, k, "nic0").Index {
 		t.Errorf("made %+v", l)
 	}
-	if err := k.DeleteOwned(m.Name, EndpointAlias("n", "other")); !errors.Is(err, ErrNotOurs) {
+	if err := k.DeleteOwned(m.Name, self.EndpointAlias("n", "other")); !errors.Is(err, ErrNotOurs) {
 		t.Errorf("delete in another's name: %v", err)
 	}
 	for range 2 {
@@ -109,8 +112,8 @@ func TestMacvlan(t *testing.T) {
 func TestBridgeWithUplinkAndVeth(t *testing.T) {
 	k := inNamespace(t)
 	wire(t, k, "nic0")
-	b := Bridge{Name: BridgeName("n"), Alias: NetworkAlias("n"), MAC: BridgeMAC("n"), Uplink: "nic0"}
-	v := Veth{Host: HostName("e"), Container: ContainerName("e"), Alias: EndpointAlias("n", "e"), Bridge: b.Name, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+	b := Bridge{Name: BridgeName("n"), Alias: self.NetworkAlias("n"), MAC: BridgeMAC("n"), Uplink: "nic0"}
+	v := Veth{Host: HostName("e"), Container: ContainerName("e"), Alias: self.EndpointAlias("n", "e"), Bridge: b.Name, MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
 	for range 2 {
 		if err := k.EnsureBridge(b); err != nil {
 			t.Fatal(err)
@@ -131,7 +134,7 @@ func TestBridgeWithUplinkAndVeth(t *testing.T) {
 		t.Error("a macvlan link on a bridge port")
 	}
 	for range 2 {
-		if err := errors.Join(k.DeleteOwned(v.Host, v.Alias), k.ReleasePort("nic0", b.Name), k.DeleteOwned(b.Name, b.Alias)); err != nil {
+		if err := errors.Join(k.DeleteOwned(v.Host, v.Alias), release(k, b), k.DeleteOwned(b.Name, b.Alias)); err != nil {
 			t.Error(err)
 		}
 	}
@@ -142,6 +145,11 @@ func TestBridgeWithUplinkAndVeth(t *testing.T) {
 	}
 }
 
+func release(k *Kernel, b Bridge) error {
+	_, err := k.ReleasePort(b.Uplink, b.Name, b.Alias)
+	return err
+}
+
 func TestABridgeOfSomebodyElseIsLeftAlone(t *testing.T) {
 	k := inNamespace(t)
 	attrs := netlink.NewLinkAttrs()
@@ -149,7 +157,7 @@ func TestABridgeOfSomebodyElseIsLeftAlone(t *testing.T) {
 	if err := k.h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
 		t.Fatal(err)
 	}
-	if err := k.EnsureBridge(Bridge{Name: "br0", Alias: NetworkAlias("n")}); !errors.Is(err, ErrNotOurs) {
+	if err := k.EnsureBridge(Bridge{Name: "br0", Alias: self.NetworkAlias("n")}); !errors.Is(err, ErrNotOurs) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -157,7 +165,7 @@ func TestABridgeOfSomebodyElseIsLeftAlone(t *testing.T) {
 func TestAddressesAndRoutes(t *testing.T) {
 	k := inNamespace(t)
 	host := netip.MustParsePrefix("10.9.0.1/24")
-	b := Bridge{Name: "dl-b", Alias: NetworkAlias("n"), MAC: BridgeMAC("n"), Addrs: []netip.Prefix{host, netip.MustParsePrefix("fd09::1/64")}}
+	b := Bridge{Name: "dl-b", Alias: self.NetworkAlias("n"), MAC: BridgeMAC("n"), Addrs: []netip.Prefix{host, netip.MustParsePrefix("fd09::1/64")}}
 	for range 2 {
 		if err := k.EnsureBridge(b); err != nil {
 			t.Fatal(err)
@@ -182,7 +190,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 
 func TestSyncPass(t *testing.T) {
 	k := inNamespace(t)
-	a, b := NetworkAlias("a"), NetworkAlias("b")
+	a, b := self.NetworkAlias("a"), self.NetworkAlias("b")
 	if err := k.SyncPass(map[string]string{a: "dlb-a"}); err != nil {
 		t.Fatalf("without the engine's chain: %v", err)
 	}

@@ -63,11 +63,15 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 }
 
 // CreateVeth makes a veth pair, makes the host end a port of the bridge and
-// brings that end up. Remains of an earlier try are replaced.
+// brings that end up. Remains of an earlier try are replaced; a pair whose
+// other end is in a sandbox is a container's at work, and ErrInUse.
 func (k *Kernel) CreateVeth(v Veth) error {
 	bridge, err := k.byName(v.Bridge)
 	if err != nil {
 		return fmt.Errorf("find the bridge: %w", err)
+	}
+	if has, err := k.Link(v.Host); err == nil && has.Alias == v.Alias && has.Away {
+		return fmt.Errorf("make veth pair %q: %w", v.Host, ErrInUse)
 	}
 	for _, name := range []string{v.Host, v.Container} {
 		if err := k.DeleteOwned(name, v.Alias); err != nil {
@@ -96,6 +100,9 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 		err = k.h.LinkSetAlias(end, v.Alias)
 	}
 	if err == nil {
+		err = k.noAutoAddr(host)
+	}
+	if err == nil {
 		err = k.h.LinkSetUp(host)
 	}
 	if err != nil {
@@ -113,9 +120,19 @@ func (k *Kernel) claim(l netlink.Link, alias string) error {
 	return nil
 }
 
-// DeleteOwned deletes the link of that name if its alias is the one given or
-// empty (the names are ours and digests, and a crash can come between making a
-// link and naming its owner). A missing link is success, another's is ErrNotOurs.
+// noAutoAddr keeps the kernel from giving a link an IPv6 address when it comes
+// up, by which the containers on a bridge would reach the host.
+func (k *Kernel) noAutoAddr(l netlink.Link) error {
+	const none = 1                                                                                   // IN6_ADDR_GEN_MODE_NONE (linux/if_link.h)
+	if err := k.h.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no address
+		return fmt.Errorf("keep %q without IPv6 addresses: %w", l.Attrs().Name, err)
+	}
+	return nil
+}
+
+// DeleteOwned deletes the link of that name if its alias is the one given; an
+// empty one will do where the name is a digest of ours, because a crash can
+// come between making a link and naming its owner. A missing link is success, another's is ErrNotOurs.
 func (k *Kernel) DeleteOwned(name, alias string) error {
 	l, err := k.byName(name)
 	if errors.Is(err, ErrNoLink) {
@@ -123,7 +140,7 @@ func (k *Kernel) DeleteOwned(name, alias string) error {
 	} else if err != nil {
 		return err
 	}
-	if has := l.Attrs().Alias; has != "" && has != alias {
+	if has := l.Attrs().Alias; has != alias && (has != "" || !ownName.MatchString(name)) {
 		return fmt.Errorf("delete link %q with alias %q: %w", name, has, ErrNotOurs)
 	}
 	if err := k.h.LinkDel(l); err != nil && !errors.Is(err, unix.ENODEV) {
@@ -142,6 +159,11 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 	if err != nil {
 		return err
 	}
+	if l.Type() == "bridge" && l.Attrs().Alias == "" && ownName.MatchString(b.Name) {
+		if l, err = k.adopt(l, b); err != nil {
+			return err
+		}
+	}
 	if l.Type() != "bridge" || l.Attrs().Alias != b.Alias {
 		return fmt.Errorf("bridge %q (a %s with alias %q): %w", b.Name, l.Type(), l.Attrs().Alias, ErrNotOurs)
 	}
@@ -150,13 +172,60 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 			return err
 		}
 	}
+	if err := k.ensureMTU(b); err != nil {
+		return err
+	}
 	if err := k.ensureAddrs(l, b.Addrs); err != nil {
 		return err
+	}
+	if len(b.Addrs) == 0 && l.Attrs().Flags&net.FlagUp == 0 {
+		if err := k.noAutoAddr(l); err != nil {
+			return err
+		}
 	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring bridge %q up: %w", b.Name, err)
 	}
 	return nil
+}
+
+// ensureMTU sets the MTU where it is not what was asked for: a bridge takes the
+// smallest of its ports until somebody has set one (br_mtu_auto_adjust).
+func (k *Kernel) ensureMTU(b Bridge) error {
+	l, err := k.byName(b.Name)
+	if err != nil {
+		return err
+	}
+	if b.MTU == 0 || l.Attrs().MTU == b.MTU {
+		return nil
+	}
+	if err := k.h.LinkSetMTU(l, b.MTU); err != nil {
+		return fmt.Errorf("set the MTU of bridge %q: %w", b.Name, err)
+	}
+	return nil
+}
+
+// adopt finishes a bridge whose making was cut off before it had its alias. One
+// with ports is somebody's at work, whatever its name.
+func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
+	links, err := k.Links()
+	if err != nil {
+		return nil, err
+	}
+	for _, port := range links {
+		if port.Master == l.Attrs().Index {
+			return l, nil
+		}
+	}
+	if len(b.MAC) > 0 {
+		if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
+			return nil, fmt.Errorf("set the MAC of %q: %w", b.Name, err)
+		}
+	}
+	if err := k.h.LinkSetAlias(l, b.Alias); err != nil {
+		return nil, fmt.Errorf("set the alias of %q: %w", b.Name, err)
+	}
+	return k.byName(b.Name)
 }
 
 func (k *Kernel) makeBridge(b Bridge) (netlink.Link, error) {
@@ -205,25 +274,26 @@ func (k *Kernel) SetMaster(port, bridge string) error {
 	return nil
 }
 
-// ReleasePort takes a link out of the bridge if it is a port of that bridge.
-// A missing link is success.
-func (k *Kernel) ReleasePort(port, bridge string) error {
+// ReleasePort takes a link out of the bridge if it is a port of that bridge and
+// the bridge's alias is the one given, and reports whether it did. A missing
+// link is success.
+func (k *Kernel) ReleasePort(port, bridge, alias string) (released bool, err error) {
 	p, err := k.byName(port)
 	if errors.Is(err, ErrNoLink) {
-		return nil
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	b, err := k.byName(bridge)
-	if errors.Is(err, ErrNoLink) || err == nil && p.Attrs().MasterIndex != b.Attrs().Index {
-		return nil
+	if errors.Is(err, ErrNoLink) || err == nil && (p.Attrs().MasterIndex != b.Attrs().Index || b.Attrs().Alias != alias) {
+		return false, nil
 	} else if err != nil {
-		return err
+		return false, err
 	}
 	if err := k.h.LinkSetNoMaster(p); err != nil {
-		return fmt.Errorf("take %q out of bridge %q: %w", port, bridge, err)
+		return false, fmt.Errorf("take %q out of bridge %q: %w", port, bridge, err)
 	}
-	return nil
+	return true, nil
 }
 
 // SetUp brings a link up.

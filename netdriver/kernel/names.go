@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"net"
 	"net/netip"
+	"regexp"
 	"strings"
 )
 
@@ -17,9 +18,12 @@ const (
 	nameDigits      = 11
 
 	aliasPrefix   = "dockline:"
-	networkAlias  = aliasPrefix + "network:"
-	endpointAlias = aliasPrefix + "endpoint:"
+	networkAlias  = ":network:"
+	endpointAlias = ":endpoint:"
 )
+
+// ownName is what the functions below make: no user's own choice of a name.
+var ownName = regexp.MustCompile(`^dl[bch]-[0-9a-f]{11}$`)
 
 // HostName is the name of the host end of an endpoint's veth pair.
 func HostName(endpointID string) string { return hostPrefix + digits(endpointID) }
@@ -36,12 +40,20 @@ func digits(id string) string {
 	return hex.EncodeToString(sum[:])[:nameDigits]
 }
 
+// Instance is one installation of the plugin. Its id is part of every alias:
+// several installations may share a host's namespace (two aliases of the plugin,
+// two engines), and each clears away its own links only. The kernel's IFALIASZ
+// leaves 255 bytes, which is room for two ids of 64.
+type Instance string
+
 // NetworkAlias is the alias of a link that belongs to a network.
-func NetworkAlias(networkID string) string { return networkAlias + networkID }
+func (i Instance) NetworkAlias(networkID string) string {
+	return aliasPrefix + string(i) + networkAlias + networkID
+}
 
 // EndpointAlias is the alias of a link that belongs to an endpoint.
-func EndpointAlias(networkID, endpointID string) string {
-	return endpointAlias + networkID + ":" + endpointID
+func (i Instance) EndpointAlias(networkID, endpointID string) string {
+	return aliasPrefix + string(i) + endpointAlias + networkID + ":" + endpointID
 }
 
 // Owner is what an alias of ours says.
@@ -50,13 +62,20 @@ type Owner struct {
 	Endpoint string // "" for a network's own link
 }
 
-// ParseAlias returns the owner that an alias names; ok is false where the
-// alias is not one of ours.
-func ParseAlias(alias string) (o Owner, ok bool) {
-	if id, found := strings.CutPrefix(alias, networkAlias); found {
+// IsAlias reports whether an alias is that of any instance.
+func IsAlias(alias string) bool { return strings.HasPrefix(alias, aliasPrefix) }
+
+// Owner returns the owner that an alias names; ok is false where the alias is
+// not one of this instance.
+func (i Instance) Owner(alias string) (o Owner, ok bool) {
+	own, found := strings.CutPrefix(alias, aliasPrefix+string(i))
+	if !found {
+		return Owner{}, false
+	}
+	if id, found := strings.CutPrefix(own, networkAlias); found {
 		return Owner{Network: id}, id != ""
 	}
-	ids, found := strings.CutPrefix(alias, endpointAlias)
+	ids, found := strings.CutPrefix(own, endpointAlias)
 	if !found {
 		return Owner{}, false
 	}

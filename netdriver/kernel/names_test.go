@@ -16,20 +16,22 @@ func TestNamesFitTheKernel(t *testing.T) {
 	}
 }
 
-func TestParseAlias(t *testing.T) {
+func TestOwner(t *testing.T) {
 	for alias, want := range map[string]struct {
 		owner Owner
 		ours  bool
 	}{
-		NetworkAlias("n"):       {Owner{Network: "n"}, true},
-		EndpointAlias("n", "e"): {Owner{Network: "n", Endpoint: "e"}, true},
-		"":                      {},
-		"uplink to the rack":    {},
-		"dockline:network:":     {},
-		"dockline:endpoint:n":   {},
-		"dockline:endpoint:n:":  {},
+		self.NetworkAlias("n"):              {Owner{Network: "n"}, true},
+		self.EndpointAlias("n", "e"):        {Owner{Network: "n", Endpoint: "e"}, true},
+		"":                                  {},
+		Instance("5e1f0").NetworkAlias("n"): {},
+		Instance("5e1").NetworkAlias("n"):   {},
+		"uplink to the rack":                {},
+		"dockline:5e1f:network:":            {},
+		"dockline:5e1f:endpoint:n":          {},
+		"dockline:5e1f:endpoint:n:":         {},
 	} {
-		if o, ours := ParseAlias(alias); ours != want.ours || ours && o != want.owner {
+		if o, ours := self.Owner(alias); ours != want.ours || ours && o != want.owner {
 			t.Errorf("%q: got %v, %v", alias, o, ours)
 		}
 	}

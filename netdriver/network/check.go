@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -62,6 +63,9 @@ func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
 			return kernel.Link{}, err
 		}
 	}
+	if parent.Index != 0 && d.MTU > parent.MTU {
+		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)
+	}
 	return parent, m.checkRoutes(d, parent)
 }
 
@@ -81,7 +85,7 @@ func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
 		return kernel.Link{}, bad(keyParent, d.Parent, "no such interface; this host has %s", candidates(links))
 	}
 	parent := links[at]
-	if _, ours := kernel.ParseAlias(parent.Alias); ours {
+	if kernel.IsAlias(parent.Alias) {
 		return kernel.Link{}, bad(keyParent, d.Parent, "belongs to another network of this driver")
 	}
 	if master := parent.Master; master != 0 && !isPortOf(links, parent, d.BridgeName) {
@@ -111,7 +115,7 @@ func nameOf(links []kernel.Link, index int) string {
 func candidates(links []kernel.Link) string {
 	var names []string
 	for _, l := range links {
-		if _, ours := kernel.ParseAlias(l.Alias); ours || l.Name == "lo" || l.Type == "veth" && l.Master != 0 {
+		if kernel.IsAlias(l.Alias) || l.Name == "lo" || l.Type == "veth" && l.Master != 0 {
 			continue
 		}
 		names = append(names, l.Name)
@@ -124,7 +128,7 @@ func candidates(links []kernel.Link) string {
 
 func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
 	switch l, err := m.host.Link(d.BridgeName); {
-	case err == nil && l.Alias != kernel.NetworkAlias(d.ID):
+	case err == nil && l.Alias != m.host.NetworkAlias(d.ID):
 		return bad(keyBridgeName, d.BridgeName, "an interface of that name exists already (a %s) and is not this network's", l.Type)
 	case err != nil && !errors.Is(err, kernel.ErrNoLink):
 		return err
@@ -181,6 +185,10 @@ func (m *Manager) routeConflict(p netip.Prefix, r kernel.Route) error {
 	if err != nil {
 		return err
 	}
-	return fmt.Errorf("subnet %s overlaps the host's route %s by %s: the host would look for these addresses there; choose another subnet, or add -o %s=true where both are the same LAN",
-		p, r.Dst, nameOf(links, r.Link), keyOverlap)
+	by := "by " + nameOf(links, r.Link)
+	if r.Link == 0 {
+		by = "(by several interfaces or none, as a blackhole)"
+	}
+	return fmt.Errorf("subnet %s overlaps the host's route %s %s: the host would look for these addresses there; choose another subnet, or add -o %s=true where both are the same LAN",
+		p, r.Dst, by, keyOverlap)
 }

@@ -25,6 +25,7 @@ import (
 var (
 	ErrNotFound = errors.New("no such network")
 	ErrConflict = errors.New("conflicts with another network")
+	ErrUplink   = errors.New("left alone, the network is without its wire")
 )
 
 // Mode is how a network's endpoints reach the wire.
@@ -50,7 +51,8 @@ type Definition struct {
 	IPv4, IPv6 bool
 	Pools      []Pool
 
-	ParentWasDown bool `json:",omitempty"` // how the uplink is to be left behind
+	ParentWasDown bool   `json:",omitempty"` // how the uplink is to be left behind
+	UplinkMAC     string `json:",omitempty"` // the hardware's own; "" for a virtual interface
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
@@ -74,7 +76,8 @@ type Host interface {
 	Addrs(name string) ([]netip.Prefix, error)
 	Routes() ([]kernel.Route, error)
 	EnsureBridge(kernel.Bridge) error
-	ReleasePort(port, bridge string) error
+	ReleasePort(port, bridge, alias string) (released bool, err error)
+	NetworkAlias(networkID string) string
 	DeleteOwned(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
@@ -183,6 +186,9 @@ func (m *Manager) Create(d Definition) error {
 		return err
 	}
 	d.ParentWasDown = d.Parent != "" && !parent.Up
+	if d.Mode == Bridge {
+		d.UplinkMAC = parent.PermMAC.String()
+	}
 	if err := m.put(d); err != nil {
 		return err
 	}
@@ -207,7 +213,7 @@ func (m *Manager) repeated(d Definition) error {
 	if err != nil {
 		return nil //nolint:nilerr // not there: nothing is repeated
 	}
-	d.Complete, d.ParentWasDown = old.Complete, old.ParentWasDown
+	d.Complete, d.ParentWasDown, d.UplinkMAC = old.Complete, old.ParentWasDown, old.UplinkMAC
 	if !reflect.DeepEqual(old, d) {
 		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
 	}
@@ -238,22 +244,38 @@ func (m *Manager) dismantle(d Definition) error {
 	if d.Mode != Bridge {
 		return nil
 	}
-	if d.Parent != "" {
-		if err := m.host.ReleasePort(d.Parent, d.BridgeName); err != nil {
-			return fmt.Errorf("give the uplink back: %w", err)
-		}
+	if err := m.releaseUplink(d); err != nil {
+		return err
 	}
-	if d.Parent != "" && d.ParentWasDown {
-		if err := m.host.SetDown(d.Parent); err != nil && !errors.Is(err, kernel.ErrNoLink) {
-			return fmt.Errorf("leave the uplink as it was: %w", err)
-		}
-	}
-	err := m.host.DeleteOwned(d.BridgeName, kernel.NetworkAlias(d.ID))
+	err := m.host.DeleteOwned(d.BridgeName, m.host.NetworkAlias(d.ID))
 	if errors.Is(err, kernel.ErrNotOurs) {
 		m.log.Warn("left a bridge alone that is not ours any more", "network", Short(d.ID), "bridge", d.BridgeName)
 		return nil
 	}
 	return err
+}
+
+// releaseUplink gives the uplink back as it was found. One that somebody took
+// out of the bridge, or gave an address, is at work for its owner again.
+func (m *Manager) releaseUplink(d Definition) error {
+	if d.Parent == "" {
+		return nil
+	}
+	released, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID))
+	if err != nil {
+		return fmt.Errorf("give the uplink back: %w", err)
+	}
+	if !released || !d.ParentWasDown {
+		return nil
+	}
+	addrs, err := m.host.Addrs(d.Parent)
+	if err == nil && len(addrs) == 0 {
+		err = m.host.SetDown(d.Parent)
+	}
+	if err != nil && !errors.Is(err, kernel.ErrNoLink) {
+		return fmt.Errorf("leave the uplink as it was: %w", err)
+	}
+	return nil
 }
 
 func (m *Manager) put(d Definition) error {
@@ -264,6 +286,20 @@ func (m *Manager) put(d Definition) error {
 	defer m.mu.Unlock()
 	m.all[d.ID] = d
 	return nil
+}
+
+// Keep does what Ensure does, except that a macvlan parent stays down that
+// somebody took down: it is the operator's.
+func (m *Manager) Keep(id string) error {
+	d, err := m.Get(id)
+	if err != nil {
+		return err
+	}
+	if d.Mode == Macvlan {
+		_, err := m.host.Link(d.Parent)
+		return err
+	}
+	return m.Ensure(id)
 }
 
 // Ensure makes one network in the kernel what it should be.
@@ -287,14 +323,56 @@ func (m *Manager) ensure(d Definition) error {
 		}
 		return nil
 	}
+	refused := m.checkUplink(d)
+	uplink := d.Parent
+	if refused != nil {
+		uplink = "" // the containers keep each other all the same
+	}
 	err := m.host.EnsureBridge(kernel.Bridge{
-		Name: d.BridgeName, Alias: kernel.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
-		MTU: d.MTU, Uplink: d.Parent, Addrs: d.hostAddrs(),
+		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
+		MTU: d.MTU, Uplink: uplink, Addrs: d.hostAddrs(),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
 	m.Pass()
+	return refused
+}
+
+// checkUplink refuses to take an interface as a port that was given another
+// use since the network was made: another master or an address of the host.
+func (m *Manager) checkUplink(d Definition) error {
+	if d.Parent == "" {
+		return nil
+	}
+	links, err := m.host.Links()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
+	if at < 0 {
+		return fmt.Errorf("find the uplink of network %s: link %q: %w", Short(d.ID), d.Parent, kernel.ErrNoLink)
+	}
+	uplink := links[at]
+	if uplink.Master != 0 && isPortOf(links, uplink, d.BridgeName) {
+		return nil
+	}
+	addrs, err := m.host.Addrs(d.Parent)
+	if err != nil {
+		return err
+	}
+	return uplinkUsable(d, uplink, addrs, links)
+}
+
+func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links []kernel.Link) error {
+	switch {
+	case uplink.Master != 0:
+		return fmt.Errorf("uplink %q of network %s is a port of %s now: %w", d.Parent, Short(d.ID), nameOf(links, uplink.Master), ErrUplink)
+	case len(addrs) > 0:
+		return fmt.Errorf("uplink %q of network %s carries the host's address %s now: %w", d.Parent, Short(d.ID), addrs[0], ErrUplink)
+	case d.UplinkMAC != "" && d.UplinkMAC != uplink.PermMAC.String():
+		return fmt.Errorf("uplink %q of network %s is another device (%s) than the one it was made with (%s): %w", d.Parent, Short(d.ID), uplink.PermMAC, d.UplinkMAC, ErrUplink)
+	}
 	return nil
 }
 
@@ -306,7 +384,7 @@ func (m *Manager) Pass() {
 	want := map[string]string{}
 	for _, d := range m.List() {
 		if d.Mode == Bridge {
-			want[kernel.NetworkAlias(d.ID)] = d.BridgeName
+			want[m.host.NetworkAlias(d.ID)] = d.BridgeName
 		}
 	}
 	said := ""

@@ -52,11 +52,16 @@ func (f *faulty) Delete(keys ...string) error {
 
 func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all), nil }
 func (f *faulty) SyncPass(map[string]string) error    { return nil }
-func (f *faulty) ReleasePort(string, string) error    { return f.fault("release the uplink") }
-func (f *faulty) DeleteOwned(string, string) error    { return f.fault("delete the bridge") }
-func (f *faulty) Forsaken(netip.Prefix) bool          { return f.forsaken }
-func (f *faulty) ReplayOver()                         {}
-func (f *faulty) Joined(string) bool                  { return f.joined }
+func (f *faulty) NetworkAlias(id string) string       { return "dockline:test:network:" + id }
+
+func (f *faulty) ReleasePort(string, string, string) (bool, error) {
+	return false, f.fault("release the uplink")
+}
+
+func (f *faulty) DeleteOwned(string, string) error { return f.fault("delete the bridge") }
+func (f *faulty) Forsaken(netip.Prefix) bool       { return f.forsaken }
+func (f *faulty) ReplayOver()                      {}
+func (f *faulty) Joined(string) bool               { return f.joined }
 
 func (f *faulty) NetworkRemoved(prefixes []netip.Prefix) error {
 	if err := f.fault("drop the pools"); err != nil {

@@ -23,6 +23,7 @@ import (
 type Host interface {
 	Links() ([]kernel.Link, error)
 	DeleteOwned(name, alias string) error
+	Owner(alias string) (kernel.Owner, bool)
 }
 
 // Reconciler does one reconcile after the other. Use it from one goroutine.
@@ -32,6 +33,9 @@ type Reconciler struct {
 	Endpoints *endpoint.Manager
 	Now       func() time.Time
 	Log       *slog.Logger
+	// KeepLinks is set where the journal of this boot was lost: a link may be a
+	// running container's though nothing is known of it, and none is removed.
+	KeepLinks bool
 
 	failing map[string]string    // by network id, what was said last
 	suspect map[string]time.Time // by endpoint id, since when it looks abandoned
@@ -59,6 +63,9 @@ func (r *Reconciler) Run(ctx context.Context, ticks <-chan time.Time) error {
 // made is removed before the rest is restored.
 func (r *Reconciler) Start() error {
 	err := r.Networks.Discard()
+	for _, d := range r.Networks.List() {
+		r.note(d.ID, r.Networks.Ensure(d.ID))
+	}
 	_, again := r.Once()
 	return errors.Join(err, again)
 }
@@ -69,7 +76,7 @@ func (r *Reconciler) Start() error {
 func (r *Reconciler) Once() (changed int, err error) {
 	swept := r.Networks.Sweep()
 	for _, d := range r.Networks.List() {
-		r.note(d.ID, r.Networks.Ensure(d.ID))
+		r.note(d.ID, r.Networks.Keep(d.ID))
 	}
 	r.Networks.Pass()
 	links, err := r.Host.Links()
@@ -82,7 +89,7 @@ func (r *Reconciler) Once() (changed int, err error) {
 	}
 	var errs []error
 	for _, l := range links {
-		owner, ours := kernel.ParseAlias(l.Alias)
+		owner, ours := r.Host.Owner(l.Alias)
 		if !ours {
 			continue
 		}
@@ -100,14 +107,11 @@ func (r *Reconciler) Once() (changed int, err error) {
 // namespace, or the host end of a pair is gone, which dies with its other end.
 // A macvlan link that died with its sandbox leaves no such sign.
 func (r *Reconciler) dropAbandoned(links []kernel.Link) (dropped int, err error) {
-	here := make(map[string]bool, len(links))
-	for _, l := range links {
-		here[l.Name] = true
-	}
+	here := r.byEndpoint(links)
 	still := map[string]time.Time{}
 	var errs []error
 	for _, e := range r.Endpoints.List() {
-		if !e.Joined || !r.abandoned(e, here) {
+		if !e.Joined || !r.abandoned(e, here[e.ID]) {
 			continue
 		}
 		since, known := r.suspect[e.ID]
@@ -118,24 +122,58 @@ func (r *Reconciler) dropAbandoned(links []kernel.Link) (dropped int, err error)
 			still[e.ID] = since
 			continue
 		}
-		r.Log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(e.ID))
-		errs = append(errs, r.Endpoints.Delete(e.Network, e.ID))
-		dropped++
+		did, err := r.Endpoints.DropAbandoned(e.ID, r.stillAbandoned)
+		if errs = append(errs, err); did {
+			dropped++
+		}
 	}
 	r.suspect = still
 	return dropped, errors.Join(errs...)
 }
 
-func (r *Reconciler) abandoned(e endpoint.Endpoint, here map[string]bool) bool {
-	if here[kernel.ContainerName(e.ID)] {
-		return true
+// byEndpoint finds the links of each endpoint by their alias: a name can be
+// changed by anybody, and a renamed link is a container's at work.
+func (r *Reconciler) byEndpoint(links []kernel.Link) map[string][]kernel.Link {
+	by := map[string][]kernel.Link{}
+	for _, l := range links {
+		if o, ours := r.Host.Owner(l.Alias); ours && o.Endpoint != "" {
+			by[o.Endpoint] = append(by[o.Endpoint], l)
+		}
 	}
+	return by
+}
+
+// stillAbandoned looks again, at the links as they are now.
+func (r *Reconciler) stillAbandoned(e endpoint.Endpoint) (bool, error) {
+	links, err := r.Host.Links()
+	if err != nil {
+		return false, fmt.Errorf("look at the links: %w", err)
+	}
+	return r.abandoned(e, r.byEndpoint(links)[e.ID]), nil
+}
+
+func (r *Reconciler) abandoned(e endpoint.Endpoint, links []kernel.Link) bool {
 	d, err := r.Networks.Get(e.Network)
-	return err == nil && d.Mode == network.Bridge && !here[kernel.HostName(e.ID)]
+	return abandoned(err == nil && d.Mode == network.Bridge, links)
+}
+
+// abandoned decides from what links of a joined endpoint are in the host's
+// namespace. A pair with its other end in a sandbox is at work; any other link
+// should be in the sandbox itself, and a bridge's endpoint should have one.
+func abandoned(bridge bool, links []kernel.Link) bool {
+	for _, l := range links {
+		if l.Away {
+			return false
+		}
+	}
+	return bridge || len(links) > 0
 }
 
 func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
+	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
+		return false, nil
+	}
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}

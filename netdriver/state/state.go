@@ -15,21 +15,26 @@
 package state
 
 import (
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
 	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
 )
 
 const (
 	networksFile  = "networks.db"
 	journalPrefix = "journal-"
 	journalSuffix = ".db"
+	asideSuffix   = ".corrupt"
 	bootIDFile    = "/proc/sys/kernel/random/boot_id"
 
 	// lockTimeout is how long an older process of ours may take to let go of
@@ -37,13 +42,31 @@ const (
 	lockTimeout = 10 * time.Second
 	fileMode    = 0o600
 	dirMode     = 0o700
+
+	instanceBytes = 6
 )
+
+// CorruptError says that a file cannot be read as what it should be. It is
+// still there.
+type CorruptError struct {
+	Path string
+	Err  error
+}
+
+func (e *CorruptError) Error() string { return fmt.Sprintf("%s is damaged: %v", e.Path, e.Err) }
+
+func (e *CorruptError) Unwrap() error { return e.Err }
 
 // Dir is an open state directory.
 type Dir struct {
 	networks *bbolt.DB
 	journal  *bbolt.DB
+	lost     bool
 }
+
+// JournalLost reports whether a journal of this boot was damaged and put aside,
+// so that containers may run of which nothing is known.
+func (d *Dir) JournalLost() bool { return d.lost }
 
 // BootID returns the kernel's id of this boot (proc_sys_kernel(5), random/boot_id).
 func BootID() (string, error) {
@@ -55,7 +78,8 @@ func BootID() (string, error) {
 }
 
 // Open opens the state in a directory, which it makes if need be. Journals of
-// other boots are removed: what they name does not exist any more.
+// other boots are removed: what they name does not exist any more. A damaged
+// journal is put aside (see JournalLost), a damaged networks.db is a *CorruptError.
 func Open(dir, bootID string) (*Dir, error) {
 	if err := os.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("make the state directory: %w", err)
@@ -68,30 +92,75 @@ func Open(dir, bootID string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	j, err := open(journal, true)
+	j, err := openJournal(journal)
 	if err != nil {
 		return nil, errors.Join(err, networks.Close())
 	}
-	return &Dir{networks: networks, journal: j}, nil
+	_, err = os.Stat(journal + asideSuffix)
+	return &Dir{networks: networks, journal: j, lost: err == nil}, nil
+}
+
+// openJournal puts a damaged journal aside and goes on with an empty one.
+func openJournal(path string) (*bbolt.DB, error) {
+	db, err := open(path, true)
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) {
+		return db, err
+	}
+	if err := os.Rename(path, path+asideSuffix); err != nil {
+		return nil, fmt.Errorf("put a damaged journal aside: %w", err)
+	}
+	return open(path, true)
+}
+
+// guard turns a panic of the library, or a fault in the memory that it maps,
+// into a *CorruptError: both are what it makes of pages that were damaged.
+func guard(path string, fn func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = &CorruptError{Path: path, Err: fmt.Errorf("%v", p)}
+		}
+	}()
+	return fn()
+}
+
+// readAll walks every page that holds a value, to find damage before anything
+// is built on the file.
+func readAll(db *bbolt.DB) error {
+	return db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(_, _ []byte) error { return nil })
+		})
+	})
 }
 
 func open(path string, noSync bool) (*bbolt.DB, error) {
-	db, err := bbolt.Open(path, fileMode, &bbolt.Options{
-		Timeout: lockTimeout, NoSync: noSync, NoGrowSync: noSync, FreelistType: bbolt.FreelistMapType,
+	var db *bbolt.DB
+	err := guard(path, func() (err error) {
+		db, err = bbolt.Open(path, fileMode, &bbolt.Options{
+			Timeout: lockTimeout, NoSync: noSync, NoGrowSync: noSync, FreelistType: bbolt.FreelistMapType,
+		})
+		if err == nil {
+			err = readAll(db)
+		}
+		return err
 	})
-	if err != nil {
+	if errors.Is(err, berrors.ErrInvalid) || errors.Is(err, berrors.ErrChecksum) || errors.Is(err, berrors.ErrVersionMismatch) {
+		return nil, &CorruptError{Path: path, Err: err}
+	} else if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	return db, nil
 }
 
 func removeOther(dir, keep string) error {
-	found, err := filepath.Glob(filepath.Join(dir, journalPrefix+"*"+journalSuffix))
+	found, err := filepath.Glob(filepath.Join(dir, journalPrefix+"*"+journalSuffix+"*"))
 	if err != nil {
 		return fmt.Errorf("look for journals: %w", err)
 	}
 	for _, path := range found {
-		if path == keep {
+		if path == keep || path == keep+asideSuffix {
 			continue
 		}
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -99,6 +168,26 @@ func removeOther(dir, keep string) error {
 		}
 	}
 	return nil
+}
+
+// Instance returns the random id of this installation, which goes with its
+// networks; it is made with the first call.
+func (d *Dir) Instance() (string, error) {
+	t, err := Durable[string](d, "instance")
+	if err != nil {
+		return "", err
+	}
+	all, err := t.All()
+	if err != nil {
+		return "", err
+	}
+	if id := all["id"]; id != "" {
+		return id, nil
+	}
+	raw := make([]byte, instanceBytes)
+	_, _ = rand.Read(raw) // never returns an error (crypto/rand)
+	id := hex.EncodeToString(raw)
+	return id, t.Put("id", id)
 }
 
 // Close closes both files.
@@ -119,9 +208,11 @@ func Journalled[V any](d *Dir, name string) (*Table[V], error) { return table[V]
 
 func table[V any](db *bbolt.DB, name string) (*Table[V], error) {
 	t := &Table[V]{db: db, name: []byte(name)}
-	err := db.Update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists(t.name)
-		return err
+	err := guard(db.Path(), func() error {
+		return db.Update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists(t.name)
+			return err
+		})
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make table %q: %w", name, err)
@@ -166,7 +257,7 @@ func (t *Table[V]) All() (map[string]V, error) {
 		return tx.Bucket(t.name).ForEach(func(key, raw []byte) error {
 			var v V
 			if err := json.Unmarshal(raw, &v); err != nil {
-				return fmt.Errorf("decode %q: %w", key, err)
+				return &CorruptError{Path: t.db.Path(), Err: fmt.Errorf("decode %q: %w", key, err)}
 			}
 			all[string(key)] = v
 			return nil

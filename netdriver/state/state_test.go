@@ -1,6 +1,8 @@
 package state
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,5 +95,93 @@ func TestAnUnreadableValueIsAnError(t *testing.T) {
 	}
 	if all, err := rows.All(); err == nil {
 		t.Errorf("a number read as a row: %v", all)
+	}
+}
+
+// damaged fills a file's tables, closes it and overwrites all but its first pages.
+func damaged(t *testing.T, dir, file string) {
+	t.Helper()
+	d, durable, journal := tables(t, dir, "b")
+	for i := range 50 {
+		for _, tab := range []*Table[row]{durable, journal} {
+			if err := tab.Put(fmt.Sprint(i), row{A: "v"}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, file)
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 2 * os.Getpagesize(); i < len(raw); i++ {
+		raw[i] = 0xa5
+	}
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestADamagedJournalIsPutAside(t *testing.T) {
+	dir := t.TempDir()
+	damaged(t, dir, "journal-b.db")
+	for range 2 { // the second start of that boot finds an intact one
+		d, durable, journal := tables(t, dir, "b")
+		if !d.JournalLost() {
+			t.Error("the loss is not told")
+		}
+		if all, err := durable.All(); err != nil || len(all) != 50 {
+			t.Errorf("networks: %d, %v", len(all), err)
+		}
+		if all, err := journal.All(); err != nil || len(all) != 0 {
+			t.Errorf("journal: %d, %v", len(all), err)
+		}
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d, _, _ := tables(t, dir, "next")
+	defer func() { _ = d.Close() }()
+	if left, _ := filepath.Glob(filepath.Join(dir, "*.corrupt")); len(left) != 0 || d.JournalLost() {
+		t.Errorf("after a reboot: %v, %v", left, d.JournalLost())
+	}
+}
+
+func TestDamagedNetworksAreAnErrorAndKept(t *testing.T) {
+	dir := t.TempDir()
+	damaged(t, dir, "networks.db")
+	before, err := os.ReadFile(filepath.Join(dir, "networks.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Open(dir, "b")
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) {
+		t.Fatalf("got %v", err)
+	}
+	if after, err := os.ReadFile(filepath.Join(dir, "networks.db")); err != nil || string(after) != string(before) {
+		t.Errorf("the file was changed: %v", err)
+	}
+}
+
+func TestTheInstanceStays(t *testing.T) {
+	dir := t.TempDir()
+	seen := map[string]bool{}
+	for _, boot := range []string{"a", "a", "b"} {
+		d, _, _ := tables(t, dir, boot)
+		id, err := d.Instance()
+		if err != nil || len(id) != 2*instanceBytes {
+			t.Errorf("%q, %v", id, err)
+		}
+		seen[id] = true
+		if err := d.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(seen) != 1 {
+		t.Errorf("ids %v", seen)
 	}
 }
