@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -75,7 +77,9 @@ func (d Docker) KillPlugin(ctx context.Context, name string) (killed proc.Proces
 	return p, proc.Kill(ctx, p)
 }
 
-// AwaitPlugin waits until the plugin runs as another process than old, and returns that one.
+// AwaitPlugin waits until the plugin runs as another process than old and the
+// engine has dialled it, and returns that one. A plugin that dies before it was
+// dialled is not restarted: the engine dials for ten seconds, then gives it up.
 func (d Docker) AwaitPlugin(ctx context.Context, name string, old proc.Process) (proc.Process, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, restartTime, errors.New("the engine does not restart the plugin"))
 	defer cancel()
@@ -89,7 +93,35 @@ func (d Docker) AwaitPlugin(ctx context.Context, name string, old proc.Process) 
 			return fmt.Errorf("process %d is still there", p.PID)
 		}
 		now = p
-		return nil
+		return d.dialled(ctx, name, p)
 	})
 	return now, err
+}
+
+// dialled returns nil once the engine has dialled the plugin's process: it
+// writes the plugin's state down right after (plugin/manager_linux.go,
+// pluginPostStart).
+func (d Docker) dialled(ctx context.Context, name string, p proc.Process) error {
+	id, err := d.Run(ctx, "plugin", "inspect", "--format", "{{.Id}}", name)
+	if err != nil {
+		return err
+	}
+	root, err := d.Run(ctx, "info", "--format", "{{.DockerRootDir}}")
+	if err != nil {
+		return err
+	}
+	started, err := proc.Started(p)
+	if err != nil {
+		return err
+	}
+	// The process's parent is the engine's shim, which sees the host's files.
+	state := filepath.Join(fmt.Sprintf("/proc/%d/root", p.PPID), root, "plugins", id, "config.json")
+	info, err := os.Stat(state)
+	if err != nil {
+		return fmt.Errorf("look at the plugin's state: %w", err)
+	}
+	if info.ModTime().Before(started) {
+		return fmt.Errorf("the engine has not dialled process %d yet", p.PID)
+	}
+	return nil
 }
