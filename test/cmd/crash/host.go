@@ -2,21 +2,15 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 
 	"github.com/dockline/dockline/test/harness/proc"
 )
-
-// dialTime is how long after its start the engine has dialled the plugin: it
-// does so after half a second. One that dies before that is not restarted: the
-// engine goes on dialling for ten seconds, then leaves it disabled
-// (plugin/manager_linux.go, pluginPostStart).
-const dialTime = 1500 * time.Millisecond
 
 // kill kills the plugin and waits until the engine has started it again.
 func (w *world) kill(ctx context.Context) error {
@@ -25,11 +19,8 @@ func (w *world) kill(ctx context.Context) error {
 		return err
 	}
 	w.killed.Add(1)
-	if _, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
-		return err
-	}
-	rest(ctx, dialTime)
-	return nil
+	_, err = w.engine.AwaitPlugin(ctx, plugin, old)
+	return err
 }
 
 // killEarly kills the plugin twice, the second time before the engine has
@@ -40,10 +31,17 @@ func (w *world) killEarly(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if old, err = w.engine.AwaitPlugin(ctx, plugin, old); err != nil {
+	var next proc.Process
+	err = proc.Await(ctx, func(ctx context.Context) (err error) { // not for the engine's dialling it
+		if next, err = w.engine.Plugin(ctx, plugin); err == nil && next.PID == old.PID {
+			err = errors.New("the killed process is still there")
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
-	if err := proc.Kill(ctx, old); err != nil {
+	if err := proc.Kill(ctx, next); err != nil {
 		return err
 	}
 	w.killed.Add(2)
@@ -54,7 +52,10 @@ func (w *world) killEarly(ctx context.Context) error {
 		_, err := w.engine.Run(ctx, "plugin", "enable", plugin)
 		return err
 	})
-	rest(ctx, dialTime)
+	if err != nil {
+		return err
+	}
+	_, err = w.engine.AwaitPlugin(ctx, plugin, next)
 	return err
 }
 

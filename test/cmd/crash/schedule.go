@@ -30,7 +30,7 @@ type schedule struct{ host, collectors []event }
 func newSchedule(c config) schedule {
 	rnd := rand.New(rand.NewPCG(c.seed, 1))
 	var s schedule
-	// A kill takes about two seconds, see dialTime.
+	// A kill takes about two seconds, until the engine has dialled the next process.
 	mean := max(50*time.Millisecond, c.time*8/10/time.Duration(max(1, c.kills))-2*time.Second)
 	mean = min(mean, 5*time.Second)
 	for i := range c.kills {
