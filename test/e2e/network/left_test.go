@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/nftables"
 	"go.etcd.io/bbolt"
 )
 
@@ -42,7 +43,24 @@ func (m *machine) traces() []string {
 			all = append(all, name+": "+strings.TrimSpace(line))
 		}
 	}
+	all = append(all, m.tables()...)
 	slices.Sort(all)
+	return all
+}
+
+// tables is what nftables there are, those of iptables included.
+func (m *machine) tables() (all []string) {
+	m.Do(func() error {
+		c, err := nftables.New()
+		if err != nil {
+			return err
+		}
+		tables, err := c.ListTables()
+		for _, t := range tables {
+			all = append(all, fmt.Sprintf("table: family %d %s", t.Family, t.Name))
+		}
+		return err
+	})
 	return all
 }
 
@@ -82,6 +100,9 @@ func (m *machine) state(t *testing.T) (known []string) {
 		}
 		err = db.View(func(tx *bbolt.Tx) error {
 			return tx.ForEach(func(table []byte, b *bbolt.Bucket) error {
+				if string(table) == "instance" { // the installation's own name
+					return nil
+				}
 				return b.ForEach(func(k, v []byte) error {
 					known = append(known, fmt.Sprintf("%s: %s = %s", table, k, v))
 					return nil
