@@ -59,6 +59,9 @@ func check(t *testing.T, got []string, stream string, n int) (duplicates int) {
 	return duplicates
 }
 
+// The tests below run in bubbles of testing/synctest: a sleep there lets the
+// goroutines run until all of them wait, and takes no time.
+
 func TestEverythingArrivesOnceInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &peer{}
