@@ -118,7 +118,7 @@ func (s *sim) moves(res *Result) error {
 	for _, change := range []struct {
 		name   string
 		nodes  []route.Node
-		theory float64                     // share of keys that move
+		theory float64                    // share of keys that move
 		may    func(from, to string) bool // which moves there may be
 	}{
 		{"a collector of weight 2 joins, share moved", append(slices.Clone(s.nodes), newcomer), 2 / (total + 2),
