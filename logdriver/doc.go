@@ -17,8 +17,9 @@
 //
 // A lock is taken only while holding locks that stand before it here:
 //
-//	Plugin.mu         starts and stops of one container after the other
-//	Pumps.mu          stream: which FIFOs are open; never held over a splice
+//	Plugin.mu         whether the plugin goes on; no start or stop takes it
+//	Plugin.calls      one lock for each container: its starts and stops
+//	Pumps.mu          stream: which FIFOs are open; never held over a file
 //	Shipper.mu        ship: which streams go where
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dockline/dockline/internal/options"
@@ -34,10 +35,12 @@ type Plugin struct {
 	pumps *stream.Pumps
 	ship  *ship.Shipper
 
-	mu        sync.Mutex // one start or stop at a time, so that the same call made twice has one effect; guards what follows
-	drainOnly bool       // nothing is shipped, see crashloop.go
-	later     *time.Timer
-	closed    bool
+	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
+	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
+
+	mu     sync.Mutex // guards what follows; taken before a container's lock
+	later  *time.Timer
+	closed bool
 }
 
 // Open reads the state that a former process left, goes on reading the FIFOs
@@ -151,8 +154,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if len(pool.Collectors) > 0 {
 		params.Routes = []string{routeName}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.calls.lock(info.ContainerID)()
 	se, created, err := p.spool.Attach(params, file)
 	if err != nil {
 		return err
@@ -170,7 +172,7 @@ func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o contain
 	if len(pool.Collectors) == 0 {
 		return st.RemoveRoute(routeName) // kept for docker logs alone
 	}
-	if err := st.AddRoute(routeName); err != nil || p.drainOnly {
+	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
 		return err
 	}
 	return p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
@@ -190,8 +192,11 @@ func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Option
 
 // Stop implements engine.Driver.
 func (p *Plugin) Stop(_ context.Context, file string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	id := p.pumps.Container(file)
+	if id == "" {
+		return nil
+	}
+	defer p.calls.lock(id)()
 	return p.pumps.Stop(file)
 }
 
