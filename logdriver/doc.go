@@ -8,10 +8,10 @@
 // Packages in the order of the path: engine takes the engine's calls, container
 // reads what they say, stream moves bytes from the FIFOs, spool keeps them,
 // record knows what they mean, ship moves records to collectors through the
-// sinks, route ranks collectors, discover says which there are. readlogs
-// answers `docker logs`. Each may use those before it, none those behind it;
-// sinks, route, spool and record do not know each other (test/arch holds the
-// tree to this).
+// sinks, route ranks collectors, discover says which there are, resolve where
+// they are. readlogs answers `docker logs`. Each may use those before it, none
+// those behind it; sinks, route, spool and record do not know each other
+// (test/arch holds the tree to this).
 //
 // # Lock order
 //

@@ -19,6 +19,7 @@ import (
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/record"
+	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/logdriver/stream"
@@ -34,6 +35,7 @@ type Plugin struct {
 	spool *spool.Spool
 	pumps *stream.Pumps
 	ship  *ship.Shipper
+	names ship.Resolver // looks up collectors
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -51,7 +53,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log)}
+	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
@@ -133,7 +135,7 @@ func (p *Plugin) parse(info *container.Info) (container.Options, ship.Pool, erro
 	if list == "" {
 		what, key, list = "plugin setting", "COLLECTORS", p.cfg.Collectors
 	}
-	pool, err := openPool(list)
+	pool, err := openPool(list, p.names)
 	if err != nil {
 		return o, ship.Pool{}, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
 	}

@@ -280,8 +280,8 @@ func TestOnlyQuickDeathsAreALoop(t *testing.T) {
 
 func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
-	p1, err1 := openPool(a)
-	p2, err2 := openPool(b)
+	p1, err1 := openPool(a, nil)
+	p2, err2 := openPool(b, nil)
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}
