@@ -27,8 +27,8 @@ const (
 	maxRecord   = 1 << 20
 	// openTime is after how long without more of it a line is shown whose end has
 	// not come; twice as long at most.
-	openTime = 5 * time.Second
-	writeBytes  = 32 << 10 // frames are gathered up to here before they are written
+	openTime   = 5 * time.Second
+	writeBytes = 32 << 10 // frames are gathered up to here before they are written
 )
 
 // Write writes the frames of the records asked for to w. It returns nil at the

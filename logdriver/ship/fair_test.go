@@ -84,6 +84,42 @@ func TestLinesThatDoNotEnd(t *testing.T) {
 	})
 }
 
+// A batch goes when it is full, or when its first record has waited for a
+// moment, and no more of them than the collector allows wait for their
+// acknowledgement.
+func TestBatchesGoWhenFullOrAfterAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &peer{}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		add(t, s, m, "s", poolOf(map[string]*peer{"a": a}, "a"))
+		sent := 0
+		step := func(what string, write int, wait time.Duration, want int) {
+			t.Helper()
+			m.write(frames(t, sent, write))
+			sent += write
+			time.Sleep(wait)
+			synctest.Wait()
+			if got := len(a.received()); got != want {
+				t.Fatalf("%s: %d records have been sent, want %d", what, got, want)
+			}
+		}
+		limits := a.Limits()
+		step("one, at once", 1, linger-time.Millisecond, 0)
+		step("a little later", 0, time.Millisecond, 1)
+		time.Sleep(time.Second)
+		step("a full batch, at once", limits.BatchRecords, 0, 1+limits.BatchRecords)
+		time.Sleep(time.Second)
+		a.set(func() { a.silent = true })
+		for range limits.InFlight {
+			step("several under way", limits.BatchRecords, 0, sent+limits.BatchRecords)
+		}
+		step("one too many", limits.BatchRecords, time.Second, sent)
+		a.set(func() { a.silent = false })
+	})
+}
+
 // However much loud streams have to say, a quiet one's record is sent after at
 // most one window of each of them and what was in a batch already.
 func TestLoudStreamsDoNotStarveQuietOnes(t *testing.T) {
