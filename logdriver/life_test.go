@@ -242,11 +242,11 @@ func TestShortLivesAreBounded(t *testing.T) {
 	addr, lines := collector(t)
 	h := newHost(t, "json+tcp://"+addr)
 	h.plugin.Close()
-	h.cfg.SpoolMax = 2 << 20
+	h.cfg.SpoolMax = 1 << 20
 	h.start()
 	s := h.listen()
 	goroutines := s.atRest()
-	for range s.live(400, nil) {
+	for range s.live(200, nil) {
 		select {
 		case <-lines:
 		case <-time.After(20 * time.Second):
