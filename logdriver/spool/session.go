@@ -278,6 +278,9 @@ func (se *Session) roll() error {
 		}
 	}
 	st.mu.Unlock()
+	if err := st.settleJump(); err != nil {
+		return err
+	}
 	f, err := st.sp.cfg.disk.open(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("open a segment: %w", err)

@@ -28,7 +28,8 @@ import (
 
 const (
 	versionFile = "VERSION"
-	version     = "dockline-spool 1\n"
+	product     = "dockline-spool "
+	version     = product + "1\n"
 	streamsDir  = "streams"
 	badDir      = "quarantine"
 	streamFile  = "stream.json"
@@ -63,6 +64,11 @@ type Spool struct {
 	live    atomic.Int64 // attached sessions
 	evictor sync.Mutex   // held by the one who evicts; never waited for
 
+	boot        uint32      // which boot of the machine this is, see boot.go
+	bootName    string      // its id
+	bootMu      sync.Mutex  // held by the one who writes them down
+	bootSettled atomic.Bool // that is done
+
 	mu      sync.Mutex         // guards what follows; taken before a stream's mu
 	streams map[string]*Stream // by stream id
 	byOwner map[string]*Stream // by container id
@@ -74,6 +80,7 @@ type header struct {
 	Created   time.Time       `json:"created"`
 	KeepBytes int64           `json:"keep_bytes"`
 	Info      json.RawMessage `json:"info"`
+	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
 }
 
 // Open reads the spool below dir, making it where there is none. The error
@@ -102,7 +109,7 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 			log.Error("a stream cannot be read and is left alone", "stream", e.Name(), "err", err)
 		}
 	}
-	if err := s.noteBoot(); err != nil {
+	if err := s.countBoot(); err != nil {
 		return nil, err
 	}
 	s.enforce()
@@ -113,10 +120,14 @@ func (s *Spool) checkVersion() error {
 	path := filepath.Join(s.dir, versionFile)
 	got, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return s.cfg.disk.replace(path, []byte(version))
+		return s.cfg.disk.replaceForGood(path, []byte(version))
 	}
 	if err != nil {
 		return fmt.Errorf("read the spool's version: %w", err)
+	}
+	if !strings.HasPrefix(string(got), product) {
+		s.log.Error("the spool's version cannot be read; it is taken for this one", "is", string(got))
+		return nil
 	}
 	if string(got) != version {
 		return fmt.Errorf("%w: %s says %q, this dockline-log reads %q", ErrVersion, path, strings.TrimSpace(string(got)), strings.TrimSpace(version))
@@ -135,6 +146,7 @@ func (s *Spool) load(id string) error {
 	if err != nil {
 		s.log.Error("what a stream is of cannot be read; it cannot be delivered", "stream", id, "err", err)
 	}
+	st.boot = st.header.Boot
 	if err := st.recover(); err != nil {
 		return err
 	}
@@ -208,8 +220,12 @@ func (s *Spool) createLocked(p Params) (*Stream, error) {
 	if p.Container == "" {
 		return nil, errors.New("a stream needs a container id")
 	}
+	if err := s.settleBoot(); err != nil {
+		return nil, err
+	}
 	st := newStream(s, newID(p.Container))
-	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info}
+	st.boot = s.boot
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info, Boot: s.boot}
 	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {

@@ -39,6 +39,8 @@ type Stream struct {
 	writer   uint32     // session that wrote last
 	sealed   bool       // the last segment takes no more bytes
 	jumps    []jump     // where offsets were left out on purpose
+	owed     *jump      // that is not on the disk yet, see boot.go
+	boot     uint32     // in which the stream was made or last jumped
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
@@ -51,6 +53,7 @@ type segment struct {
 	offset  uint64
 	session uint32
 	size    int64
+	synced  int64 // so many bytes would survive a power cut
 	wrote   time.Time
 	known   bool  // first is
 	first   Place // where the first frame that begins in it begins; may be behind its end
@@ -229,7 +232,8 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 		return fmt.Errorf("look at segment %s: %w", e.Name(), err)
 	}
 	if info.Size() == 0 {
-		return st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		return nil
 	}
 	st.segs = append(st.segs, segment{offset: o, session: uint32(n), size: info.Size(), wrote: info.ModTime()})
 	st.last = max(st.last, uint32(n))
