@@ -86,7 +86,7 @@ func (s *Spool) settleBoot() error {
 	if s.bootSettled.Load() {
 		return nil
 	}
-	if err := s.cfg.disk.replaceForGood(filepath.Join(s.dir, bootFile), fmt.Appendf(nil, "%08x %s\n", s.boot, s.bootName)); err != nil {
+	if err := s.cfg.disk.exchangeForGood(filepath.Join(s.dir, bootFile), fmt.Appendf(nil, "%08x %s\n", s.boot, s.bootName)); err != nil {
 		return fmt.Errorf("note the boot: %w", err)
 	}
 	s.bootSettled.Store(true)

@@ -83,8 +83,9 @@ func (d disk) replace(path string, data []byte) error {
 	return d.rename(tmp, path)
 }
 
-// replaceForGood is replace for what has to survive a power cut from then on.
-func (d disk) replaceForGood(path string, data []byte) error {
+// exchange is replace for what must not be lost: whatever happens, the old file
+// is there or the new one, whole.
+func (d disk) exchange(path string, data []byte) error {
 	tmp := filepath.Join(filepath.Dir(path), tmpPrefix+filepath.Base(path))
 	if err := d.writeFile(tmp, data); err != nil {
 		return err
@@ -92,7 +93,13 @@ func (d disk) replaceForGood(path string, data []byte) error {
 	if err := d.sync(tmp); err != nil {
 		return err
 	}
-	if err := d.rename(tmp, path); err != nil {
+	return d.rename(tmp, path)
+}
+
+// exchangeForGood is exchange for a new file that has to survive a power cut
+// from then on.
+func (d disk) exchangeForGood(path string, data []byte) error {
+	if err := d.exchange(path, data); err != nil {
 		return err
 	}
 	return d.sync(filepath.Dir(path))

@@ -72,6 +72,7 @@ type Spool struct {
 	mu      sync.Mutex         // guards what follows; taken before a stream's mu
 	streams map[string]*Stream // by stream id
 	byOwner map[string]*Stream // by container id
+	nobodys map[string]*Stream // those of which that cannot be read, by idKey
 }
 
 // header is what stream.json holds.
@@ -87,7 +88,7 @@ type header struct {
 // wraps ErrVersion where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
-	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
+	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}}
 	for _, sub := range []string{streamsDir, badDir} {
 		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
@@ -120,7 +121,7 @@ func (s *Spool) checkVersion() error {
 	path := filepath.Join(s.dir, versionFile)
 	got, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return s.cfg.disk.replaceForGood(path, []byte(version))
+		return s.cfg.disk.exchangeForGood(path, []byte(version))
 	}
 	if err != nil {
 		return fmt.Errorf("read the spool's version: %w", err)
@@ -136,7 +137,8 @@ func (s *Spool) checkVersion() error {
 }
 
 // load reads one stream. A header that a power cut has emptied leaves a stream
-// of nobody: it cannot be delivered, but is counted, read by hand, and evicted.
+// of nobody: it is kept as long as there is room, until its container starts
+// again or asks for its logs, see adoptLocked.
 func (s *Spool) load(id string) error {
 	st := newStream(s, id)
 	data, err := os.ReadFile(filepath.Join(st.dir, streamFile))
@@ -144,7 +146,8 @@ func (s *Spool) load(id string) error {
 		err = json.Unmarshal(data, &st.header)
 	}
 	if err != nil {
-		s.log.Error("what a stream is of cannot be read; it cannot be delivered", "stream", id, "err", err)
+		s.log.Error("what a stream is of cannot be read; it is not delivered before its container starts again", "stream", id, "err", err)
+		st.header = header{KeepBytes: math.MaxInt64 / 2}
 	}
 	st.boot = st.header.Boot
 	if err := st.recover(); err != nil {
@@ -156,6 +159,8 @@ func (s *Spool) load(id string) error {
 	s.streams[id] = st
 	if st.header.Container != "" {
 		s.byOwner[st.header.Container] = st
+	} else {
+		s.nobodys[idKey(id)] = st
 	}
 	return nil
 }
@@ -175,7 +180,22 @@ func (s *Spool) Streams() []*Stream {
 func (s *Spool) Of(container string) *Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.adoptLocked(container)
 	return s.byOwner[container]
+}
+
+// adoptLocked gives a container the stream that is its by its id though its
+// header cannot be read. The header is written again by the next Attach.
+func (s *Spool) adoptLocked(container string) {
+	key := idKey(container)
+	st := s.nobodys[key]
+	if st == nil || s.byOwner[container] != nil {
+		return
+	}
+	s.log.Warn("a stream whose description could not be read belongs to a container that is back", "stream", st.id, "container", container)
+	st.own(container)
+	s.byOwner[container] = st
+	delete(s.nobodys, key)
 }
 
 // Used returns how many bytes the spool takes, and how many it had to drop
@@ -197,6 +217,7 @@ type Params struct {
 func (s *Spool) Attach(p Params, fifo string) (se *Session, created bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.adoptLocked(p.Container)
 	if st := s.byOwner[p.Container]; st != nil {
 		if se, created, err := st.attach(p, fifo); !errors.Is(err, errGone) {
 			return se, created, err
@@ -247,12 +268,15 @@ func (s *Spool) createLocked(p Params) (*Stream, error) {
 	return st, nil
 }
 
+// idKey is how much of a container's id its stream's id begins with.
+func idKey(id string) string { return strings.ToLower(id[:min(12, len(id))]) }
+
 // newID returns an id that is never used twice: should the spool be deleted
 // while a container lives on, its next stream must not repeat record ids.
 func newID(container string) string {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return strings.ToLower(container[:min(12, len(container))]) + hex.EncodeToString(b[:])
+	return idKey(container) + hex.EncodeToString(b[:])
 }
 
 // forget takes a stream out of the maps if it is the one that is in them.
@@ -260,8 +284,11 @@ func (s *Spool) forget(st *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st.id)
-	if s.byOwner[st.header.Container] == st {
-		delete(s.byOwner, st.header.Container)
+	if owner := st.Container(); s.byOwner[owner] == st {
+		delete(s.byOwner, owner)
+	}
+	if s.nobodys[idKey(st.id)] == st {
+		delete(s.nobodys, idKey(st.id))
 	}
 }
 

@@ -79,7 +79,18 @@ func newStream(sp *Spool, id string) *Stream {
 func (st *Stream) ID() string { return st.id }
 
 // Container returns the id of the container whose stream it is.
-func (st *Stream) Container() string { return st.header.Container }
+// It is "" where that cannot be read.
+func (st *Stream) Container() string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.header.Container
+}
+
+func (st *Stream) own(container string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.header.Container = container
+}
 
 // Info returns what the last Attach was given.
 func (st *Stream) Info() json.RawMessage {
@@ -331,7 +342,7 @@ func (st *Stream) seal() bool {
 func (st *Stream) writeHeader(h header) error {
 	data, err := json.Marshal(h)
 	if err == nil {
-		err = st.sp.cfg.disk.replace(filepath.Join(st.dir, streamFile), data)
+		err = st.sp.cfg.disk.exchange(filepath.Join(st.dir, streamFile), data)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", streamFile, err)
