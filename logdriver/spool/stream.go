@@ -220,6 +220,9 @@ func (st *Stream) recover() error {
 		// After a power cut, files may be shorter than what was acknowledged;
 		// an offset is never used for two different bytes.
 		st.end = max(st.end, c.offset)
+		for _, r := range c.beyond {
+			st.end = max(st.end, r.To)
+		}
 	}
 	for _, j := range st.jumps {
 		st.end = max(st.end, j.to)
@@ -365,7 +368,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break
 		}
-		if lost := int64(g.end()) - int64(max(acked, g.offset)); lost > 0 {
+		if lost := int64(st.missingLocked(g.offset, g.end())); lost > 0 {
 			st.sp.dropped.Add(lost)
 			st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "bytes", lost)
 		}
