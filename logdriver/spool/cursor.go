@@ -6,18 +6,24 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 )
 
 // cursor is what one route has acknowledged of a stream, and the file that says
 // so, see acked.go.
 type cursor struct {
-	acked
-	path   string
-	number uint64 // of the slot that was written last
-	disk   disk
-	file   *os.File // open while the cursor moves
-	torn   bool     // the file did not check when it was read
+	acked        // guarded by Stream.mu
+	moves uint64 // how often that has changed; guarded by Stream.mu
+	torn  bool   // the file did not check when it was read
+	path  string
+	disk  disk
+
+	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
+	number uint64     // of the slot that was written last
+	wrote  uint64     // moves, as of then
+	file   *os.File   // open while the cursor moves
+	gone   bool       // not to be written again
 }
 
 // loadCursor reads a cursor. One of which a power cut has left nothing counts as
@@ -47,8 +53,14 @@ func ReadCursor(path string) (uint64, error) {
 	return a.offset, nil
 }
 
-// store writes what is acknowledged into the slot that was not written last.
-func (c *cursor) store() error {
+// store writes what is acknowledged after so many moves into the slot that was
+// not written last, if nothing newer is there. A quiet stream holds no descriptor.
+func (c *cursor) store(a acked, moves uint64, quiet bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if moves < c.wrote || c.gone {
+		return nil
+	}
 	if c.file == nil {
 		f, err := c.disk.open(c.path, os.O_WRONLY|os.O_CREATE)
 		if err != nil {
@@ -57,14 +69,25 @@ func (c *cursor) store() error {
 		c.file = f
 	}
 	next := c.number + 1
-	if err := c.disk.writeAt(c.file, c.encode(next), int64(next%2)*slotBytes); err != nil {
+	if err := c.disk.writeAt(c.file, a.encode(next), int64(next%2)*slotBytes); err != nil {
 		return fmt.Errorf("write a cursor: %w", err)
 	}
-	c.number = next
+	c.number, c.wrote = next, moves
+	if quiet {
+		c.closeLocked()
+	}
 	return nil
 }
 
+// close is for a cursor that is about to be deleted.
 func (c *cursor) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	c.closeLocked()
+}
+
+func (c *cursor) closeLocked() {
 	if c.file != nil {
 		_ = c.file.Close()
 		c.file = nil
@@ -90,10 +113,9 @@ func (st *Stream) routeLocked(route string) error {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
 	c := &cursor{disk: st.sp.cfg.disk, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: st.startLocked()}}
-	if err := c.store(); err != nil {
+	if err := c.store(c.acked, 0, true); err != nil {
 		return err
 	}
-	c.close()
 	st.cursors[route] = c
 	return nil
 }
@@ -236,13 +258,16 @@ func (st *Stream) Ack(route string, offset uint64) error {
 // held, which it gives back.
 func (st *Stream) moveTo(c *cursor, now acked) error {
 	c.acked = now
-	err := c.store()
-	idle := c.offset == st.end
-	if idle {
-		c.close() // a quiet stream holds no descriptor
-	}
-	several := len(st.segs) > 1
+	c.moves++
+	moves, quiet, several := c.moves, now.offset == st.end, len(st.segs) > 1
 	st.mu.Unlock()
+	err := c.store(now, moves, quiet)
+	if tooManyFiles(err) && st.sp.giveBack() {
+		err = c.store(now, moves, quiet)
+	}
+	if err != nil {
+		st.sp.health.cursorErrors.Add(1)
+	}
 	if several {
 		st.trim()
 	}

@@ -145,6 +145,8 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 	if err := se.mayWrite(); err != nil {
 		return 0, err
 	}
+	st.beginWrite()
+	defer st.endWrite()
 	if se.mustRoll() {
 		// A new file only when there is something to put in it: a session
 		// that never carries a byte leaves nothing behind.
@@ -152,7 +154,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 			return 0, ignoreEOF(err)
 		}
 		err := se.roll()
-		for isFull(err) && st.sp.reclaim() {
+		for isFull(err) && st.sp.reclaim() || tooManyFiles(err) && st.sp.giveBack() {
 			err = se.roll()
 		}
 		if err != nil {

@@ -63,6 +63,7 @@ type Spool struct {
 	dropped atomic.Int64 // bytes evicted or discarded before every route had them
 	live    atomic.Int64 // attached sessions
 	evictor sync.Mutex   // held by the one who evicts; never waited for
+	health  health
 
 	boot        uint32      // which boot of the machine this is, see boot.go
 	bootName    string      // its id
@@ -95,6 +96,9 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 		}
 	}
 	if err := s.checkVersion(); err != nil {
+		return nil, err
+	}
+	if err := s.countQuarantine(); err != nil {
 		return nil, err
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, streamsDir))
@@ -215,29 +219,38 @@ type Params struct {
 // plugin finds it. Attaching the same path again returns the session there is
 // and says that it was not created.
 func (s *Spool) Attach(p Params, fifo string) (se *Session, created bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.adoptLocked(p.Container)
-	if st := s.byOwner[p.Container]; st != nil {
-		if se, created, err := st.attach(p, fifo); !errors.Is(err, errGone) {
-			return se, created, err
-		}
-	}
-	st, err := s.createLocked(p)
-	if err != nil {
-		return nil, false, err
-	}
-	se, created, err = st.attach(p, fifo)
-	if err != nil && st.removeIfEmpty() {
-		delete(s.streams, st.id)
-		delete(s.byOwner, p.Container)
+	se, created, err = s.attach(p, fifo)
+	for isFull(err) && s.reclaim() || tooManyFiles(err) && s.giveBack() {
+		se, created, err = s.attach(p, fifo)
 	}
 	return se, created, err
 }
 
-// createLocked makes the directory under a temporary name and renames it, so
-// that a stream is on the disk whole or not at all.
-func (s *Spool) createLocked(p Params) (*Stream, error) {
+// attach holds no lock of the spool's while it waits for the disk: a slow one
+// must not hold up other containers.
+func (s *Spool) attach(p Params, fifo string) (se *Session, created bool, err error) {
+	for {
+		st := s.Of(p.Container)
+		if st == nil {
+			if st, err = s.create(p); err != nil {
+				return nil, false, err
+			}
+		}
+		se, created, err = st.attach(p, fifo)
+		if errors.Is(err, errGone) {
+			s.forget(st)
+			continue
+		}
+		if err != nil && st.removeIfEmpty() {
+			s.forget(st)
+		}
+		return se, created, err
+	}
+}
+
+// create makes the directory under a temporary name and renames it, so that a
+// stream is on the disk whole or not at all.
+func (s *Spool) create(p Params) (*Stream, error) {
 	if p.Container == "" {
 		return nil, errors.New("a stream needs a container id")
 	}
@@ -252,20 +265,35 @@ func (s *Spool) createLocked(p Params) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
 	}
-	if err := s.cfg.disk.mkdir(tmp); err != nil {
-		return nil, fmt.Errorf("make a stream: %w", err)
+	err = s.cfg.disk.mkdir(tmp)
+	if err == nil {
+		err = s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data)
 	}
-	if err := s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data); err != nil {
+	if err == nil {
+		err = s.cfg.disk.rename(tmp, st.dir)
+	}
+	if err != nil {
 		_ = s.cfg.disk.removeTemp(tmp)
 		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	if err := s.cfg.disk.rename(tmp, st.dir); err != nil {
-		_ = s.cfg.disk.removeTemp(tmp)
-		return nil, fmt.Errorf("make a stream: %w", err)
+	if other := s.register(st); other != st {
+		st.removeIfEmpty()
+		return other, nil
+	}
+	return st, nil
+}
+
+// register makes the stream its container's, unless another has become that
+// meanwhile, and returns the one that is.
+func (s *Spool) register(st *Stream) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.byOwner[st.header.Container]; other != nil {
+		return other
 	}
 	s.streams[st.id] = st
-	s.byOwner[p.Container] = st
-	return st, nil
+	s.byOwner[st.header.Container] = st
+	return st
 }
 
 // idKey is how much of a container's id its stream's id begins with.
@@ -383,19 +411,6 @@ func (s *Spool) victims(g stage) []victim {
 	}
 	slices.SortStableFunc(all, func(a, b victim) int { return a.wrote.Compare(b.wrote) })
 	return all
-}
-
-// Quarantine puts bytes that cannot be understood aside, under a name that
-// says where they were. What is there already is not written again.
-func (st *Stream) Quarantine(offset uint64, data []byte) error {
-	path := filepath.Join(st.sp.dir, badDir, fmt.Sprintf("%s-%016x", st.id, offset))
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	if err := st.sp.cfg.disk.replace(path, data); err != nil {
-		return fmt.Errorf("put bytes into quarantine: %w", err)
-	}
-	return nil
 }
 
 const tmpPrefix = ".tmp-"

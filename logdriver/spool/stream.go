@@ -32,6 +32,7 @@ type Stream struct {
 
 	wmu    sync.Mutex // held over writes to the active segment; taken before mu
 	active *os.File   // the last segment, open for writing; guarded by wmu
+	alarm  alarm      // guarded by wmu
 
 	mu       sync.Mutex // guards what follows; never held over a write
 	segs     []segment  // by offset; the last one may grow
@@ -316,9 +317,16 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	if upTo == beingWritten {
 		n = len(st.segs)
 	}
+	first := len(all)
 	for _, g := range st.segs[:n] {
 		if upTo != acknowledged || g.end() <= acked {
 			all = append(all, victim{st, g.offset, g.wrote})
+		}
+	}
+	// A clock that was set has no say in the order within a stream.
+	for i := len(all) - 2; i >= first; i-- {
+		if all[i].wrote.After(all[i+1].wrote) {
+			all[i].wrote = all[i+1].wrote
 		}
 	}
 	return all
