@@ -79,6 +79,13 @@ func (c *cursor) store(a acked, moves uint64, quiet bool) error {
 	return nil
 }
 
+// rest closes the file until the cursor moves again.
+func (c *cursor) rest() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked()
+}
+
 // close is for a cursor that is about to be deleted.
 func (c *cursor) close() {
 	c.mu.Lock()

@@ -150,3 +150,21 @@ func (s *Spool) giveBack() (some bool) {
 	}
 	return some
 }
+
+// Close closes all files. Nothing has to be closed for the spool's sake; it is
+// for a process that goes on without it.
+func (s *Spool) Close() {
+	for _, st := range s.Streams() {
+		st.wmu.Lock()
+		if st.active != nil {
+			_ = st.active.Close()
+			st.active = nil
+		}
+		st.wmu.Unlock()
+		st.mu.Lock()
+		for _, c := range st.cursors {
+			c.rest()
+		}
+		st.mu.Unlock()
+	}
+}
