@@ -79,13 +79,6 @@ func (c *cursor) store(a acked, moves uint64, quiet bool) error {
 	return nil
 }
 
-// rest closes the file until the cursor moves again.
-func (c *cursor) rest() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.closeLocked()
-}
-
 // close is for a cursor that is about to be deleted.
 func (c *cursor) close() {
 	c.mu.Lock()
@@ -94,11 +87,14 @@ func (c *cursor) close() {
 	c.closeLocked()
 }
 
-func (c *cursor) closeLocked() {
-	if c.file != nil {
-		_ = c.file.Close()
-		c.file = nil
+// closeLocked closes the file, if it is open, until the cursor moves again.
+func (c *cursor) closeLocked() bool {
+	if c.file == nil {
+		return false
 	}
+	_ = c.file.Close()
+	c.file = nil
+	return true
 }
 
 var routeName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)

@@ -3,11 +3,13 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,24 +133,57 @@ func (s *Spool) countQuarantine() error {
 	return nil
 }
 
+// readable reports whether the disk as such can be read, past what is cached of
+// it where the file system knows how.
+func (s *Spool) readable() bool {
+	f, err := os.OpenFile(filepath.Join(s.dir, versionFile), os.O_RDONLY|unix.O_DIRECT, 0)
+	if errors.Is(err, unix.EINVAL) {
+		f, err = os.Open(filepath.Join(s.dir, versionFile))
+	}
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	const block = 4096
+	b := make([]byte, 2*block) // O_DIRECT wants an address that is a multiple
+	skip := -int(uintptr(unsafe.Pointer(&b[0]))) & (block - 1)
+	_, err = f.ReadAt(b[skip:skip+block], 0)
+	return err == nil || errors.Is(err, io.EOF)
+}
+
 // tooManyFiles reports whether err means that there are no descriptors left.
 func tooManyFiles(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
-// giveBack closes the segments of all streams that are not being written this
+// giveBack closes the files of all streams that are not being written this
 // moment. They are opened again when there is something to put into them. It
 // reports whether there was any.
 func (s *Spool) giveBack() (some bool) {
 	for _, st := range s.Streams() {
-		if !st.wmu.TryLock() {
-			continue
+		if st.wmu.TryLock() {
+			some = st.closeActive() || some
+			st.wmu.Unlock()
 		}
-		if st.active != nil {
-			_ = st.active.Close()
-			st.active, some = nil, true
+		st.mu.Lock()
+		for _, c := range st.cursors {
+			if c.mu.TryLock() {
+				some = c.closeLocked() || some
+				c.mu.Unlock()
+			}
 		}
-		st.wmu.Unlock()
+		st.mu.Unlock()
 	}
 	return some
+}
+
+// closeActive closes the segment that is being written, which loses nothing,
+// and reports whether one was open. It is called with wmu held.
+func (st *Stream) closeActive() bool {
+	if st.active == nil {
+		return false
+	}
+	_ = st.active.Close()
+	st.active = nil
+	return true
 }
 
 // Close closes all files. Nothing has to be closed for the spool's sake; it is
@@ -156,14 +191,13 @@ func (s *Spool) giveBack() (some bool) {
 func (s *Spool) Close() {
 	for _, st := range s.Streams() {
 		st.wmu.Lock()
-		if st.active != nil {
-			_ = st.active.Close()
-			st.active = nil
-		}
+		st.closeActive()
 		st.wmu.Unlock()
 		st.mu.Lock()
 		for _, c := range st.cursors {
-			c.rest()
+			c.mu.Lock()
+			c.closeLocked()
+			c.mu.Unlock()
 		}
 		st.mu.Unlock()
 	}

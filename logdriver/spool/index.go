@@ -41,11 +41,13 @@ func (st *Stream) loadIndex() (map[uint64]Place, error) {
 		return nil, fmt.Errorf("read the index: %w", err)
 	}
 	places := map[uint64]Place{}
-	for ; len(data) >= entryLen; data = data[entryLen:] {
+	for len(data) >= entryLen {
 		if crc32.ChecksumIEEE(data[:entryLen-4]) != binary.LittleEndian.Uint32(data[entryLen-4:]) {
+			data = data[1:] // an entry may have been cut off in the middle
 			continue
 		}
 		places[binary.LittleEndian.Uint64(data)] = Place{binary.LittleEndian.Uint64(data[8:]), int64(binary.LittleEndian.Uint64(data[16:]))}
+		data = data[entryLen:]
 	}
 	return places, nil
 }

@@ -159,6 +159,12 @@ func TestADiskThatFails(t *testing.T) {
 	if _, _, err := s.Attach(Params{Container: "b" + owner[1:]}, "/fifo/2"); !errors.Is(err, unix.EIO) {
 		t.Errorf("attach: %v", err)
 	}
+	rd := se.Stream().NewReader()
+	defer rd.Close()
+	var one *SegmentError
+	if _, err := rd.Read(make([]byte, 10), 0); !errors.Is(err, unix.EIO) || errors.As(err, &one) {
+		t.Errorf("read: %v; no segment is to be given up for that", err)
+	}
 	if _, dropped := s.Used(); dropped != 4 {
 		t.Errorf("%d bytes count as dropped", dropped)
 	}
@@ -174,6 +180,42 @@ func TestADiskThatFails(t *testing.T) {
 	}
 	if st := open(t, v.dir, Config{}).Of(owner); st.Cursor("a") != 10 || string(readAll(t, st, 0)) != "beforeafter" {
 		t.Errorf("after a restart: %d, %q", st.Cursor("a"), readAll(t, st, 0))
+	}
+}
+
+// TestASegmentThatCannotBeRead has one segment whose reads fail: the others can
+// be read, and the error says where to go on.
+func TestASegmentThatCannotBeRead(t *testing.T) {
+	v := newVolume(t, 16)
+	s := open(t, v.dir, Config{SegmentBytes: 64 << 10})
+	r, w := pipe(t)
+	se := attach(t, s, Params{Container: owner, KeepBytes: 1 << 30}, "/fifo/1")
+	for range 3 {
+		write(t, w, make([]byte, 64<<10))
+		drain(t, se, r)
+	}
+	if err := se.Stream().Sync(); err != nil {
+		t.Fatal(err)
+	}
+	segs, err := filepath.Glob(filepath.Join(se.Stream().dir, "*"+segmentExt))
+	if err != nil || len(segs) != 3 {
+		t.Fatal(segs, err)
+	}
+	// What the file system says is there, a directory in its place cannot give.
+	if err := errors.Join(os.Remove(segs[1]), os.Mkdir(segs[1], 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	rd := se.Stream().NewReader()
+	defer rd.Close()
+	buf := make([]byte, 64<<10)
+	var bad *SegmentError
+	if _, err := rd.Read(buf, 64<<10); !errors.As(err, &bad) || bad.SkipTo() != 128<<10 {
+		t.Fatalf("got %v", err)
+	}
+	for _, at := range []uint64{0, 128 << 10} {
+		if span, err := rd.Read(buf, at); err != nil || span.Len != 64<<10 {
+			t.Errorf("the segment at %d: %+v, %v", at, span, err)
+		}
 	}
 }
 
