@@ -9,15 +9,17 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/spool"
 )
 
 // Config is what the plugin's settings say.
 type Config struct {
-	StateDir   string // the spool lies below it
-	Collectors string // for containers that name none; checked when one starts
-	HostName   string // goes with every record
-	SpoolMax   int64  // bytes
-	MinFree    int64  // bytes of the spool's disk to leave alone
+	StateDir   string       // the spool lies below it
+	Collectors string       // for containers that name none; checked when one starts
+	HostName   string       // goes with every record
+	SpoolMax   int64        // bytes
+	MinFree    int64        // bytes of the spool's disk to leave alone
+	OnFull     spool.OnFull // for containers that do not say
 	LogLevel   slog.Level
 }
 
@@ -57,6 +59,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 			return c, &options.ValueError{What: "setting", Key: "SPOOL_MIN_FREE", Value: v, Err: errors.New("not a size such as 0, 256MiB or 20GiB")}
 		}
 		c.MinFree = n
+	}
+	if err := c.OnFull.UnmarshalText([]byte(getenv("ON_FULL"))); err != nil {
+		return c, &options.ValueError{What: "setting", Key: "ON_FULL", Value: getenv("ON_FULL"), Err: err}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {

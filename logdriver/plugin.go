@@ -148,6 +148,9 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 		return fmt.Errorf("encode what is known of the container: %w", err)
 	}
 	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: o.KeepBytes}
+	if err := p.policies(o, &params); err != nil {
+		return err
+	}
 	if len(pool.Collectors) > 0 {
 		params.Routes = []string{routeName}
 	}
@@ -164,6 +167,15 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 		return err
 	}
 	return p.startShipping(se.Stream(), info, o, pool)
+}
+
+// policies reads what a container's options, or else the plugin's settings, say
+// about keeping its data.
+func (p *Plugin) policies(o container.Options, params *spool.Params) (err error) {
+	if params.OnFull, err = spool.ParseOnFull(o.OnFull, p.cfg.OnFull); err != nil {
+		return &options.ValueError{What: "log-opt", Key: "on-full", Value: o.OnFull, Err: err}
+	}
+	return nil
 }
 
 func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {

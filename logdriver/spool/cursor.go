@@ -120,6 +120,7 @@ func (st *Stream) routeLocked(route string) error {
 		return err
 	}
 	st.cursors[route] = c
+	st.recountLocked()
 	return nil
 }
 
@@ -136,6 +137,7 @@ func (st *Stream) RemoveRoute(route string) error {
 		return fmt.Errorf("remove a cursor: %w", err)
 	}
 	delete(st.cursors, route)
+	st.recountLocked()
 	return nil
 }
 
@@ -262,7 +264,9 @@ func (st *Stream) Ack(route string, offset uint64) error {
 func (st *Stream) moveTo(c *cursor, now acked) error {
 	c.acked = now
 	c.moves++
-	moves, quiet, several := c.moves, now.offset == st.end, len(st.segs) > 1
+	moves, quiet, tidy := c.moves, now.offset == st.end, len(st.segs) != 1 || st.header.KeepBytes == 0
+	st.recountLocked()
+	st.forgetDropsLocked()
 	st.mu.Unlock()
 	err := c.store(now, moves, quiet)
 	if tooManyFiles(err) && st.sp.giveBack() {
@@ -271,7 +275,7 @@ func (st *Stream) moveTo(c *cursor, now acked) error {
 	if err != nil {
 		st.sp.health.cursorErrors.Add(1)
 	}
-	if several {
+	if tidy {
 		st.trim()
 	}
 	return err

@@ -103,7 +103,7 @@ func (st *Stream) Quarantine(offset uint64, data []byte) error {
 		return errors.New("there is no room in quarantine; the bytes are not kept")
 	}
 	err := s.cfg.disk.replace(path, data)
-	for isFull(err) && s.reclaim() {
+	for st.makeRoom(err) {
 		err = s.cfg.disk.replace(path, data)
 	}
 	if err != nil {

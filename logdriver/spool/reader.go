@@ -65,6 +65,9 @@ func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 	for {
 		g, run, ok := r.st.locate(offset)
 		if !ok {
+			if lost, end, session := r.st.tailLoss(offset); lost > 0 {
+				return Span{From: end, Session: session, Final: true, Lost: lost}, nil
+			}
 			return Span{From: offset, Final: run.ended}, io.EOF
 		}
 		if offset < g.offset && g.known && g.first.Offset > g.offset {
@@ -87,7 +90,8 @@ func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 // Pending reports whether there are bytes at or behind offset.
 func (st *Stream) Pending(offset uint64) bool {
 	_, _, ok := st.locate(offset)
-	return ok
+	lost, _, _ := st.tailLoss(offset)
+	return ok || lost > 0
 }
 
 func (st *Stream) lost(from, to uint64) uint64 {
@@ -106,6 +110,7 @@ func (st *Stream) missing(g segment) {
 			st.sp.used.Add(-st.segs[i].size - overhead)
 			st.sealed = st.sealed || i == len(st.segs)-1
 			st.segs = slices.Delete(st.segs, i, i+1)
+			st.recountLocked()
 			return
 		}
 	}

@@ -59,11 +59,13 @@ type Spool struct {
 	cfg Config
 	log *slog.Logger
 
-	used    atomic.Int64 // bytes accounted for, see overhead
-	dropped atomic.Int64 // bytes evicted or discarded before every route had them
-	live    atomic.Int64 // attached sessions
-	evictor sync.Mutex   // held by the one who evicts; never waited for
-	health  health
+	used      atomic.Int64 // bytes accounted for, see overhead
+	protected atomic.Int64 // of these, what no route may lose, see OnFull
+	fullAt    atomic.Int64 // when the disk was last found full, with nothing to evict; Unix ns
+	dropped   dropped
+	live      atomic.Int64 // attached sessions
+	evictor   sync.Mutex   // held by the one who evicts; never waited for
+	health    health
 
 	boot        uint32      // which boot of the machine this is, see boot.go
 	bootName    string      // its id
@@ -76,11 +78,21 @@ type Spool struct {
 	nobodys map[string]*Stream // those of which that cannot be read, by idKey
 }
 
+// dropped counts what was lost, by the policy that had it so.
+type dropped struct {
+	oldest, throttled atomic.Int64 // bytes evicted before every route had them
+	newest, disk      dropCounters // what was never kept
+}
+
+// dropCounters counts what was taken from pipes and not kept.
+type dropCounters struct{ bytes, records atomic.Int64 }
+
 // header is what stream.json holds.
 type header struct {
 	Container string          `json:"container"`
 	Created   time.Time       `json:"created"`
 	KeepBytes int64           `json:"keep_bytes"`
+	OnFull    OnFull          `json:"on_full"`
 	Info      json.RawMessage `json:"info"`
 	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
 }
@@ -204,13 +216,19 @@ func (s *Spool) adoptLocked(container string) {
 
 // Used returns how many bytes the spool takes, and how many it had to drop
 // before every route had them, since this process began.
-func (s *Spool) Used() (used, dropped int64) { return s.used.Load(), s.dropped.Load() }
+func (s *Spool) Used() (used, dropped int64) {
+	for _, d := range s.Dropped() {
+		dropped += d.Bytes
+	}
+	return s.used.Load(), dropped
+}
 
 // Params describes a stream that is to be made.
 type Params struct {
 	Container string          // container id
 	Info      json.RawMessage // kept with the stream, for the caller
 	KeepBytes int64           // of acknowledged data, for docker logs
+	OnFull    OnFull          // what gives way where the spool is full
 	Routes    []string        // each gets a cursor at the stream's start
 }
 
@@ -259,7 +277,7 @@ func (s *Spool) create(p Params) (*Stream, error) {
 	}
 	st := newStream(s, newID(p.Container))
 	st.boot = s.boot
-	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info, Boot: s.boot}
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, Info: p.Info, Boot: s.boot}
 	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {
@@ -338,16 +356,18 @@ const (
 // enforce evicts the oldest segments until the spool is within its bound:
 // those that every route has first, then those that some has not, and when
 // there are only segments being written, those that have been quiet longest.
+// Protected data goes only where the bound itself is at stake.
 func (s *Spool) enforce() {
-	used, limit := s.used.Load(), s.cfg.MaxBytes
-	if missing := s.cfg.MinFree - s.free(); missing > 0 {
-		limit = min(limit, used-missing)
-	}
-	if used <= limit || !s.evictor.TryLock() {
+	limit := s.limit()
+	if s.used.Load() <= limit || !s.evictor.TryLock() {
 		return
 	}
 	defer s.evictor.Unlock()
-	s.evictTo(limit - s.cfg.MaxBytes/32) // a little more, so as not to come back at once
+	some := s.cfg.MaxBytes / 32 // more than needed, so as not to come back at once
+	s.evictTo(limit-some, acknowledged, unacknowledged, beingWritten)
+	if s.used.Load() > s.cfg.MaxBytes {
+		s.evictTo(s.cfg.MaxBytes-some, throttled, forgotten)
+	}
 }
 
 // free returns what is free on the spool's disk, or more than anybody asks for
@@ -360,24 +380,16 @@ func (s *Spool) free() int64 {
 	return int64(fs.Bavail) * fs.Bsize
 }
 
-// reclaim makes room on a disk that is full though the spool is within its
-// bound. It reports whether anything went.
-func (s *Spool) reclaim() bool {
-	if !s.evictor.TryLock() {
-		return false
-	}
-	defer s.evictor.Unlock()
-	before := s.used.Load()
-	s.evictTo(before - s.cfg.SegmentBytes)
-	return s.used.Load() < before
-}
-
-func (s *Spool) evictTo(target int64) {
+func (s *Spool) evictTo(target int64, stages ...stage) {
 	n := 0
-	for _, stage := range []stage{acknowledged, unacknowledged, beingWritten} {
+	for _, stage := range stages {
 		for _, v := range s.victims(stage) {
 			if s.used.Load() <= target || n >= evictAtOnce {
 				return
+			}
+			if stage == forgotten {
+				v.stream.forget()
+				continue
 			}
 			if stage == beingWritten && !v.stream.seal() {
 				continue
@@ -395,6 +407,8 @@ const (
 	acknowledged stage = iota
 	unacknowledged
 	beingWritten
+	throttled // what throttled streams hold, acknowledged or not
+	forgotten // streams that hold nothing but the news of what was dropped
 )
 
 type victim struct {

@@ -30,18 +30,24 @@ type Stream struct {
 	dir    string
 	header header
 
-	wmu    sync.Mutex // held over writes to the active segment; taken before mu
-	active *os.File   // the last segment, open for writing; guarded by wmu
-	alarm  alarm      // guarded by wmu
+	room chan struct{} // has a value when protected data was acknowledged
+
+	wmu      sync.Mutex // held over writes to the active segment; taken before mu
+	active   *os.File   // the last segment, open for writing; guarded by wmu
+	dropping *dropping  // where what comes is not kept; changed with wmu and mu held
+	alarm    alarm      // guarded by wmu
 
 	mu       sync.Mutex // guards what follows; never held over a write
 	segs     []segment  // by offset; the last one may grow
 	end      uint64     // where the next byte goes
 	writer   uint32     // session that wrote last
 	sealed   bool       // the last segment takes no more bytes
+	clean    bool       // the next byte begins a frame
 	jumps    []jump     // where offsets were left out on purpose
 	owed     *jump      // that is not on the disk yet, see boot.go
 	boot     uint32     // in which the stream was made or last jumped
+	drops    []drop     // where bytes were dropped, until every route knows
+	held     int64      // bytes of it that count as protected
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
@@ -72,7 +78,7 @@ func (g segment) marked() bool { return g.known && g.first.Time != 0 }
 func newStream(sp *Spool, id string) *Stream {
 	return &Stream{
 		sp: sp, id: id, dir: filepath.Join(sp.dir, streamsDir, id),
-		sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[*func()]struct{}{},
+		room: make(chan struct{}, 1), sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[*func()]struct{}{},
 	}
 }
 
@@ -193,6 +199,8 @@ func (st *Stream) recover() error {
 			err = st.recoverSession(e.Name(), base)
 		case jumpExt:
 			st.recoverJump(base)
+		case dropExt:
+			err = st.recoverDrop(e.Name(), base)
 		case cursorExt:
 			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
 		}
@@ -214,6 +222,20 @@ func (st *Stream) recover() error {
 			st.sp.log.Error("two segments overlap; the second is read from the end of the first", "stream", st.id, "first", st.segs[i-1].name(), "second", g.name())
 		}
 	}
+	st.recoverEnd()
+	st.forgetDropsLocked()
+	st.recountLocked()
+	return nil
+}
+
+// recoverEnd finds out which offsets were given out behind the last segment.
+func (st *Stream) recoverEnd() {
+	sort.Slice(st.drops, func(i, j int) bool { return st.drops[i].from < st.drops[j].from })
+	for _, d := range st.drops {
+		if d.to > st.end || len(st.segs) == 0 {
+			st.end, st.writer = d.to, d.session
+		}
+	}
 	for _, c := range st.cursors {
 		if c.torn {
 			c.offset = st.startLocked()
@@ -228,7 +250,6 @@ func (st *Stream) recover() error {
 	for _, j := range st.jumps {
 		st.end = max(st.end, j.to)
 	}
-	return nil
 }
 
 // odd reports a file that is none of ours. It is left alone.
@@ -277,7 +298,7 @@ func (st *Stream) recoverSession(name, base string) error {
 func (st *Stream) removeIfEmpty() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
+	if len(st.sessions) > 0 || len(st.segs) > 0 || len(st.drops) > 0 || st.gone {
 		return st.gone
 	}
 	if err := st.sp.cfg.disk.removeTree(st.dir); err != nil {
@@ -314,12 +335,21 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	acked, n := st.ackedLocked(), st.evictableLocked()
-	if upTo == beingWritten {
+	mayGo := !st.header.OnFull.protected()
+	switch upTo {
+	case beingWritten:
 		n = len(st.segs)
+	case throttled:
+		mayGo = st.header.OnFull == Throttle
+	case forgotten:
+		if len(st.segs)+len(st.sessions) == 0 && len(st.drops) > 0 {
+			return append(all, victim{stream: st, wrote: st.header.Created})
+		}
+		return all
 	}
 	first := len(all)
 	for _, g := range st.segs[:n] {
-		if upTo != acknowledged || g.end() <= acked {
+		if upTo != acknowledged && mayGo || g.end() <= acked {
 			all = append(all, victim{st, g.offset, g.wrote})
 		}
 	}
@@ -332,6 +362,21 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	return all
 }
 
+// forget deletes a stream of which nothing is left but the news that something
+// was dropped.
+func (st *Stream) forget() {
+	st.mu.Lock()
+	for _, d := range st.drops {
+		_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, d.name()))
+		st.sp.used.Add(-overhead)
+	}
+	st.drops = nil
+	st.mu.Unlock()
+	if st.removeIfEmpty() {
+		st.sp.forget(st)
+	}
+}
+
 // seal closes the segment that is being written, so that it can be evicted;
 // the next byte goes into a new one. It reports false where a write is going on.
 func (st *Stream) seal() bool {
@@ -339,14 +384,19 @@ func (st *Stream) seal() bool {
 		return false
 	}
 	defer st.wmu.Unlock()
-	if st.active != nil {
-		_ = st.active.Close()
-		st.active = nil
-	}
+	st.closeActive()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.sealed = true
 	return true
+}
+
+// closeActive is called with wmu held. Closing a segment loses nothing.
+func (st *Stream) closeActive() {
+	if st.active != nil {
+		_ = st.active.Close()
+		st.active = nil
+	}
 }
 
 // writeHeader replaces stream.json.
@@ -377,13 +427,13 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			break
 		}
 		if lost := int64(st.missingLocked(g.offset, g.end())); lost > 0 {
-			st.sp.dropped.Add(lost)
-			st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "bytes", lost)
+			st.countEvicted(lost)
 		}
 		st.sp.used.Add(-g.size - overhead)
 		n++
 	}
 	st.segs = slices.Delete(st.segs, 0, n)
+	st.recountLocked()
 	st.mu.Unlock()
 	if n > 0 && st.removeIfEmpty() {
 		st.sp.forget(st)
@@ -406,8 +456,11 @@ func (st *Stream) trim() {
 		excess -= g.size
 		upTo, found = g.offset, true
 	}
+	empty := len(st.segs) == 0
 	st.mu.Unlock()
 	if found {
 		st.evict(upTo, false)
+	} else if empty && st.removeIfEmpty() {
+		st.sp.forget(st)
 	}
 }
