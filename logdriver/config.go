@@ -14,13 +14,15 @@ import (
 
 // Config is what the plugin's settings say.
 type Config struct {
-	StateDir   string       // the spool lies below it
-	Collectors string       // for containers that name none; checked when one starts
-	HostName   string       // goes with every record
-	SpoolMax   int64        // bytes
-	MinFree    int64        // bytes of the spool's disk to leave alone
-	OnFull     spool.OnFull // for containers that do not say
-	LogLevel   slog.Level
+	StateDir         string       // the spool lies below it, unless there is a SpoolMount
+	SpoolMount       string       // a directory of the host for the spool
+	SpoolMountedFrom string       // what that is there, for people
+	Collectors       string       // for containers that name none; checked when one starts
+	HostName         string       // goes with every record
+	SpoolMax         int64        // bytes
+	MinFree          int64        // bytes of the spool's disk to leave alone
+	OnFull           spool.OnFull // for containers that do not say
+	LogLevel         slog.Level
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a

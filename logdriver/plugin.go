@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -17,7 +16,6 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/readlogs"
-	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/logdriver/stream"
@@ -31,6 +29,7 @@ type Plugin struct {
 	cfg   Config
 	log   *slog.Logger
 	spool *spool.Spool
+	place place // of the spool
 	pumps *stream.Pumps
 	ship  *ship.Shipper
 
@@ -44,11 +43,11 @@ type Plugin struct {
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
-	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
+	sp, where, err := openSpool(cfg, log)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log)}
+	p := &Plugin{cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
@@ -80,7 +79,8 @@ func (p *Plugin) Close() {
 	p.mu.Unlock()
 	p.pumps.Close()
 	p.ship.Close()
-	if err := noteStop(p.cfg.StateDir); err != nil {
+	p.place.Settled = settled(p.spool)
+	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir)); err != nil {
 		p.log.Warn("the next start may be taken for one after a crash", "err", err)
 	}
 	used, dropped := p.spool.Used()
