@@ -90,16 +90,16 @@ func openSpool(cfg Config, log *slog.Logger) (*spool.Spool, place, error) {
 			return nil, want, &PlaceError{Was: last.Where, Is: want.Where, Note: filepath.Join(cfg.StateDir, placeFile)}
 		default:
 			log.Error("the spool stays where it is until all is delivered and no container logs: only a start after that moves it", "is", last.Where, "shall_be", want.Where)
-			return sp, last, errors.Join(err, last.note(cfg.StateDir))
+			return sp, last, errors.Join(err, last.note(cfg.StateDir, false))
 		}
 	}
 	sp, err := open(want.dir)
 	if err == nil && want.ID == "" {
 		want.ID = rand.Text()
-		err = writeWhole(filepath.Join(want.dir, idFile), []byte(want.ID+"\n"))
+		err = writeWhole(filepath.Join(want.dir, idFile), []byte(want.ID+"\n"), true)
 	}
 	if err == nil {
-		err = want.note(cfg.StateDir)
+		err = want.note(cfg.StateDir, !known || last.ID != want.ID)
 	}
 	return sp, want, err
 }
@@ -131,11 +131,13 @@ func settled(sp *spool.Spool) bool {
 	return true
 }
 
-// note writes down which spool is used.
-func (p place) note(state string) error {
+// note writes down which spool is used. That is synced where it changes; that
+// one is settled may be forgotten in a power cut, and that it is not is with the
+// kernel's next commit.
+func (p place) note(state string, synced bool) error {
 	data, err := json.Marshal(p)
 	if err == nil {
-		err = writeWhole(filepath.Join(state, placeFile), append(data, '\n'))
+		err = writeWhole(filepath.Join(state, placeFile), append(data, '\n'), synced)
 	}
 	if err != nil {
 		return fmt.Errorf("note where the spool is: %w", err)
@@ -143,8 +145,8 @@ func (p place) note(state string) error {
 	return nil
 }
 
-// writeWhole replaces a file, for good.
-func writeWhole(name string, data []byte) error {
+// writeWhole replaces a file, if synced so that it survives a power cut.
+func writeWhole(name string, data []byte, synced bool) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
 		return err
 	}
@@ -154,10 +156,13 @@ func writeWhole(name string, data []byte) error {
 		return err
 	}
 	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if synced && err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, name); err != nil {
+	if err := os.Rename(tmp, name); err != nil || !synced {
 		return err
 	}
 	d, err := os.Open(filepath.Dir(name))

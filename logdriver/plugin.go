@@ -26,12 +26,14 @@ const routeName = "default"
 
 // Plugin is the log driver. It implements engine.Driver.
 type Plugin struct {
-	cfg   Config
-	log   *slog.Logger
-	spool *spool.Spool
-	place place // of the spool
-	pumps *stream.Pumps
-	ship  *ship.Shipper
+	cfg     Config
+	log     *slog.Logger
+	spool   *spool.Spool
+	place   place          // of the spool
+	tidy    sync.WaitGroup // the spool's own goroutine
+	endTidy context.CancelFunc
+	pumps   *stream.Pumps
+	ship    *ship.Shipper
 
 	mu        sync.Mutex // one start or stop at a time, so that the same call made twice has one effect; guards what follows
 	drainOnly bool       // nothing is shipped, see crashloop.go
@@ -47,7 +49,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
@@ -59,6 +62,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 			p.resumeShipping(st)
 		}
 	}
+	p.tidy.Go(func() { sp.Run(ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -79,8 +83,10 @@ func (p *Plugin) Close() {
 	p.mu.Unlock()
 	p.pumps.Close()
 	p.ship.Close()
+	p.endTidy()
+	p.tidy.Wait()
 	p.place.Settled = settled(p.spool)
-	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir)); err != nil {
+	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir, false)); err != nil {
 		p.log.Warn("the next start may be taken for one after a crash", "err", err)
 	}
 	used, dropped := p.spool.Used()

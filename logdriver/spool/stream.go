@@ -433,6 +433,9 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 		n++
 	}
 	st.segs = slices.Delete(st.segs, 0, n)
+	if len(st.segs) == 0 && n > 0 && len(st.cursors) > 0 && acked == st.end {
+		st.clean = true // routes acknowledge whole frames
+	}
 	st.recountLocked()
 	st.mu.Unlock()
 	if n > 0 && st.removeIfEmpty() {
