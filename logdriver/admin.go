@@ -130,6 +130,7 @@ func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	stats := &m.p.ship.Stats
+	syncs := m.p.spool.Syncs()
 	for _, c := range []struct {
 		name, help string
 		value      float64
@@ -144,6 +145,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"lost_bytes_total", "Bytes that were gone before they could be shipped.", float64(stats.LostBytes.Load())},
 		{"quarantined_bytes_total", "Bytes that were no records.", float64(stats.QuarantinedBytes.Load())},
 		{"read_errors_total", "Reads of the spool that failed.", float64(stats.ReadErrors.Load())},
+		{"syncs_total", "Times that a container's data was synced to the disk.", float64(syncs.Done)},
+		{"sync_seconds_total", "How long that took, altogether.", syncs.Took.Seconds()},
+		{"slow_syncs_total", "Of these, those that took more than a second.", float64(syncs.Slow)},
+		{"sync_errors_total", "Of these, those that failed: a power cut may take what was written.", float64(syncs.Failed)},
 		{"throttled_seconds_total", "How long containers with on-full=throttle were held up, all together.", m.p.pumps.Slowed().Seconds()},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)

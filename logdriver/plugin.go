@@ -181,6 +181,9 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 	if params.OnFull, err = spool.ParseOnFull(o.OnFull, p.cfg.OnFull); err != nil {
 		return &options.ValueError{What: "log-opt", Key: "on-full", Value: o.OnFull, Err: err}
 	}
+	if params.Sync, err = spool.ParseSync(o.Sync, p.cfg.Sync); err != nil {
+		return &options.ValueError{What: "log-opt", Key: "sync", Value: o.Sync, Err: err}
+	}
 	return nil
 }
 

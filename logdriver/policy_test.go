@@ -108,3 +108,20 @@ func expectLine(t *testing.T, lines <-chan string, begins string) {
 		t.Fatalf("%.60q did not arrive", begins)
 	}
 }
+
+func TestSettingsOfPolicies(t *testing.T) {
+	for _, tc := range []struct{ key, value, want string }{
+		{"ON_FULL", "block", `setting ON_FULL="block": not one of drop-oldest, drop-newest, throttle`},
+		{"SYNC", "1s", `setting SYNC="1s": neither off nor interval=DURATION`},
+		{"SYNC", "interval=1ns", `setting SYNC="interval=1ns": the interval is not a duration from`},
+	} {
+		_, err := ConfigFromEnv(func(k string) string { return map[string]string{tc.key: tc.value}[k] })
+		if err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s=%s: %v, want %q", tc.key, tc.value, err, tc.want)
+		}
+	}
+	c, err := ConfigFromEnv(func(k string) string { return map[string]string{"ON_FULL": "throttle", "SYNC": "interval=5s"}[k] })
+	if err != nil || c.OnFull != spool.Throttle || c.Sync != 5*time.Second {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

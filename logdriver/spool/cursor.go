@@ -13,11 +13,12 @@ import (
 // cursor is what one route has acknowledged of a stream, and the file that says
 // so, see acked.go.
 type cursor struct {
-	acked        // guarded by Stream.mu
-	moves uint64 // how often that has changed; guarded by Stream.mu
-	torn  bool   // the file did not check when it was read
-	path  string
-	disk  disk
+	acked          // guarded by Stream.mu
+	moves   uint64 // how often that has changed; guarded by Stream.mu
+	torn    bool   // the file did not check when it was read
+	durable uint64 // offset, as it would survive a power cut where the stream is synced; guarded by Stream.mu
+	path    string
+	disk    disk
 
 	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
 	number uint64     // of the slot that was written last

@@ -27,6 +27,7 @@ type drop struct {
 	from, to uint64
 	session  uint32
 	records  uint64
+	synced   uint64 // to, as it would survive a power cut
 }
 
 func (d drop) name() string { return fmt.Sprintf("%016x-%08x%s", d.from, d.session, dropExt) }

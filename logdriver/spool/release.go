@@ -31,8 +31,8 @@ func releaseEvery() time.Duration {
 	return min(max(expire/releaseParts, releaseLeast), releaseMost)
 }
 
-// Run does what has to be done from time to time, until ctx ends.
-func (s *Spool) Run(ctx context.Context) {
+// runRelease closes them until ctx ends.
+func (s *Spool) runRelease(ctx context.Context) {
 	tick := time.NewTicker(releaseEvery())
 	defer tick.Stop()
 	for {

@@ -67,6 +67,12 @@ func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err 
 	}
 	st.last = se.n
 	st.recountLocked()
+	if p.Sync > 0 {
+		select {
+		case st.sp.syncs.wanted <- struct{}{}:
+		default:
+		}
+	}
 	st.sessions[se.n] = se
 	st.sp.live.Add(1)
 	return se, true, nil
@@ -76,8 +82,8 @@ func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err 
 // started: it may have been renamed.
 func (st *Stream) refreshLocked(p Params) error {
 	h := st.header
-	h.Info, h.KeepBytes, h.OnFull = p.Info, p.KeepBytes, p.OnFull
-	if bytes.Equal(st.header.Info, h.Info) && st.header.KeepBytes == h.KeepBytes && st.header.OnFull == h.OnFull {
+	h.Info, h.KeepBytes, h.OnFull, h.Sync = p.Info, p.KeepBytes, p.OnFull, p.Sync
+	if bytes.Equal(st.header.Info, h.Info) && st.header.KeepBytes == h.KeepBytes && st.header.OnFull == h.OnFull && st.header.Sync == h.Sync {
 		return nil
 	}
 	if err := st.writeHeader(h); err != nil {

@@ -63,6 +63,7 @@ type Spool struct {
 	protected atomic.Int64 // of these, what no route may lose, see OnFull
 	fullAt    atomic.Int64 // when the disk was last found full, with nothing to evict; Unix ns
 	dropped   dropped
+	syncs     syncs
 	live      atomic.Int64 // attached sessions
 	evictor   sync.Mutex   // held by the one who evicts; never waited for
 	health    health
@@ -93,6 +94,7 @@ type header struct {
 	Created   time.Time       `json:"created"`
 	KeepBytes int64           `json:"keep_bytes"`
 	OnFull    OnFull          `json:"on_full"`
+	Sync      time.Duration   `json:"sync_interval"` // nanoseconds; 0: never
 	Info      json.RawMessage `json:"info"`
 	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
 }
@@ -101,7 +103,7 @@ type header struct {
 // wraps ErrVersion where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
-	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}}
+	s := &Spool{syncs: syncs{wanted: make(chan struct{}, 1)}, dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}}
 	for _, sub := range []string{streamsDir, badDir} {
 		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
@@ -229,6 +231,7 @@ type Params struct {
 	Info      json.RawMessage // kept with the stream, for the caller
 	KeepBytes int64           // of acknowledged data, for docker logs
 	OnFull    OnFull          // what gives way where the spool is full
+	Sync      time.Duration   // at least so often it is synced to the disk, by Run; 0: never
 	Routes    []string        // each gets a cursor at the stream's start
 }
 
@@ -277,7 +280,7 @@ func (s *Spool) create(p Params) (*Stream, error) {
 	}
 	st := newStream(s, newID(p.Container))
 	st.boot = s.boot
-	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, Info: p.Info, Boot: s.boot}
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, Sync: p.Sync, Info: p.Info, Boot: s.boot}
 	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {

@@ -48,6 +48,7 @@ type Stream struct {
 	boot     uint32     // in which the stream was made or last jumped
 	drops    []drop     // where bytes were dropped, until every route knows
 	held     int64      // bytes of it that count as protected
+	syncedAt time.Time  // when it was last synced by Run
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
@@ -453,7 +454,7 @@ func (st *Stream) trim() {
 	var upTo uint64
 	found := false
 	for _, g := range st.segs[:st.evictableLocked()] {
-		if excess < g.size || g.end() > st.ackedLocked() {
+		if excess < g.size || g.end() > st.deletableLocked() {
 			break
 		}
 		excess -= g.size

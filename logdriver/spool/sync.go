@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 )
 
 // Sync returns when all that the stream holds now would survive a power cut,
@@ -13,7 +12,19 @@ import (
 //
 // Names come after what they name, so that the directory is synced last.
 func (st *Stream) Sync() error {
+	_, err := st.sync()
+	return err
+}
+
+// sync reports whether there was anything to sync.
+func (st *Stream) sync() (did bool, err error) {
 	st.mu.Lock()
+	var drops []drop
+	for _, d := range st.drops {
+		if d.synced != d.to {
+			drops = append(drops, d)
+		}
+	}
 	var dirty []segment
 	for _, g := range st.segs {
 		if g.synced < g.size {
@@ -22,17 +33,19 @@ func (st *Stream) Sync() error {
 	}
 	gone := st.gone
 	st.mu.Unlock()
-	if len(dirty) == 0 || gone {
-		return nil
+	if len(dirty)+len(drops) == 0 || gone {
+		return false, nil
 	}
-	paths := []string{streamFile, indexFile}
-	for _, g := range dirty {
-		paths = append(paths, g.name())
-	}
-	for _, p := range append(paths, ".", "..") {
-		err := st.sp.cfg.disk.sync(filepath.Join(st.dir, p))
+	files, dirs := st.syncPaths(dirty, drops)
+	for _, p := range files {
+		err := st.sp.cfg.disk.datasync(p)
 		if err != nil && !errors.Is(err, os.ErrNotExist) { // evicted meanwhile
-			return fmt.Errorf("sync a stream: %w", err)
+			return true, fmt.Errorf("sync a stream: %w", err)
+		}
+	}
+	for _, p := range dirs {
+		if err := st.sp.cfg.disk.sync(p); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return true, fmt.Errorf("sync a stream: %w", err)
 		}
 	}
 	st.mu.Lock()
@@ -44,5 +57,12 @@ func (st *Stream) Sync() error {
 			}
 		}
 	}
-	return nil
+	for _, d := range drops {
+		for i := range st.drops {
+			if st.drops[i].from == d.from {
+				st.drops[i].synced = d.to
+			}
+		}
+	}
+	return true, nil
 }
