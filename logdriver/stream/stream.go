@@ -46,11 +46,13 @@ const (
 	// dropped: a pipe that is not read stops the container, and every call of
 	// the engine about it.
 	patience = 2 * time.Second
-	// A throttled container may write so much, and again after so long: 16 KiB
+	// A throttled container may write so much, and again after so long: 256 KiB
 	// a second. It is never stopped: the engine would be held up with it, and
-	// could not even stop the container. At this rate, what the engine has still
-	// to write when a container is stopped is through in seconds.
-	trickleBytes = 4 << 10
+	// could not even stop the container. Nor is it slower: the engine holds up to
+	// 1 MB of a container's output in memory, and what it cannot write within 10 s
+	// of the container's end it throws away (moby pkg/ioutils/bytespipe.go,
+	// daemon/monitor.go).
+	trickleBytes = 64 << 10
 	trickleWait  = 250 * time.Millisecond
 	// failWait is the pause between two tries at such a disk.
 	failWait = 100 * time.Millisecond
