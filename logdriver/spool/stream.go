@@ -392,14 +392,6 @@ func (st *Stream) seal() bool {
 	return true
 }
 
-// closeActive is called with wmu held. Closing a segment loses nothing.
-func (st *Stream) closeActive() {
-	if st.active != nil {
-		_ = st.active.Close()
-		st.active = nil
-	}
-}
-
 // writeHeader replaces stream.json.
 func (st *Stream) writeHeader(h header) error {
 	data, err := json.Marshal(h)
