@@ -7,11 +7,11 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	spooldir "github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/test/harness/proc"
 )
 
@@ -155,14 +155,9 @@ func (s *spool) acked() error {
 		if err != nil {
 			return err
 		}
-		data, err := os.ReadFile(filepath.Join(dir, "default.cursor"))
+		at, err := spooldir.ReadCursor(filepath.Join(dir, "default.cursor"))
 		if err != nil {
-			return fmt.Errorf("read a cursor: %w", err)
-		}
-		digits, _, _ := strings.Cut(string(data), " ")
-		at, err := strconv.ParseUint(digits, 16, 64)
-		if err != nil {
-			return fmt.Errorf("read a cursor: %w", err)
+			return err
 		}
 		if at < to {
 			return fmt.Errorf("stream %s is acknowledged up to %d of %d", filepath.Base(dir), at, to)
