@@ -203,7 +203,7 @@ func (st *Stream) recover() error {
 		case dropExt:
 			err = st.recoverDrop(e.Name(), base)
 		case cursorExt:
-			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
+			st.cursors[base] = st.sp.loadCursor(filepath.Join(st.dir, e.Name()))
 		}
 		if err != nil {
 			return err
@@ -390,14 +390,6 @@ func (st *Stream) seal() bool {
 	defer st.mu.Unlock()
 	st.sealed = true
 	return true
-}
-
-// closeActive is called with wmu held. Closing a segment loses nothing.
-func (st *Stream) closeActive() {
-	if st.active != nil {
-		_ = st.active.Close()
-		st.active = nil
-	}
 }
 
 // writeHeader replaces stream.json.
