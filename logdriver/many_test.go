@@ -17,18 +17,18 @@ var manyStreams = flag.Int("streams", 1000, "for TestManyStreams")
 // a segment and a cursor.
 func TestManyStreams(t *testing.T) {
 	n := *manyStreams
-	addr, lines := collector(t)
-	h := newHost(t, "json+tcp://"+addr)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
 	tight := limit
-	tight.Cur = min(limit.Max, uint64(2*n+n/5+100))
+	tight.Cur = min(limit.Max, uint64(3*n+100))
 	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &tight); err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &limit) }()
+	addr, lines := collector(t)
+	h := newHost(t, "json+tcp://"+addr)
 	var runs []*run
 	for i := range n {
 		r := h.run(i+1, nil)

@@ -159,8 +159,8 @@ func (s *Spool) readable() bool {
 // tooManyFiles reports whether err means that there are no descriptors left.
 func tooManyFiles(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
-// opened counts a file that was opened for writing. Half of the descriptors that
-// the process may have are for those; others need the rest.
+// opened counts a file that was opened for writing. A quarter of the descriptors that
+// the process may have are for those; FIFOs, readers and connections need the rest.
 func (s *Spool) opened() {
 	if s.health.open.Add(1) > s.maxOpen {
 		s.giveBack()
@@ -173,7 +173,7 @@ func maxOpen() int64 {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		return 512
 	}
-	return int64(min(limit.Cur/2, 1<<20))
+	return int64(min(limit.Cur/4, 1<<20))
 }
 
 // giveBack closes the files of all streams that are not being written this
