@@ -35,8 +35,16 @@ type Node struct {
 
 // Table ranks a fixed set of nodes. It is immutable.
 type Table struct {
-	nodes []Node
-	seeds []uint64
+	nodes  []Node // by name
+	groups []group
+}
+
+// group is the nodes of one weight above 0. Among them the larger draw is the
+// better one, so that the logarithm need not be taken of each.
+type group struct {
+	weight uint64
+	nodes  []int    // indices of Table.nodes, by name
+	seeds  []uint64 // of nodes
 }
 
 // ErrNoNodes means that there is nothing to rank.
@@ -59,7 +67,21 @@ func New(nodes []Node) (*Table, error) {
 		if n.Weight > MaxWeight {
 			return nil, fmt.Errorf("collector %q: weight %d is not in 0..%d", n.Name, n.Weight, MaxWeight)
 		}
-		t.seeds = append(t.seeds, xxhash.Sum64String(n.Name))
+	}
+	byWeight := map[uint32]int{}
+	for i, n := range t.nodes {
+		if n.Weight == 0 {
+			continue
+		}
+		at, ok := byWeight[n.Weight]
+		if !ok {
+			at = len(t.groups)
+			byWeight[n.Weight] = at
+			t.groups = append(t.groups, group{weight: uint64(n.Weight)})
+		}
+		g := &t.groups[at]
+		g.nodes = append(g.nodes, i)
+		g.seeds = append(g.seeds, xxhash.Sum64String(n.Name))
 	}
 	return t, nil
 }
@@ -75,30 +97,70 @@ type Ranked struct {
 func (t *Table) Rank(key string, dst []Ranked) []Ranked {
 	h := xxhash.Sum64String(key)
 	from := len(dst)
-	for i := range t.nodes {
-		if t.nodes[i].Weight > 0 {
-			dst = append(dst, Ranked{t.nodes[i].Name, negLog2(mix(h, t.seeds[i])), uint64(t.nodes[i].Weight)})
+	for _, g := range t.groups {
+		for i, seed := range g.seeds {
+			dst = append(dst, Ranked{t.nodes[g.nodes[i]].Name, negLog2(mix(h, seed)), g.weight})
 		}
 	}
-	slices.SortStableFunc(dst[from:], compare)
+	slices.SortFunc(dst[from:], compare)
 	return dst
 }
 
 // First returns the name that Rank would put first, "" where no node has a
 // weight. It does not allocate.
-func (t *Table) First(key string) string {
-	h := xxhash.Sum64String(key)
+func (t *Table) First(key string) string { return t.first(xxhash.Sum64String(key)) }
+
+// FirstBytes is First for a key that is no string.
+func (t *Table) FirstBytes(key []byte) string { return t.first(xxhash.Sum64(key)) }
+
+func (t *Table) first(h uint64) string {
 	best := Ranked{}
-	for i := range t.nodes {
-		if t.nodes[i].Weight == 0 {
-			continue
+	for i := range t.groups {
+		g := &t.groups[i]
+		r := Ranked{t.nodes[g.nodes[0]].Name, 0, g.weight}
+		top := mix(h, g.seeds[0])
+		for j, seed := range g.seeds[1:] {
+			x := mix(h, seed)
+			if x > top && x-top > top>>sameBits {
+				top, r.Name = x, t.nodes[g.nodes[j+1]].Name
+			} else if x >= top-top>>sameBits {
+				// Both may have the same logarithm, and then the name decides.
+				if negLog2(x) < negLog2(top) {
+					top, r.Name = x, t.nodes[g.nodes[j+1]].Name
+				}
+			}
 		}
-		r := Ranked{t.nodes[i].Name, negLog2(mix(h, t.seeds[i])), uint64(t.nodes[i].Weight)}
+		r.draw = negLog2(top)
 		if best.Name == "" || compare(r, best) < 0 {
 			best = r
 		}
 	}
 	return best.Name
+}
+
+// sameBits is such that numbers which differ by more than their 2^sameBits-th
+// part differ in negLog2.
+const sameBits = fracBits - 4
+
+// Spread picks one of the first k places of a key's ranking for a time slice,
+// in proportion to their weights: over many slices each place gets its share,
+// and over few it gets nearly that, because the picks step through the range by
+// the golden ratio. It is how a key too heavy for one collector is split. Hosts
+// that number their slices alike agree.
+func Spread(key string, ranked []Ranked, k int, slice uint64) int {
+	ranked = ranked[:min(max(k, 1), len(ranked))]
+	total := uint64(0)
+	for _, r := range ranked {
+		total += r.scale
+	}
+	at, _ := bits.Mul64(xxhash.Sum64String(key)+slice*0x9e3779b97f4a7c15, total)
+	for i, r := range ranked {
+		if at < r.scale {
+			return i
+		}
+		at -= r.scale
+	}
+	return 0 // of an empty ranking
 }
 
 // compare orders by draw/scale, then, for the one case in 2^40, by name.

@@ -67,6 +67,66 @@ func TestOrderOfTheListDoesNotMatter(t *testing.T) {
 	}
 }
 
+// First does not take every logarithm, Rank does: they agree, also where draws
+// are as good as equal.
+func TestFirstIsTheFirstOfTheRanking(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 300 {
+		var nodes []Node
+		for i := range 1 + r.IntN(40) {
+			nodes = append(nodes, Node{fmt.Sprint("n", i), uint32(r.IntN(4))})
+		}
+		tab := table(t, nodes...)
+		for i := range 100 {
+			key := fmt.Sprint("key-", i)
+			want := ""
+			if ranked := tab.Rank(key, nil); len(ranked) > 0 {
+				want = ranked[0].Name
+			}
+			if got := tab.First(key); got != want || tab.FirstBytes([]byte(key)) != want {
+				t.Fatalf("%v: %s goes to %q, ranked first is %q", nodes, key, got, want)
+			}
+		}
+	}
+	for range 100000 {
+		x := (r.Uint64() >> 1) >> r.IntN(20)
+		if y := x + x>>sameBits + 1; negLog2(y) >= negLog2(x) {
+			t.Fatalf("%d and %d have the same logarithm", x, y)
+		}
+	}
+}
+
+func TestSpreadFollowsWeights(t *testing.T) {
+	tab := table(t, Node{"a", 1}, Node{"b", 2}, Node{"c", 5}, Node{"d", 4})
+	for _, k := range []int{0, 1, 2, 3, 4, 9} {
+		for key := range 20 {
+			key := fmt.Sprint("heavy-", key)
+			ranked := tab.Rank(key, nil)
+			n := min(max(k, 1), len(ranked))
+			var total, slices uint64 = 0, 240
+			for _, r := range ranked[:n] {
+				total += r.scale
+			}
+			count := make([]float64, len(ranked))
+			for slice := range slices {
+				count[Spread(key, ranked, k, 1e6+slice)]++
+			}
+			for i, got := range count {
+				want := 0.0
+				if i < n {
+					want = float64(slices) * float64(ranked[i].scale) / float64(total)
+				}
+				if math.Abs(got-want) > 4 {
+					t.Errorf("%s, %d places: %s has %v slices, its share are %.1f", key, k, ranked[i].Name, got, want)
+				}
+			}
+		}
+	}
+	if Spread("k", nil, 3, 7) != 0 {
+		t.Error("an empty ranking has another place than 0")
+	}
+}
+
 func TestSharesFollowWeights(t *testing.T) {
 	tab := table(t, Node{"a", 1}, Node{"b", 2}, Node{"c", 5})
 	const n = 80000

@@ -269,7 +269,7 @@ func (st *Stream) Ack(route string, offset uint64) error {
 func (st *Stream) moveTo(c *cursor, now acked) error {
 	c.acked = now
 	c.moves++
-	moves, quiet, tidy := c.moves, now.offset == st.end, len(st.segs) != 1 || st.header.KeepBytes == 0
+	moves, quiet, tidy := c.moves, now.offset == st.end, st.evictableLocked() > 0 || len(st.segs) == 0
 	st.recountLocked()
 	st.forgetDropsLocked()
 	st.mu.Unlock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -103,13 +104,36 @@ func (e *Engine) args() []string {
 	}, e.opts.Args...)
 }
 
-// Start starts the engine, which must not run, and waits until it answers.
+// starts is how often a crashing engine is started before that is an error.
+const starts = 3
+
+// errCrash is an engine that ended by a fault of its own.
+var errCrash = errors.New("the engine crashed")
+
+// Start starts the engine, which must not run, and waits until it answers. An
+// engine that crashes while it starts is started again, as a system's service
+// manager does: 20.10 dereferences nil when a network plugin that was enabled
+// could not be restored (libnetwork, drivers/remote, getPluginClient), as it
+// happens now and then after the engine was killed.
 func (e *Engine) Start(ctx context.Context) error {
+	for n := 1; ; n++ {
+		err := e.start(ctx)
+		if !errors.Is(err, errCrash) || n == starts {
+			return err
+		}
+	}
+}
+
+func (e *Engine) start(ctx context.Context) error {
 	log, err := os.OpenFile(e.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return fmt.Errorf("open the engine's log: %w", err)
 	}
 	defer log.Close()
+	end, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("find the end of the engine's log: %w", err)
+	}
 	// The engine outlives ctx, which only bounds the start.
 	cmd := e.opts.Host.Command(context.WithoutCancel(ctx), e.opts.Binary, e.args()...)
 	cmd.Env = append(os.Environ(), e.opts.Env...)
@@ -124,7 +148,29 @@ func (e *Engine) Start(ctx context.Context) error {
 		close(exited)
 	}()
 	e.cmd, e.exited = cmd, exited
-	return e.await(ctx)
+	if err := e.await(ctx); err != nil {
+		if crash := e.crash(end); crash != "" {
+			return fmt.Errorf("start the engine: %w\n%s", errCrash, crash)
+		}
+		return fmt.Errorf("start the engine: %w\n%s", err, e.LogTail(20))
+	}
+	return nil
+}
+
+// crash is what the engine said of its own end after that place in its log:
+// what went before it, and the first goroutine's stack. "" is no crash.
+func (e *Engine) crash(after int64) string {
+	data, err := os.ReadFile(e.Log)
+	if err != nil || int64(len(data)) < after {
+		return ""
+	}
+	lines := strings.Split(string(data[after:]), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
+			return strings.Join(lines[max(0, i-20):min(len(lines), i+30)], "\n")
+		}
+	}
+	return ""
 }
 
 // await polls: before the engine listens there is nothing to subscribe to.
@@ -132,7 +178,7 @@ func (e *Engine) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, startTime, errors.New("the engine does not answer in time"))
 	defer cancel()
 	gone := errors.New("the engine ended")
-	err := proc.Await(ctx, func(ctx context.Context) error {
+	return proc.Await(ctx, func(ctx context.Context) error {
 		select {
 		case <-e.exited:
 			cancel()
@@ -142,10 +188,6 @@ func (e *Engine) await(ctx context.Context) error {
 		_, err := e.Run(ctx, "version", "--format", "{{.Server.Version}}")
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("start the engine: %w\n%s", err, e.LogTail(20))
-	}
-	return nil
 }
 
 // Version is the engine's own.
