@@ -1,4 +1,5 @@
-// Command dockline-log is the log driver plugin's process.
+// Command dockline-log is the log driver plugin's process, and the command by
+// which an operator asks it.
 package main
 
 import (
@@ -35,11 +36,14 @@ func main() {
 }
 
 func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if len(os.Args) > 1 {
+		return ask(ctx, os.Args[1:])
+	}
 	if err := privilege.Keep(); err != nil { // nothing is needed
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	cfg, err := logdriver.ConfigFromEnv(os.Getenv)
 	if err != nil {
 		return err

@@ -45,16 +45,12 @@ func TestInstallFromRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	remote := r.Addr + "/dockline/dockline-log:1"
-	for _, args := range [][]string{
-		{"plugin", "create", remote, shared.build},
-		{"plugin", "push", remote},
-		{"plugin", "rm", remote},
-		{"plugin", "install", "--grant-all-permissions", "--alias", "lines", remote},
-	} {
-		if _, err := e.Run(ctx, args...); err != nil {
-			t.Fatal(err)
-		}
+	remote, err := r.Push(ctx, e.Docker, "dockline/dockline-log:1", shared.build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Run(ctx, "plugin", "install", "--grant-all-permissions", "--alias", "lines", remote); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := e.RemovePlugin(context.WithoutCancel(ctx), "lines"); err != nil {

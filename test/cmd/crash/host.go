@@ -64,16 +64,7 @@ func (w *world) killEarly(ctx context.Context) error {
 // upgrade replaces the plugin under its running containers.
 func (w *world) upgrade(ctx context.Context) error {
 	say("upgrading the plugin")
-	for _, args := range [][]string{
-		{"disable", "-f", plugin},
-		{"upgrade", "--skip-remote-check", "--grant-all-permissions", plugin, w.next},
-		{"enable", plugin},
-	} {
-		if _, err := w.engine.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.engine.UpgradePlugin(ctx, plugin, w.next)
 }
 
 // restart stops a container and starts it again.

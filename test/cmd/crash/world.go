@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -86,20 +84,14 @@ func (w *world) installPlugin(ctx context.Context) error {
 		return err
 	}
 	build, other := filepath.Join(top, "build/plugins", plugin), filepath.Join(w.lab.Dir, "next")
-	if out, err := exec.CommandContext(ctx, "cp", "-a", build, other).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy the plugin (make plugins): %w: %s", err, out)
-	}
-	if err := os.WriteFile(filepath.Join(other, "rootfs/etc/dockline-build"), []byte("next\n"), 0o644); err != nil {
-		return fmt.Errorf("make another plugin: %w", err)
+	if err := harness.AnotherBuild(ctx, build, other, "next"); err != nil {
+		return err
 	}
 	if w.registry, err = harness.StartRegistry(ctx, w.lab, "registry"); err != nil {
 		return err
 	}
-	w.next = w.registry.Addr + "/" + plugin + ":next"
-	for _, args := range [][]string{{"create", w.next, other}, {"push", w.next}, {"rm", w.next}} {
-		if _, err := w.engine.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
-			return err
-		}
+	if w.next, err = w.registry.Push(ctx, w.engine.Docker, plugin+":next", other); err != nil {
+		return err
 	}
 	if err := w.engine.InstallPlugin(ctx, plugin, build, "SPOOL_MAX=32GiB"); err != nil {
 		return err

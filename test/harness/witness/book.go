@@ -19,6 +19,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/dockline/dockline/test/harness/collector"
 )
@@ -38,6 +39,7 @@ type account struct {
 	deliveries []delivery
 	seen       map[uint64]struct{} // offsets
 	bytes      uint64              // of the frames of different records
+	newest     int64               // line's time
 }
 
 type delivery struct {
@@ -102,6 +104,7 @@ func (b *Book) Record(r collector.Record) {
 		b.problems = append(b.problems, s.Container+": "+string(r.Line))
 	}
 	a.deliveries = append(a.deliveries, d)
+	a.newest = max(a.newest, d.wrote)
 	for w := range b.waiters {
 		select {
 		case w <- struct{}{}:
@@ -134,9 +137,10 @@ func frameLen(line int) uint64 {
 // Account is what a container's deliveries amount to so far.
 type Account struct {
 	Stream  string
-	Records uint64 // different ones
-	Bytes   uint64 // of the frames of these
-	last    int    // deliveries
+	Records uint64    // different ones
+	Bytes   uint64    // of the frames of these
+	Newest  time.Time // when the newest line was written
+	last    int       // deliveries
 }
 
 // Account returns a container's; the zero value where nothing has come.
@@ -147,7 +151,7 @@ func (b *Book) Account(container string) Account {
 	if a == nil {
 		return Account{}
 	}
-	return Account{a.stream, uint64(len(a.seen)), a.bytes, len(a.deliveries)}
+	return Account{a.stream, uint64(len(a.seen)), a.bytes, time.Unix(0, a.newest), len(a.deliveries)}
 }
 
 // Changes returns a channel that gets a value after any number of deliveries,

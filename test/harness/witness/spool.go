@@ -127,7 +127,8 @@ func (s *Spool) NoteSeams(before map[string]map[uint64]bool) error {
 	return err
 }
 
-// NoteJumps reads which offsets the plugin has left out.
+// NoteJumps reads which offsets the plugin has left out, after the machine was
+// booted; it has to have done so in every stream.
 func (s *Spool) NoteJumps() error {
 	names, err := filepath.Glob(filepath.Join(s.State(), "streams/*/*.jump"))
 	if err != nil {
@@ -145,7 +146,13 @@ func (s *Spool) NoteJumps() error {
 		}
 		s.jumps[stream][from] = to
 	}
-	return nil
+	dirs, err := s.streams()
+	for _, dir := range dirs {
+		if stream := filepath.Base(dir); s.jumps[stream] == nil {
+			err = errors.Join(err, fmt.Errorf("stream %s goes on at the offsets of before", stream))
+		}
+	}
+	return err
 }
 
 var errMoving = errors.New("bytes are moving from pipe to spool")
@@ -275,6 +282,18 @@ func (s *Spool) Cursor(stream string) (uint64, error) {
 		return 0, fmt.Errorf("read a cursor: %w", err)
 	}
 	return at, nil
+}
+
+// AwaitBacklog waits until so many bytes of a stream are not acknowledged.
+func (s *Spool) AwaitBacklog(ctx context.Context, stream string, bytes uint64) error {
+	return proc.Await(ctx, func(context.Context) error {
+		at, err1 := s.Cursor(stream)
+		to, err2 := end(filepath.Join(s.State(), "streams", stream))
+		if err := errors.Join(err1, err2); err != nil || to >= at+bytes {
+			return err
+		}
+		return fmt.Errorf("of stream %s, %d bytes are not acknowledged", stream, to-at)
+	})
 }
 
 // Freeze stops a process and returns when all its threads stand still.
