@@ -54,7 +54,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	plugin, err := logdriver.Open(cfg, log)
+	plugin, err := logdriver.Start(cfg, log)
 	if err != nil {
 		return err
 	}

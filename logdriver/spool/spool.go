@@ -81,13 +81,16 @@ type header struct {
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
+	if err := cfg.disk.mkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("make the spool's directory: %w", err)
+	}
+	if err := s.checkVersion(); err != nil {
+		return nil, err // before anything is touched
+	}
 	for _, sub := range []string{streamsDir, badDir} {
 		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
 		}
-	}
-	if err := s.checkVersion(); err != nil {
-		return nil, err
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, streamsDir))
 	if err != nil {

@@ -42,6 +42,7 @@ func TestRecordsSurviveEveryEnd(t *testing.T) {
 			r.event("engine restarted, live-restore", goOnUnseen, r.host.RestartEngine)
 			r.event("plugin in a loop of crashes", goOn, r.loopOfCrashes)
 			r.event("plugin upgraded", goOn, r.upgrade)
+			r.event("plugin downgraded and back", goOnUnseen, r.downgrade)
 			r.finish()
 		})
 	}
@@ -80,12 +81,10 @@ func newRig(t *testing.T, suite debian.Suite, folder string) *rig {
 	lan := lab.Wire(t, "lan")
 	r := &rig{T: t, folder: folder, book: witness.NewBook()}
 	var s *collector.Server
-	if err := lan.Foreign("collector", "192.0.2.9/24").Station.Do(func() (err error) {
+	r.must(lan.Foreign("collector", "192.0.2.9/24").Do(func() (err error) {
 		s, err = collector.Start(collector.Options{Name: "c1", Proto: "relp", Addr: "192.0.2.9:0", Each: r.book.Record})
 		return err
-	}); err != nil {
-		t.Fatal(err)
-	}
+	}))
 	t.Cleanup(func() { _ = s.Reset() })
 	r.url = s.URL()
 	r.host = lab.Host(t, "a", suite, hosts.On(lan, "192.0.2.1/24"))
@@ -240,10 +239,17 @@ func (r *rig) cutPower() {
 	defer cancel()
 	r.must(r.host.Host.Crash(ctx))
 	r.must(r.spool.NoteEnds())
-	r.must(os.WriteFile(filepath.Join(r.spool.State(), "boot"), []byte("another\n"), 0o600))
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	r.must(err)
+	noted, err := os.ReadFile(filepath.Join(r.spool.State(), "boot"))
+	r.must(err)
+	another := strings.ReplaceAll(string(noted), strings.TrimSpace(string(boot)), "another")
+	if another == string(noted) {
+		r.Fatalf("the spool remembers the boot as %q, not as %s", noted, boot)
+	}
+	r.must(os.WriteFile(filepath.Join(r.spool.State(), "boot"), []byte(another), 0o600))
 	r.configure(true)
 	r.must(r.host.Engine.Start(ctx))
-	r.must(r.spool.NoteJumps())
 }
 
 // loopOfCrashes lets the plugin die as if it had done so again and again. It
@@ -260,9 +266,7 @@ func (r *rig) loopOfCrashes() {
 			break
 		}
 	}
-	if log := r.host.Engine.LogTail(200); !strings.Contains(log, "again and again") {
-		r.Errorf("the engine's log does not say that the plugin only spools:\n%s", log)
-	}
+	r.awaitLog("again and again")
 	stream := r.book.Account("steady").Stream
 	acked, err := r.spool.Cursor(stream)
 	r.must(err)
@@ -276,12 +280,32 @@ func (r *rig) loopOfCrashes() {
 	r.host.Docker("plugin", "enable", driver)
 }
 
-// ask types what the manual says.
-func (r *rig) ask(command ...string) string {
+// awaitLog waits until the engine's log, which has the plugin's in it, says something.
+func (r *rig) awaitLog(says string) {
+	r.Helper()
+	ctx, cancel := r.context()
+	defer cancel()
+	r.must(proc.Await(ctx, func(context.Context) error {
+		if log := r.host.Engine.LogTail(300); !strings.Contains(log, says) {
+			return fmt.Errorf("the engine's log does not say %q:\n%s", says, log)
+		}
+		return nil
+	}))
+}
+
+// ask types what the manual says, until the plugin answers: it does not right
+// after its start.
+func (r *rig) ask(command ...string) (answer string) {
 	r.Helper()
 	root := r.host.Docker("info", "--format", "{{.DockerRootDir}}")
 	id := r.host.Docker("plugin", "inspect", "--format", "{{.ID}}", driver)
-	return r.host.Run(filepath.Join(root, "plugins", id, "rootfs/dockline-log"), command...)
+	ctx, cancel := r.context()
+	defer cancel()
+	r.must(proc.Await(ctx, func(ctx context.Context) (err error) {
+		answer, err = r.host.Host.Run(ctx, filepath.Join(root, "plugins", id, "rootfs/dockline-log"), command...)
+		return err
+	}))
+	return answer
 }
 
 // upgrade replaces the plugin from a registry.
@@ -308,6 +332,41 @@ func (r *rig) upgrade() {
 	}
 }
 
+// downgrade makes the spool one of a newer version. The plugin changes nothing
+// of it, containers go on, also over a restart of the engine, and begin; when
+// the newer version is back, all that they wrote is there.
+func (r *rig) downgrade() {
+	r.Helper()
+	version := filepath.Join(r.spool.State(), "VERSION")
+	is, err := os.ReadFile(version)
+	r.must(err)
+	r.host.Docker("plugin", "disable", "-f", driver)
+	r.must(os.WriteFile(version, []byte("dockline-spool 99\n"), 0o600))
+	was, err := r.spool.Digest()
+	r.must(err)
+	r.host.Docker("plugin", "enable", driver)
+	r.awaitLog("was downgraded")
+	r.host.RestartEngine()
+	r.host.Docker("run", "--network", "none", "--name", "late", harness.Image, "workload", "seq", "-n", "5")
+	ctx, cancel := r.context()
+	defer cancel()
+	if out, err := r.host.Engine.Run(ctx, "logs", "late"); err == nil || !strings.Contains(err.Error(), "dockline-spool 99") {
+		r.Errorf("docker logs says %q, %v", out, err)
+	}
+	r.host.Docker("plugin", "disable", "-f", driver)
+	if now, err := r.spool.Digest(); err != nil || now != was {
+		r.Errorf("the plugin changed a newer version's spool (%v)", err)
+	}
+	r.must(os.WriteFile(version, is, 0o600))
+	r.host.Docker("plugin", "enable", driver)
+	r.must(proc.Await(ctx, func(context.Context) error {
+		if n := r.book.Account("late").Records; n != 5 {
+			return fmt.Errorf("%d of 5 records of the container that began meanwhile have come", n)
+		}
+		return nil
+	}))
+}
+
 // finish stops the containers, drains the plugin and judges.
 func (r *rig) finish() {
 	r.Helper()
@@ -317,6 +376,7 @@ func (r *rig) finish() {
 	}
 	r.ask("drain", "-timeout", "60s")
 	r.must(r.spool.Acked())
+	r.must(r.spool.NoteJumps())
 	for _, p := range r.book.Problems() {
 		r.Error(p)
 	}
@@ -324,6 +384,9 @@ func (r *rig) finish() {
 		v := r.book.Judge(c.name, c.runs, r.spool, true)
 		for _, p := range v.Problems {
 			r.Error(p)
+		}
+		if !r.spool.Jumped(r.book.Account(c.name).Stream) {
+			r.Errorf("%s: after a power cut, offsets of before were used again", c.name)
 		}
 		got := r.book.Account(c.name).Records
 		r.Logf("%s, %d runs: %d records, lost %d, with the engine %d, duplicated %d, reordered %d",
