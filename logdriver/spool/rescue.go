@@ -181,15 +181,14 @@ func (r *Rescue) Take(fifo string, info json.RawMessage) (*Rescued, error) {
 	if one == nil {
 		one = &Rescued{n: r.last + 1, dir: r.dir, owner: r, note: note{FIFO: fifo}}
 	}
-	n := note{fifo, info}
-	data, err := json.Marshal(n)
+	data, err := json.Marshal(note{fifo, info})
 	if err == nil {
 		err = r.cfg.disk.replace(one.notePath(), data)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("note a FIFO: %w", err)
 	}
-	one.note = n
+	one.Info = info
 	r.last = max(r.last, one.n)
 	r.all[fifo] = one
 	return one, nil
