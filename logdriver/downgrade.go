@@ -29,8 +29,9 @@ type Driver interface {
 // containers going until that version is back.
 func Start(cfg Config, log *slog.Logger) (Driver, error) {
 	p, err := Open(cfg, log)
-	if errors.Is(err, spool.ErrVersion) {
-		return openDowngraded(cfg, err, log)
+	var other *spool.VersionError
+	if errors.As(err, &other) {
+		return openDowngraded(cfg, other, log)
 	}
 	if err != nil {
 		return nil, err
@@ -38,16 +39,14 @@ func Start(cfg Config, log *slog.Logger) (Driver, error) {
 	return p, nil
 }
 
-func (c Config) spoolDir() string { return filepath.Join(c.StateDir, "spool") }
-
 // rescueShare is the part of SPOOL_MAX that may be put aside, beside the spool.
 const rescueShare = 4
 
 type downgraded struct{ *rescue.Driver }
 
-func openDowngraded(cfg Config, why error, log *slog.Logger) (Driver, error) {
+func openDowngraded(cfg Config, why *spool.VersionError, log *slog.Logger) (Driver, error) {
 	c := spool.Config{MaxBytes: max(cfg.SpoolMax/rescueShare, minSpool), MinFree: cfg.MinFree, SegmentBytes: segmentBytes}
-	aside, err := spool.OpenRescue(cfg.spoolDir(), c, log)
+	aside, err := spool.OpenRescue(why.Dir, c, log)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,8 @@ func (h *host) version(n int) {
 // downgrade runs what main runs, on the spool of a newer version.
 func (h *host) downgrade() Driver {
 	h.t.Helper()
-	if _, err := Open(h.cfg, quiet); !errors.Is(err, spool.ErrVersion) {
+	var other *spool.VersionError
+	if _, err := Open(h.cfg, quiet); !errors.As(err, &other) {
 		h.t.Fatalf("the plugin opens a newer version's spool: %v", err)
 	}
 	d, err := Start(h.cfg, quiet)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,7 +49,7 @@ type Plugin struct {
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
-	sp, err := spool.Open(cfg.spoolDir(), spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
+	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
 	if err != nil {
 		return nil, err
 	}

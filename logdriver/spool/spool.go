@@ -34,9 +34,13 @@ const (
 	streamFile  = "stream.json"
 )
 
-// ErrVersion means that the directory was written by a version that this one
-// cannot read. Nothing in it has been touched.
-var ErrVersion = errors.New("spool of another version")
+// VersionError means that the spool in the directory was written by a version
+// that this one cannot read. Nothing in it has been touched.
+type VersionError struct{ Dir, Is, Want string }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("the spool is of another version: %s says %q, this dockline-log reads %q", filepath.Join(e.Dir, versionFile), e.Is, e.Want)
+}
 
 // Config bounds the spool. Sizes are in bytes.
 type Config struct {
@@ -77,7 +81,7 @@ type header struct {
 }
 
 // Open reads the spool below dir, making it where there is none. The error
-// wraps ErrVersion where another version wrote it. A stream that cannot be read
+// wraps a *VersionError where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
@@ -122,7 +126,7 @@ func (s *Spool) checkVersion() error {
 		return fmt.Errorf("read the spool's version: %w", err)
 	}
 	if string(got) != version {
-		return fmt.Errorf("%w: %s says %q, this dockline-log reads %q", ErrVersion, path, strings.TrimSpace(string(got)), strings.TrimSpace(version))
+		return &VersionError{Dir: s.dir, Is: strings.TrimSpace(string(got)), Want: strings.TrimSpace(version)}
 	}
 	return nil
 }
