@@ -101,7 +101,10 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 	se := p.spool.SessionOf(r.FIFO)
 	if se == nil {
 		var info container.Info
-		if r.Info == nil {
+		switch {
+		case r.Info == nil && r.Empty(): // left by an engine that has died
+			return r.Forget()
+		case r.Info == nil:
 			return errors.New("nobody knows which container it belongs to")
 		}
 		if err := json.Unmarshal(r.Info, &info); err != nil {

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -81,6 +83,9 @@ func TestADowngradeTouchesNothingAndBlocksNobody(t *testing.T) {
 	h.version(2)
 	was := h.digest()
 
+	if err := unix.Mkfifo(filepath.Join(h.dir, "of-an-engine-that-died"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	d := h.downgrade()
 	for range 2000 { // more than a pipe holds
 		old.write(strings.Repeat("x", 200))
@@ -134,8 +139,8 @@ func TestADowngradeTouchesNothingAndBlocksNobody(t *testing.T) {
 func fixOption(t *testing.T, dir string) {
 	t.Helper()
 	notes, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil || len(notes) != 3 {
-		t.Fatalf("there are %d notes, not 3 (%v)", len(notes), err)
+	if err != nil || len(notes) != 4 {
+		t.Fatalf("there are %d notes, not 4 (%v)", len(notes), err)
 	}
 	for _, name := range notes {
 		data, err := os.ReadFile(name)

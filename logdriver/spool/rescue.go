@@ -316,6 +316,12 @@ func (r *Rescue) drop(n int64, why error) {
 // the order in which FIFOs came.
 func (s *Spool) Rescued() ([]*Rescued, error) { return loadRescued(filepath.Join(s.dir, rescueDir)) }
 
+// Empty reports whether nothing came from the FIFO.
+func (r *Rescued) Empty() bool { return len(r.parts) == 0 }
+
+// Forget deletes what is known of a FIFO from which nothing came.
+func (r *Rescued) Forget() error { return disk{}.remove(r.notePath()) }
+
 // SessionOf returns the attached session that reads a FIFO, or nil.
 func (s *Spool) SessionOf(fifo string) *Session {
 	for _, st := range s.Streams() {
