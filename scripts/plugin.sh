@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 usage() {
     cat <<'TEXT'
 usage: scripts/plugin.sh install PLUGIN... [KEY=VALUE...]
-       scripts/plugin.sh drain PLUGIN... [TIMEOUT=30s]
-       scripts/plugin.sh uninstall PLUGIN... [FORCE=yes]
+       scripts/plugin.sh drain dockline-log [TIMEOUT=30s]
+       scripts/plugin.sh uninstall PLUGIN... [TIMEOUT=30s] [FORCE=yes]
 
 install creates each plugin from build/plugins/PLUGIN, applies those of the
 settings that it has (docker plugin set) and enables it. Where an older build is installed, it is
@@ -135,6 +135,8 @@ install_plugin() {
 # deliver anything.
 drain_plugin() {
     local name=$1 timeout=$2 command
+    [[ $name == dockline-log ]] || die "there is nothing to drain in $name"
+    inspect "$name" '{{.Id}}' >/dev/null || die "$name is not installed"
     command=$(folder "$name")/rootfs/$name
     [[ -x $command ]] || die "the engine's files cannot be seen from here; drain $name on the engine's machine, as root"
     if [[ $(inspect "$name" '{{.Enabled}}') != true ]]; then
