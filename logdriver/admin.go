@@ -101,9 +101,7 @@ func (p *Plugin) Drain(ctx context.Context) error {
 
 // why says why nothing is delivered, where that is known.
 func (p *Plugin) why() string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.drainOnly {
+	if p.drainOnly.Load() {
 		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
 	}
 	var down []string
