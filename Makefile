@@ -70,6 +70,12 @@ ROUNDS ?= 3
 bench-log: packages plugins ## measure the log plugin against a plugin that discards and the engine's own drivers; LINES, ROUNDS
 	@$(GO) run ./test/cmd/benchlog -lines $(LINES) -rounds $(ROUNDS)
 
+DISK_SECONDS ?= 60
+
+.PHONY: bench-disk
+bench-disk: packages plugins ## measure what the log plugin writes to the disk, by the kernel's count; DISK_SECONDS
+	@$(GO) run ./test/cmd/benchdisk -seconds $(DISK_SECONDS)
+
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind
 	$(GO) run ./test/cmd/sweep

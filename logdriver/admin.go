@@ -15,6 +15,7 @@ import (
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/spool"
 )
 
 // StreamStatus is one stream as an operator sees it.
@@ -28,6 +29,8 @@ type StreamStatus struct {
 	BacklogBytes   uint64    `json:"backlog_bytes"`          // not acknowledged
 	BacklogSince   time.Time `json:"backlog_since,omitzero"` // when about the oldest of these was written
 	AcknowledgedTo uint64    `json:"acknowledged_to_offset"`
+	OnFull         string    `json:"on_full"`
+	GivesWay       bool      `json:"gives_way"` // its on_full acts now: what it writes is dropped, or slowed down
 	End            uint64    `json:"end_offset"`
 }
 
@@ -59,6 +62,7 @@ func (p *Plugin) Status() Status {
 		one := StreamStatus{
 			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.ship.Where(st.ID()),
 			SpooledBytes: st.Bytes(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
+			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(routeName)
 		var info container.Info
@@ -152,7 +156,7 @@ func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	stats := &m.p.ship.Stats
-	_, dropped := m.p.spool.Used()
+	syncs := m.p.spool.Syncs()
 	for _, c := range []struct {
 		name, help string
 		value      float64
@@ -167,11 +171,27 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"lost_bytes_total", "Bytes that were gone before they could be shipped.", float64(stats.LostBytes.Load())},
 		{"quarantined_bytes_total", "Bytes that were no records.", float64(stats.QuarantinedBytes.Load())},
 		{"read_errors_total", "Reads of the spool that failed.", float64(stats.ReadErrors.Load())},
-		{"spool_dropped_bytes_total", "Bytes dropped or evicted before every collector had them.", float64(dropped)},
+		{"syncs_total", "Times that a container's data was synced to the disk.", float64(syncs.Done)},
+		{"sync_seconds_total", "How long that took, altogether.", syncs.Took.Seconds()},
+		{"slow_syncs_total", "Of these, those that took more than a second.", float64(syncs.Slow)},
+		{"sync_errors_total", "Of these, those that failed: a power cut may take what was written.", float64(syncs.Failed)},
+		{"throttled_seconds_total", "How long containers with on-full=throttle were held up, all together.", m.p.pumps.Slowed().Seconds()},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
 	}
+	m.dropped(ch)
 	m.gauges(ch)
+}
+
+func (m *metrics) dropped(ch chan<- prometheus.Metric) {
+	bytes := desc("spool_dropped_bytes_total", "Bytes dropped or evicted before every collector had them, by the on-full that said so, or disk for one that took nothing.", "reason")
+	records := desc("spool_dropped_records_total", "Records among them, chunks of long lines each, where they were counted.", "reason")
+	for _, d := range m.p.spool.Dropped() {
+		ch <- prometheus.MustNewConstMetric(bytes, prometheus.CounterValue, float64(d.Bytes), d.Reason)
+		if d.Records >= 0 {
+			ch <- prometheus.MustNewConstMetric(records, prometheus.CounterValue, float64(d.Records), d.Reason)
+		}
+	}
 }
 
 func (m *metrics) gauges(ch chan<- prometheus.Metric) {
@@ -179,11 +199,15 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	var backlog uint64
 	var oldest time.Time
 	live, ended := 0, 0
+	giving := map[string]float64{}
 	for _, st := range m.p.spool.Streams() {
 		b, since := st.Backlog(routeName)
 		backlog += b
 		if !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
 			oldest = since
+		}
+		if st.GivesWay() {
+			giving[st.OnFull().String()]++
 		}
 		if st.Live() {
 			live++
@@ -210,6 +234,10 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	streams := desc("streams", "Streams in the spool.", "state")
 	ch <- prometheus.MustNewConstMetric(streams, prometheus.GaugeValue, float64(live), "live")
 	ch <- prometheus.MustNewConstMetric(streams, prometheus.GaugeValue, float64(ended), "ended")
+	givesWay := desc("streams_giving_way", "Live streams whose on-full acts now, because the spool is full: dropped anew, or slowed down.", "on_full")
+	for _, o := range []spool.OnFull{spool.DropNewest, spool.Throttle} {
+		ch <- prometheus.MustNewConstMetric(givesWay, prometheus.GaugeValue, giving[o.String()], o.String())
+	}
 	m.collectors(ch)
 }
 

@@ -5,20 +5,26 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/spool"
 )
 
 // Config is what the plugin's settings say.
 type Config struct {
-	StateDir   string // the spool lies below it
-	Collectors string // for containers that name none; checked when one starts
-	HostName   string // goes with every record
-	SpoolMax   int64  // bytes
-	MinFree    int64  // bytes of the spool's disk to leave alone
-	LogLevel   slog.Level
+	StateDir         string        // the spool lies below it, unless there is a SpoolMount
+	SpoolMount       string        // a directory of the host for the spool
+	SpoolMountedFrom string        // what that is there, for people
+	Collectors       string        // for containers that name none; checked when one starts
+	HostName         string        // goes with every record
+	SpoolMax         int64         // bytes
+	MinFree          int64         // bytes of the spool's disk to leave alone
+	OnFull           spool.OnFull  // for containers that do not say
+	Sync             time.Duration // how often what such containers write is synced; 0: never
+	LogLevel         slog.Level
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a
@@ -57,6 +63,13 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 			return c, &options.ValueError{What: "setting", Key: "SPOOL_MIN_FREE", Value: v, Err: errors.New("not a size such as 0, 256MiB or 20GiB")}
 		}
 		c.MinFree = n
+	}
+	if err := c.OnFull.UnmarshalText([]byte(getenv("ON_FULL"))); err != nil {
+		return c, &options.ValueError{What: "setting", Key: "ON_FULL", Value: getenv("ON_FULL"), Err: err}
+	}
+	var err error
+	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
+		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {

@@ -174,7 +174,12 @@ func (r *run) stop() {
 // collector is a JSON lines server that keeps the messages.
 func collector(t *testing.T) (address string, lines <-chan string) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	return collectorAt(t, "127.0.0.1:0")
+}
+
+func collectorAt(t *testing.T, address string) (_ string, lines <-chan string) {
+	t.Helper()
+	l, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,7 +17,6 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/readlogs"
-	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -30,12 +28,15 @@ const routeName = "default"
 
 // Plugin is the log driver. It implements engine.Driver.
 type Plugin struct {
-	cfg   Config
-	log   *slog.Logger
-	spool *spool.Spool
-	pumps *stream.Pumps
-	ship  *ship.Shipper
-	names ship.Resolver // looks up collectors
+	cfg     Config
+	log     *slog.Logger
+	spool   *spool.Spool
+	place   place          // of the spool
+	tidy    sync.WaitGroup // the spool's own goroutine
+	endTidy context.CancelFunc
+	pumps   *stream.Pumps
+	ship    *ship.Shipper
+	names   ship.Resolver // looks up collectors
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -49,11 +50,12 @@ type Plugin struct {
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
-	sp, err := spool.Open(filepath.Join(cfg.StateDir, "spool"), spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
+	sp, where, err := openSpool(cfg, log)
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
+	ctx, cancel := context.WithCancel(context.Background())
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
 	p.takeOver()
 	all := sp.Streams()
 	for _, st := range all {
@@ -66,6 +68,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 			p.resumeShipping(st)
 		}
 	}
+	p.tidy.Go(func() { sp.Run(ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -86,7 +89,10 @@ func (p *Plugin) Close() {
 	p.mu.Unlock()
 	p.pumps.Close()
 	p.ship.Close()
-	if err := noteStop(p.cfg.StateDir); err != nil {
+	p.endTidy()
+	p.tidy.Wait()
+	p.place.Settled = settled(p.spool)
+	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir, false)); err != nil {
 		p.log.Warn("the next start may be taken for one after a crash", "err", err)
 	}
 	used, dropped := p.spool.Used()
@@ -154,6 +160,9 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 		return fmt.Errorf("encode what is known of the container: %w", err)
 	}
 	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: o.KeepBytes}
+	if err := p.policies(o, &params); err != nil {
+		return err
+	}
 	if len(pool.Collectors) > 0 {
 		params.Routes = []string{routeName}
 	}
@@ -169,6 +178,18 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 		return err
 	}
 	return p.startShipping(se.Stream(), info, o, pool)
+}
+
+// policies reads what a container's options, or else the plugin's settings, say
+// about keeping its data.
+func (p *Plugin) policies(o container.Options, params *spool.Params) (err error) {
+	if params.OnFull, err = spool.ParseOnFull(o.OnFull, p.cfg.OnFull); err != nil {
+		return &options.ValueError{What: "log-opt", Key: "on-full", Value: o.OnFull, Err: err}
+	}
+	if params.Sync, err = spool.ParseSync(o.Sync, p.cfg.Sync); err != nil {
+		return &options.ValueError{What: "log-opt", Key: "sync", Value: o.Sync, Err: err}
+	}
+	return nil
 }
 
 func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {

@@ -137,6 +137,8 @@ func TestBadCallsAreRefused(t *testing.T) {
 		{"unknown option", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"colectors": "x"})), `did you mean "collectors"?`},
 		{"bad address", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "relp://a:b"})), `log-opt collectors="relp://a:b"`},
 		{"bad parameter", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "json+tcp://a:1?max-line=5"})), `max-line="5": neither 0`},
+		{"unknown policy", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"on-full": "block"})), `log-opt on-full="block": not one of drop-oldest, drop-newest, throttle`},
+		{"odd interval", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"sync": "interval=1"})), `log-opt sync="interval=1"`},
 		{"unknown protocol", "/LogDriver.StartLogging", start("/x", info(1, map[string]string{"collectors": "rlp://a:1"})), `did you mean "relp"?`},
 	} {
 		if msg := h.call(tc.path, tc.body); !strings.Contains(msg, tc.want) {

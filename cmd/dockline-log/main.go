@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -48,18 +49,26 @@ func run() error {
 	if err != nil {
 		return err
 	}
+	if err := cfg.FindSpool(); err != nil {
+		return err
+	}
 	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)
 	log.Info("dockline-log starts", "version", version, "host", cfg.HostName)
 	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
 	if err != nil {
 		return err
 	}
+	server := pluginserver.New(log)
 	plugin, err := logdriver.Start(cfg, log)
+	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
+		log.Error("dockline-log takes no containers", "err", err)
+		logdriver.Refusal{Why: err}.Register(server)
+		return server.Serve(ctx, l)
+	}
 	if err != nil {
 		return err
 	}
 	defer plugin.Close()
-	server := pluginserver.New(log)
 	plugin.Register(server)
 	al, err := pluginserver.Listen(adminSocket)
 	if err != nil {

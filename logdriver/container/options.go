@@ -27,7 +27,7 @@ const (
 // known lists the log-opts. Those of the second group are the engine's own,
 // which it carries out itself and passes along.
 var known = []string{
-	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file",
+	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync",
 	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
 }
 
@@ -41,6 +41,8 @@ type Options struct {
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
+	OnFull     string // what gives way in a full spool, see spool.ParseOnFull; empty for the plugin's own
+	Sync       string // how often the spool is synced, see spool.ParseSync; empty for the plugin's own
 }
 
 // ParseOptions checks and reads the log-opts of a container. Errors name key
@@ -49,7 +51,7 @@ func ParseOptions(info *Info) (Options, error) {
 	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
 		return Options{}, err
 	}
-	o := Options{Collectors: info.Config["collectors"]}
+	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"]}
 	steps := []struct {
 		key string
 		do  func(value string) error

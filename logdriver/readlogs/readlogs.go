@@ -40,6 +40,9 @@ func Write(ctx context.Context, st *spool.Stream, q Query, w io.Writer) error {
 	r := newReader(st)
 	defer r.src.Close()
 	out := &output{w: w, query: q}
+	if !q.Until.IsZero() {
+		out.last = until(st, q.Until)
+	}
 	if q.Tail >= 0 {
 		from, err := r.findTail(ctx, q.Tail)
 		if err != nil {
@@ -113,6 +116,13 @@ func (r *reader) readToEnd(ctx context.Context, emit func(*record.Joined)) (ende
 				r.join.Flush(emit)
 			}
 			return ended, nil
+		}
+		var skip interface{ SkipTo() uint64 }
+		if errors.As(err, &skip) && skip.SkipTo() > r.offset {
+			r.join.Flush(emit) // a segment that cannot be read costs that one; shipping reports it
+			r.offset = skip.SkipTo()
+			r.gap()
+			continue
 		}
 		if err != nil {
 			return false, err
@@ -239,6 +249,17 @@ func since(st *spool.Stream, t time.Time) uint64 {
 	return begin
 }
 
+// until returns the last place whose record is not later than t: a clock that
+// was set forward for a while makes records later than those behind them.
+func until(st *spool.Stream, t time.Time) (last uint64) {
+	for _, p := range st.Places() {
+		if p.Time <= t.UnixNano() { // also where it is not known, 0
+			last = p.Offset
+		}
+	}
+	return last
+}
+
 // output frames records for the engine.
 type output struct {
 	w     io.Writer
@@ -248,7 +269,8 @@ type output struct {
 	line  []byte
 	skip  bool   // until the record at from
 	from  uint64 // offset
-	past  bool   // a record was later than Until
+	past  bool   // no record will be as early as Until
+	last  uint64 // where the last segment begins that has records up to Until, as far as is known
 	err   error
 }
 
@@ -264,7 +286,7 @@ func (o *output) add(j *record.Joined) {
 		return
 	}
 	if !o.query.Until.IsZero() && t.After(o.query.Until) {
-		o.past = true
+		o.past = j.Offset >= o.last
 		return
 	}
 	o.line = append(o.line[:0], j.Line...)

@@ -39,11 +39,13 @@ type feed struct {
 	failures    int    // reads that failed, one after the other
 	seeking     bool   // behind a gap, in the rest of a frame
 	counted     uint64 // losses before this offset have been counted
+	damage      damage // not told of downstream yet
 	join        record.Joiner
 	entry       record.Entry
 	read        uint64 // where the next window begins
 	safe        uint64 // where a reader that begins anew would have to begin
 	acked       uint64 // what the source was told
+	unwritten   bool   // it could not write that down
 	session     uint32
 	unmarked    bool // the first frame at or behind edge is to be marked
 	edge        uint64
@@ -63,6 +65,7 @@ func (f *feed) notify() {
 // rewind begins again behind what is acknowledged.
 func (f *feed) rewind() {
 	f.join.Reset()
+	f.damage = damage{}
 	f.read, f.safe = f.acked, f.acked
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }
@@ -154,6 +157,7 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 // are gone, and the end of a session.
 func (f *feed) enter(span Span, out func(*record.Joined)) {
 	if span.From > f.read {
+		f.tell(out)
 		f.join.Flush(out)
 		if span.Lost > 0 {
 			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
@@ -210,6 +214,7 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			}
 			continue
 		}
+		f.tell(out)
 		f.seeking = false
 		if f.unmarked && f.read >= f.edge {
 			f.unmarked = false
@@ -227,31 +232,69 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 // finish is for what is left at the end of a session: a frame that was torn
 // off, or good ones behind a place where none can begin.
 func (f *feed) finish(left []byte, out func(*record.Joined)) {
+	clean := f.damage.bytes == 0
 	for len(left) > 0 {
 		skip, _ := record.Resync(left)
 		f.putAside(left[:skip], "the engine ended in the middle of a frame")
 		if left = left[skip:]; len(left) > 0 {
-			left = f.decode(left, out)
+			left, clean = f.decode(left, out), false
+		} else {
+			f.damage.torn = clean
 		}
 	}
+	f.tell(out)
 	f.seeking = false
 	f.join.Flush(out)
+}
+
+// damage is a run of bytes that are no records.
+type damage struct {
+	at, bytes uint64
+	why       string
+	fresh     bool // not come across before
+	torn      bool // nothing but the beginning of a frame whose end was never written
+}
+
+// tell sends a record downstream in the place of bytes that are no records.
+// Its id is that of their first.
+func (f *feed) tell(out func(*record.Joined)) {
+	d := f.damage
+	if f.damage = (damage{}); d.bytes == 0 {
+		return
+	}
+	if d.fresh {
+		f.log.Error("bytes of a stream are no records and were put into quarantine",
+			"stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", d.at, "bytes", d.bytes, "why", d.why)
+	}
+	if d.torn {
+		return
+	}
+	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output are damaged on the disk and left out here; the host keeps them in quarantine", d.bytes)
+	out(&record.Joined{Offset: d.at, Time: time.Now().UnixNano(), Stderr: true, Line: text})
 }
 
 // putAside goes on behind bytes that are no frames. Behind a gap they are the
 // rest of a frame that is lost; elsewhere nobody knows what they are, and they
 // are put into quarantine.
 func (f *feed) putAside(b []byte, why string) {
-	switch {
-	case len(b) == 0:
+	if len(b) == 0 {
 		return
-	case f.seeking:
+	}
+	if f.seeking {
 		f.countLost(uint64(len(b)))
-	case f.read >= f.counted:
+		f.read += uint64(len(b))
+		return
+	}
+	if f.damage.bytes == 0 {
+		f.damage = damage{at: f.read, why: why}
+	}
+	f.damage.bytes += uint64(len(b))
+	if f.read >= f.counted {
+		f.damage.fresh = true
 		f.stats.QuarantinedBytes.Add(uint64(len(b)))
-		err := f.src.Quarantine(f.read, b)
-		f.log.Error("bytes of a stream are no records and were put into quarantine",
-			"stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "bytes", len(b), "why", why, "err", err)
+		if err := f.src.Quarantine(f.read, b); err != nil {
+			f.log.Error("damaged bytes are not kept", "stream", f.meta.Load().Stream, "offset", f.read, "bytes", len(b), "err", err)
+		}
 		f.counted = f.read + uint64(len(b))
 	}
 	f.read += uint64(len(b))
@@ -271,6 +314,9 @@ func (f *feed) mark() {
 	if open, ok := f.join.Open(); ok {
 		f.safe = open
 	}
+	if f.damage.bytes > 0 {
+		f.safe = min(f.safe, f.damage.at)
+	}
 }
 
 // ack tells the source what is acknowledged.
@@ -279,7 +325,13 @@ func (f *feed) ack(offset uint64) {
 		return
 	}
 	f.acked = offset
-	if err := f.src.Ack(offset); err != nil {
+	err := f.src.Ack(offset)
+	if failed := err != nil; failed != f.unwritten {
+		f.unwritten = failed
+		if !failed {
+			f.log.Info("a cursor could be written again", "stream", f.meta.Load().Stream)
+			return
+		}
 		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "stream", f.meta.Load().Stream, "err", err)
 	}
 }

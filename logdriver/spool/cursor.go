@@ -2,52 +2,66 @@ package spool
 
 import (
 	"fmt"
-	"hash/crc32"
+	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"sync"
 	"time"
 )
 
-// cursor is how far one route has acknowledged a stream, kept in a file of
-// fixed length that is overwritten in place: 16 hexadecimal digits of the
-// offset, a space, 8 of their CRC-32 (IEEE), a newline.
+// cursor is what one route has acknowledged of a stream, and the file that says
+// so, see acked.go.
 type cursor struct {
-	path   string
-	offset uint64
-	disk   disk
-	file   *os.File // open while the cursor moves
-	torn   bool     // the file did not check when it was read
+	acked          // guarded by Stream.mu
+	moves   uint64 // how often that has changed; guarded by Stream.mu
+	torn    bool   // the file did not check when it was read
+	durable uint64 // offset, as it would survive a power cut where the stream is synced; guarded by Stream.mu
+	path    string
+	disk    disk
+
+	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
+	number uint64     // of the slot that was written last
+	wrote  uint64     // moves, as of then
+	file   *os.File   // open while the cursor moves
+	gone   bool       // not to be written again
 }
 
-const cursorFormat = "%016x %08x\n"
-
-func (c *cursor) encode() []byte {
-	off := fmt.Sprintf("%016x", c.offset)
-	return fmt.Appendf(nil, cursorFormat, c.offset, crc32.ChecksumIEEE([]byte(off)))
-}
-
-// loadCursor reads a cursor. One that a power cut has torn counts as standing
-// at the oldest frame there is: what is still spooled is sent again, which
-// costs duplicates and loses nothing.
+// loadCursor reads a cursor. One of which a power cut has left nothing counts as
+// standing at the oldest frame there is: what is still spooled is sent again,
+// which costs duplicates and loses nothing.
 func loadCursor(d disk, path string) *cursor {
-	c := &cursor{disk: d, path: path, torn: true}
+	c := &cursor{disk: d, path: path}
 	data, err := os.ReadFile(path)
-	if err != nil {
-		return c
+	if err == nil {
+		c.acked, c.number, _ = decodeSlots(data)
 	}
-	var off uint64
-	var sum uint32
-	if _, err := fmt.Sscanf(string(data), cursorFormat, &off, &sum); err != nil {
-		return c
-	}
-	if crc32.ChecksumIEEE(fmt.Appendf(nil, "%016x", off)) == sum {
-		c.offset, c.torn = off, false
-	}
+	c.torn = c.number == 0
 	return c
 }
 
-func (c *cursor) store() error {
+// ReadCursor returns the offset in a cursor's file, for those who look at a
+// spool that is another process's.
+func ReadCursor(path string) (uint64, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return 0, fmt.Errorf("read a cursor: %w", err)
+	}
+	a, _, ok := decodeSlots(data)
+	if !ok {
+		return 0, fmt.Errorf("read a cursor: neither slot of %s checks", path)
+	}
+	return a.offset, nil
+}
+
+// store writes what is acknowledged after so many moves into the slot that was
+// not written last, if nothing newer is there. A quiet stream holds no descriptor.
+func (c *cursor) store(a acked, moves uint64, quiet bool) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if moves < c.wrote || c.gone {
+		return nil
+	}
 	if c.file == nil {
 		f, err := c.disk.open(c.path, os.O_WRONLY|os.O_CREATE)
 		if err != nil {
@@ -55,17 +69,33 @@ func (c *cursor) store() error {
 		}
 		c.file = f
 	}
-	if err := c.disk.writeAt(c.file, c.encode(), 0); err != nil {
+	next := c.number + 1
+	if err := c.disk.writeAt(c.file, a.encode(next), int64(next%2)*slotBytes); err != nil {
 		return fmt.Errorf("write a cursor: %w", err)
+	}
+	c.number, c.wrote = next, moves
+	if quiet {
+		c.closeLocked()
 	}
 	return nil
 }
 
+// close is for a cursor that is about to be deleted.
 func (c *cursor) close() {
-	if c.file != nil {
-		_ = c.file.Close()
-		c.file = nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.gone = true
+	c.closeLocked()
+}
+
+// closeLocked closes the file, if it is open, until the cursor moves again.
+func (c *cursor) closeLocked() bool {
+	if c.file == nil {
+		return false
 	}
+	_ = c.file.Close()
+	c.file = nil
+	return true
 }
 
 var routeName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
@@ -86,12 +116,12 @@ func (st *Stream) routeLocked(route string) error {
 	if !routeName.MatchString(route) {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
-	c := &cursor{disk: st.sp.cfg.disk, path: filepath.Join(st.dir, route+cursorExt), offset: st.startLocked()}
-	if err := c.store(); err != nil {
+	c := &cursor{disk: st.sp.cfg.disk, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: st.startLocked()}}
+	if err := c.store(c.acked, 0, true); err != nil {
 		return err
 	}
-	c.close()
 	st.cursors[route] = c
+	st.recountLocked()
 	return nil
 }
 
@@ -108,6 +138,7 @@ func (st *Stream) RemoveRoute(route string) error {
 		return fmt.Errorf("remove a cursor: %w", err)
 	}
 	delete(st.cursors, route)
+	st.recountLocked()
 	return nil
 }
 
@@ -118,7 +149,8 @@ func (st *Stream) HasRoute(route string) bool {
 	return st.cursors[route] != nil
 }
 
-// Cursor returns the offset up to which the route has acknowledged the stream.
+// Cursor returns the offset up to which the route has acknowledged the whole
+// stream. Beyond it, there may be ranges that are acknowledged, too.
 func (st *Stream) Cursor(route string) uint64 {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -138,19 +170,83 @@ func (st *Stream) Backlog(route string) (bytes uint64, since time.Time) {
 		return 0, time.Time{}
 	}
 	for _, g := range st.segs {
-		if g.end() <= c.offset {
-			continue
-		}
-		bytes += g.end() - max(g.offset, c.offset)
-		if !since.IsZero() {
+		left := c.missing(nil, g.offset, g.end())
+		bytes += total(left)
+		if len(left) == 0 || !since.IsZero() {
 			continue
 		}
 		since = g.wrote
-		if g.offset >= c.offset && g.first.Time != 0 {
+		if left[0].From == g.offset && g.first.Time != 0 {
 			since = time.Unix(0, g.first.Time)
 		}
 	}
 	return bytes, since
+}
+
+func total(ranges []Range) (n uint64) {
+	for _, r := range ranges {
+		n += r.To - r.From
+	}
+	return n
+}
+
+// missingLocked is how many of the offsets from..to some route has not
+// acknowledged.
+func (st *Stream) missingLocked(from, to uint64) uint64 {
+	var left []Range
+	for _, c := range st.cursors {
+		left = c.missing(left, from, to)
+	}
+	if len(st.cursors) > 1 {
+		union := acked{offset: from}.with(left...)
+		return union.offset - from + total(union.beyond)
+	}
+	return total(left)
+}
+
+// Unacknowledged returns the first offsets at or behind offset that the route
+// has not acknowledged; they go on for ever where To is math.MaxUint64.
+func (st *Stream) Unacknowledged(route string, offset uint64) Range {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if c := st.cursors[route]; c != nil {
+		return c.next(offset)
+	}
+	return Range{offset, math.MaxUint64}
+}
+
+// Ranges returns how many ranges the route has acknowledged beyond its cursor.
+func (st *Stream) Ranges(route string) int {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if c := st.cursors[route]; c != nil {
+		return len(c.beyond)
+	}
+	return 0
+}
+
+// AckRanges notes that the route has acknowledged these offsets, where the
+// records of one stream go to several collectors and one is behind. The cursor
+// moves on as soon as nothing is missing before it. All ranges are noted or
+// none: the frames of one record belong into one call.
+//
+// There are never more than MaxRanges of them beyond a cursor; an
+// acknowledgement that would make more gets ErrRanges. So that this does not
+// happen, whoever ships a stream waits for the slow collector before it sends
+// what could make Ranges and what is under way together more than MaxRanges.
+func (st *Stream) AckRanges(route string, ranges ...Range) error {
+	st.mu.Lock()
+	c := st.cursors[route]
+	if c == nil || st.gone {
+		st.mu.Unlock()
+		return nil
+	}
+	now := c.with(ranges...)
+	if len(now.beyond) > MaxRanges {
+		st.mu.Unlock()
+		return ErrRanges
+	}
+	return st.moveTo(c, now)
 }
 
 // Ack moves the route's cursor on to offset. It never moves back.
@@ -161,15 +257,26 @@ func (st *Stream) Ack(route string, offset uint64) error {
 		st.mu.Unlock()
 		return nil
 	}
-	c.offset = offset
-	err := c.store()
-	idle := offset == st.end
-	if idle {
-		c.close() // a quiet stream holds no descriptor
-	}
-	evictable := st.evictableLocked() > 0
+	return st.moveTo(c, c.with(Range{0, offset}))
+}
+
+// moveTo makes the cursor say what is acknowledged now. It is called with mu
+// held, which it gives back.
+func (st *Stream) moveTo(c *cursor, now acked) error {
+	c.acked = now
+	c.moves++
+	moves, quiet, tidy := c.moves, now.offset == st.end, len(st.segs) != 1 || st.header.KeepBytes == 0
+	st.recountLocked()
+	st.forgetDropsLocked()
 	st.mu.Unlock()
-	if evictable {
+	err := c.store(now, moves, quiet)
+	if tooManyFiles(err) && st.sp.giveBack() {
+		err = c.store(now, moves, quiet)
+	}
+	if err != nil {
+		st.sp.health.cursorErrors.Add(1)
+	}
+	if tidy {
 		st.trim()
 	}
 	return err

@@ -41,11 +41,13 @@ func (st *Stream) loadIndex() (map[uint64]Place, error) {
 		return nil, fmt.Errorf("read the index: %w", err)
 	}
 	places := map[uint64]Place{}
-	for ; len(data) >= entryLen; data = data[entryLen:] {
+	for len(data) >= entryLen {
 		if crc32.ChecksumIEEE(data[:entryLen-4]) != binary.LittleEndian.Uint32(data[entryLen-4:]) {
+			data = data[1:] // an entry may have been cut off in the middle
 			continue
 		}
 		places[binary.LittleEndian.Uint64(data)] = Place{binary.LittleEndian.Uint64(data[8:]), int64(binary.LittleEndian.Uint64(data[16:]))}
+		data = data[entryLen:]
 	}
 	return places, nil
 }
@@ -105,7 +107,7 @@ func (st *Stream) locateFrames(i int) {
 	if from < 0 {
 		return
 	}
-	p, err := st.walk(from, st.segs[i].offset)
+	_, p, err := st.walk(from, st.segs[i].offset)
 	if err != nil {
 		st.sp.log.Warn("the first record of a segment was not found; reading will look for it", "stream", st.id, "segment", st.segs[i].name(), "err", err)
 		return
@@ -113,33 +115,37 @@ func (st *Stream) locateFrames(i int) {
 	st.markLocked(&st.segs[i], Place{Offset: p})
 }
 
-// walk returns where the first frame at or behind target begins, going from
-// frame to frame from the segment at i, whose first frame is known.
-func (st *Stream) walk(i int, target uint64) (uint64, error) {
-	at := st.segs[i].first.Offset
+// walk returns where the last frame before target and the first one at or
+// behind it begin, going from frame to frame from the segment at i, whose first
+// frame is known. The error is io.ErrUnexpectedEOF where the last frame's header
+// is not whole.
+func (st *Stream) walk(i int, target uint64) (last, at uint64, err error) {
+	at = st.segs[i].first.Offset
+	last = at
 	buf := make([]byte, 64<<10)
 	for at < target {
 		n, err := st.readAcross(i, at, buf)
 		if err != nil {
-			return 0, err
+			return last, at, err
 		}
 		moved := uint64(0)
 		for moved < uint64(n) && at+moved < target {
 			size, err := st.sp.cfg.FrameLen(buf[moved:n])
 			if err != nil {
-				return 0, err
+				return last, at, err
 			}
 			if size == 0 {
 				break
 			}
+			last = at + moved
 			moved += uint64(size)
 		}
 		if moved == 0 {
-			return 0, io.ErrUnexpectedEOF // the header is not there yet
+			return at, at, io.ErrUnexpectedEOF // the header is not there yet
 		}
 		at += moved
 	}
-	return at, nil
+	return last, at, nil
 }
 
 // readAcross reads from the segment at i and those that follow it.

@@ -59,12 +59,15 @@ func (e *SegmentError) SkipTo() uint64 { return e.Next }
 // Read reads bytes from offset on into p, all of one session. Where there are
 // none at or behind offset the error is io.EOF; the span's Final then says
 // whether the session that ended there is over. Other errors wrap a
-// *SegmentError.
+// *SegmentError where one segment cannot be read and the disk can.
 func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 	from := offset
 	for {
 		g, run, ok := r.st.locate(offset)
 		if !ok {
+			if lost, end, session := r.st.tailLoss(offset); lost > 0 {
+				return Span{From: end, Session: session, Final: true, Lost: lost}, nil
+			}
 			return Span{From: offset, Final: run.ended}, io.EOF
 		}
 		if offset < g.offset && g.known && g.first.Offset > g.offset {
@@ -87,7 +90,8 @@ func (r *Reader) Read(p []byte, offset uint64) (Span, error) {
 // Pending reports whether there are bytes at or behind offset.
 func (st *Stream) Pending(offset uint64) bool {
 	_, _, ok := st.locate(offset)
-	return ok
+	lost, _, _ := st.tailLoss(offset)
+	return ok || lost > 0
 }
 
 func (st *Stream) lost(from, to uint64) uint64 {
@@ -106,6 +110,7 @@ func (st *Stream) missing(g segment) {
 			st.sp.used.Add(-st.segs[i].size - overhead)
 			st.sealed = st.sealed || i == len(st.segs)-1
 			st.segs = slices.Delete(st.segs, i, i+1)
+			st.recountLocked()
 			return
 		}
 	}
@@ -144,6 +149,9 @@ func (r *Reader) read(p []byte, offset uint64, g segment, run run) (Span, error)
 		if err != nil && span.Len > 0 {
 			break // told when reading comes to it
 		}
+		if err != nil && (tooManyFiles(err) || !r.st.sp.readable()) {
+			return span, err // no fault of the segment's: it is to be tried again
+		}
 		if err != nil {
 			return span, &SegmentError{Name: g.name(), Next: g.end(), Err: err}
 		}
@@ -181,11 +189,14 @@ func (r *Reader) openSegment(g segment) error {
 	if r.file != nil && r.open.offset == g.offset && r.open.session == g.session {
 		return nil
 	}
+	r.Close()
 	f, err := os.Open(filepath.Join(r.st.dir, g.name()))
+	if tooManyFiles(err) && r.st.sp.giveBack() {
+		f, err = os.Open(filepath.Join(r.st.dir, g.name()))
+	}
 	if err != nil {
 		return fmt.Errorf("open segment %s: %w", g.name(), err)
 	}
-	r.Close()
 	r.file, r.open = f, g
 	return nil
 }

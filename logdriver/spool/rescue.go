@@ -340,6 +340,9 @@ func (se *Session) Adopt(r *Rescued) error {
 	st := se.st
 	st.wmu.Lock()
 	defer st.wmu.Unlock()
+	if err := st.settleJump(); err != nil {
+		return err
+	}
 	at := uint64(0)
 	if len(r.parts) > 0 {
 		at = r.parts[0].offset // the first ones may be adopted already
@@ -362,14 +365,15 @@ func (se *Session) adoptPart(path string, missing uint64, size int64) error {
 	}
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	begins := missing == 0 && (len(st.segs) == 0 || st.segs[len(st.segs)-1].session != se.n)
+	begins := missing == 0 && (st.writer != se.n || st.clean)
 	g := segment{offset: st.end + missing, session: se.n, size: size, wrote: time.Now()}
 	if err := st.sp.cfg.disk.rename(path, filepath.Join(st.dir, g.name())); err != nil {
 		return err
 	}
 	st.segs = append(st.segs, g)
-	st.end, st.writer = g.end(), se.n
+	st.end, st.writer, st.sealed, st.clean = g.end(), se.n, false, false
 	st.sp.used.Add(size + overhead)
+	st.recountLocked()
 	if begins {
 		st.markLocked(&st.segs[len(st.segs)-1], Place{Offset: g.offset})
 	}

@@ -42,7 +42,9 @@ func (se *Session) path() string {
 // errGone means that the stream was deleted while somebody still had it.
 var errGone = errors.New("stream was deleted")
 
-func (st *Stream) attachLocked(p Params, fifo string) (se *Session, created bool, err error) {
+func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
 	if st.gone {
 		return nil, false, errGone
 	}
@@ -64,6 +66,13 @@ func (st *Stream) attachLocked(p Params, fifo string) (se *Session, created bool
 		return nil, false, fmt.Errorf("attach a session: %w", err)
 	}
 	st.last = se.n
+	st.recountLocked()
+	if p.Sync > 0 {
+		select {
+		case st.sp.syncs.wanted <- struct{}{}:
+		default:
+		}
+	}
 	st.sessions[se.n] = se
 	st.sp.live.Add(1)
 	return se, true, nil
@@ -72,11 +81,11 @@ func (st *Stream) attachLocked(p Params, fifo string) (se *Session, created bool
 // refreshLocked keeps what is known of the container as it was when it last
 // started: it may have been renamed.
 func (st *Stream) refreshLocked(p Params) error {
-	if bytes.Equal(st.header.Info, p.Info) && st.header.KeepBytes == p.KeepBytes {
+	h := st.header
+	h.Info, h.KeepBytes, h.OnFull, h.Sync = p.Info, p.KeepBytes, p.OnFull, p.Sync
+	if bytes.Equal(st.header.Info, h.Info) && st.header.KeepBytes == h.KeepBytes && st.header.OnFull == h.OnFull && st.header.Sync == h.Sync {
 		return nil
 	}
-	h := st.header
-	h.Info, h.KeepBytes = p.Info, p.KeepBytes
 	if err := st.writeHeader(h); err != nil {
 		return err
 	}
@@ -102,6 +111,9 @@ func (st *Stream) Sessions() []*Session {
 func (se *Session) Detach() error {
 	st := se.st
 	st.wmu.Lock()
+	if st.writer == se.n {
+		st.endDrop()
+	}
 	st.mu.Lock()
 	_, attached := st.sessions[se.n]
 	err := st.sp.cfg.disk.remove(se.path())
@@ -143,6 +155,35 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 	if err := se.mayWrite(); err != nil {
 		return 0, err
 	}
+	st.beginWrite()
+	defer st.endWrite()
+	full := st.givesWay(st.dropping != nil) && st.OnFull() == DropNewest
+	if st.writer != se.n {
+		st.endDrop()
+	}
+	if d := st.dropping; d != nil {
+		if missing := d.cut.want(); full || missing > 0 {
+			if !full {
+				max = missing
+			}
+			return se.discard(fd, max)
+		}
+		st.endDrop()
+	}
+	if full {
+		return se.dropNewest(fd, max)
+	}
+	n, err := se.spliceTo(fd, max)
+	if isFull(err) && st.OnFull() == DropNewest {
+		return se.dropNewest(fd, max)
+	}
+	return n, err
+}
+
+// spliceTo moves bytes into the segment being written, or a new one. It is
+// called with wmu held.
+func (se *Session) spliceTo(fd, max int) (int, error) {
+	st := se.st
 	if se.mustRoll() {
 		// A new file only when there is something to put in it: a session
 		// that never carries a byte leaves nothing behind.
@@ -150,7 +191,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 			return 0, ignoreEOF(err)
 		}
 		err := se.roll()
-		for isFull(err) && st.sp.reclaim() {
+		for st.makeRoom(err) || tooManyFiles(err) && st.sp.giveBack() {
 			err = se.roll()
 		}
 		if err != nil {
@@ -160,7 +201,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 	size := st.activeSize()
 	most := int(min(int64(max), st.sp.segmentBytes()-size))
 	n, err := st.sp.cfg.disk.splice(fd, st.active, size, most)
-	for isFull(err) && st.sp.reclaim() {
+	for st.makeRoom(err) {
 		n, err = st.sp.cfg.disk.splice(fd, st.active, size, most)
 	}
 	if err != nil {
@@ -172,33 +213,6 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 
 func isFull(err error) bool {
 	return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT)
-}
-
-// Discard takes up to max bytes from the pipe and drops them: the last resort
-// when the disk takes nothing, because a pipe that is not read stops the
-// container and the engine's calls about it. What is dropped leaves a gap in
-// the stream's offsets and is counted.
-func (se *Session) Discard(fd int, max int) (int, error) {
-	st := se.st
-	st.wmu.Lock()
-	defer st.wmu.Unlock()
-	if err := se.mayWrite(); err != nil {
-		return 0, err
-	}
-	n, err := unix.Read(fd, make([]byte, max))
-	if err != nil || n == 0 {
-		return 0, err
-	}
-	if st.active != nil {
-		_ = st.active.Close()
-		st.active = nil // the gap lies between segments
-	}
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	st.end += uint64(n)
-	st.writer = se.n
-	st.sp.dropped.Add(int64(n))
-	return n, nil
 }
 
 var errEOF = errors.New("pipe has no writer and no bytes")
@@ -276,23 +290,27 @@ func (se *Session) roll() error {
 		}
 	}
 	st.mu.Unlock()
+	if err := st.settleJump(); err != nil {
+		return err
+	}
 	f, err := st.sp.cfg.disk.open(filepath.Join(st.dir, g.name()), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return fmt.Errorf("open a segment: %w", err)
 	}
-	if st.active != nil {
-		_ = st.active.Close() // holds nothing that a close could lose
-	}
+	st.closeActive()
 	st.active = f
 	st.mu.Lock()
-	st.writer, st.sealed = se.n, false
+	begins := st.writer != se.n || st.clean // a session's first byte begins a frame
+	st.writer, st.sealed, st.clean = se.n, false, false
 	if !resume {
-		begins := len(st.segs) == 0 || st.segs[len(st.segs)-1].session != se.n
 		st.segs = append(st.segs, g)
 		st.sp.used.Add(overhead)
-		if begins { // a session's first byte begins a frame
+		if begins {
 			st.markLocked(&st.segs[len(st.segs)-1], Place{Offset: g.offset})
+		} else if st.header.OnFull == DropNewest && len(st.segs) > 1 {
+			st.locateFrames(len(st.segs) - 2) // so that the way to the end of a frame is short, see openFrame
 		}
+		st.recountLocked()
 	}
 	st.mu.Unlock()
 	st.trim()
@@ -312,5 +330,6 @@ func (se *Session) grew(n int64) {
 	g.wrote = time.Now()
 	st.end += uint64(n)
 	st.sp.used.Add(n)
+	st.recountLocked()
 	st.notifyLocked()
 }

@@ -28,7 +28,8 @@ import (
 
 const (
 	versionFile = "VERSION"
-	version     = "dockline-spool 1\n"
+	product     = "dockline-spool "
+	version     = product + "1\n"
 	streamsDir  = "streams"
 	badDir      = "quarantine"
 	streamFile  = "stream.json"
@@ -62,29 +63,51 @@ type Spool struct {
 	cfg Config
 	log *slog.Logger
 
-	used    atomic.Int64 // bytes accounted for, see overhead
-	dropped atomic.Int64 // bytes evicted or discarded before every route had them
-	live    atomic.Int64 // attached sessions
-	evictor sync.Mutex   // held by the one who evicts; never waited for
+	used      atomic.Int64 // bytes accounted for, see overhead
+	protected atomic.Int64 // of these, what no route may lose, see OnFull
+	fullAt    atomic.Int64 // when the disk was last found full, with nothing to evict; Unix ns
+	dropped   dropped
+	syncs     syncs
+	live      atomic.Int64 // attached sessions
+	evictor   sync.Mutex   // held by the one who evicts; never waited for
+	health    health
+
+	boot        uint32      // which boot of the machine this is, see boot.go
+	bootName    string      // its id
+	bootMu      sync.Mutex  // held by the one who writes them down
+	bootSettled atomic.Bool // that is done
 
 	mu      sync.Mutex         // guards what follows; taken before a stream's mu
 	streams map[string]*Stream // by stream id
 	byOwner map[string]*Stream // by container id
+	nobodys map[string]*Stream // those of which that cannot be read, by idKey
 }
+
+// dropped counts what was lost, by the policy that had it so.
+type dropped struct {
+	oldest, throttled atomic.Int64 // bytes evicted before every route had them
+	newest, disk      dropCounters // what was never kept
+}
+
+// dropCounters counts what was taken from pipes and not kept.
+type dropCounters struct{ bytes, records atomic.Int64 }
 
 // header is what stream.json holds.
 type header struct {
 	Container string          `json:"container"`
 	Created   time.Time       `json:"created"`
 	KeepBytes int64           `json:"keep_bytes"`
+	OnFull    OnFull          `json:"on_full"`
+	Sync      time.Duration   `json:"sync_interval"` // nanoseconds; 0: never
 	Info      json.RawMessage `json:"info"`
+	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
 }
 
 // Open reads the spool below dir, making it where there is none. The error
 // wraps a *VersionError where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
-	s := &Spool{dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}}
+	s := &Spool{syncs: syncs{wanted: make(chan struct{}, 1)}, dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}}
 	if err := cfg.disk.mkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make the spool's directory: %w", err)
 	}
@@ -95,6 +118,9 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
 		}
+	}
+	if err := s.countQuarantine(); err != nil {
+		return nil, err
 	}
 	entries, err := os.ReadDir(filepath.Join(dir, streamsDir))
 	if err != nil {
@@ -109,7 +135,7 @@ func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 			log.Error("a stream cannot be read and is left alone", "stream", e.Name(), "err", err)
 		}
 	}
-	if err := s.noteBoot(); err != nil {
+	if err := s.countBoot(); err != nil {
 		return nil, err
 	}
 	s.enforce()
@@ -120,10 +146,14 @@ func (s *Spool) checkVersion() error {
 	path := filepath.Join(s.dir, versionFile)
 	got, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return s.cfg.disk.replace(path, []byte(version))
+		return s.cfg.disk.exchangeForGood(path, []byte(version))
 	}
 	if err != nil {
 		return fmt.Errorf("read the spool's version: %w", err)
+	}
+	if !strings.HasPrefix(string(got), product) {
+		s.log.Error("the spool's version cannot be read; it is taken for this one", "is", string(got))
+		return nil
 	}
 	if string(got) != version {
 		return &VersionError{Dir: s.dir, Is: strings.TrimSpace(string(got)), Want: strings.TrimSpace(version)}
@@ -132,7 +162,8 @@ func (s *Spool) checkVersion() error {
 }
 
 // load reads one stream. A header that a power cut has emptied leaves a stream
-// of nobody: it cannot be delivered, but is counted, read by hand, and evicted.
+// of nobody: it is kept as long as there is room, until its container starts
+// again or asks for its logs, see adoptLocked.
 func (s *Spool) load(id string) error {
 	st := newStream(s, id)
 	data, err := os.ReadFile(filepath.Join(st.dir, streamFile))
@@ -140,8 +171,10 @@ func (s *Spool) load(id string) error {
 		err = json.Unmarshal(data, &st.header)
 	}
 	if err != nil {
-		s.log.Error("what a stream is of cannot be read; it cannot be delivered", "stream", id, "err", err)
+		s.log.Error("what a stream is of cannot be read; it is not delivered before its container starts again", "stream", id, "err", err)
+		st.header = header{KeepBytes: math.MaxInt64 / 2}
 	}
+	st.boot = st.header.Boot
 	if err := st.recover(); err != nil {
 		return err
 	}
@@ -151,6 +184,8 @@ func (s *Spool) load(id string) error {
 	s.streams[id] = st
 	if st.header.Container != "" {
 		s.byOwner[st.header.Container] = st
+	} else {
+		s.nobodys[idKey(id)] = st
 	}
 	return nil
 }
@@ -170,18 +205,40 @@ func (s *Spool) Streams() []*Stream {
 func (s *Spool) Of(container string) *Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.adoptLocked(container)
 	return s.byOwner[container]
+}
+
+// adoptLocked gives a container the stream that is its by its id though its
+// header cannot be read. The header is written again by the next Attach.
+func (s *Spool) adoptLocked(container string) {
+	key := idKey(container)
+	st := s.nobodys[key]
+	if st == nil || s.byOwner[container] != nil {
+		return
+	}
+	s.log.Warn("a stream whose description could not be read belongs to a container that is back", "stream", st.id, "container", container)
+	st.own(container)
+	s.byOwner[container] = st
+	delete(s.nobodys, key)
 }
 
 // Used returns how many bytes the spool takes, and how many it had to drop
 // before every route had them, since this process began.
-func (s *Spool) Used() (used, dropped int64) { return s.used.Load(), s.dropped.Load() }
+func (s *Spool) Used() (used, dropped int64) {
+	for _, d := range s.Dropped() {
+		dropped += d.Bytes
+	}
+	return s.used.Load(), dropped
+}
 
 // Params describes a stream that is to be made.
 type Params struct {
 	Container string          // container id
 	Info      json.RawMessage // kept with the stream, for the caller
 	KeepBytes int64           // of acknowledged data, for docker logs
+	OnFull    OnFull          // what gives way where the spool is full
+	Sync      time.Duration   // at least so often it is synced to the disk, by Run; 0: never
 	Routes    []string        // each gets a cursor at the stream's start
 }
 
@@ -190,80 +247,92 @@ type Params struct {
 // plugin finds it. Attaching the same path again returns the session there is
 // and says that it was not created.
 func (s *Spool) Attach(p Params, fifo string) (se *Session, created bool, err error) {
-	if p.Container == "" {
-		return nil, false, errors.New("a stream needs a container id")
+	se, created, err = s.attach(p, fifo)
+	for isFull(err) && s.reclaim() || tooManyFiles(err) && s.giveBack() {
+		se, created, err = s.attach(p, fifo)
 	}
+	return se, created, err
+}
+
+// attach holds no lock of the spool's while it waits for the disk: a slow one
+// must not hold up other containers.
+func (s *Spool) attach(p Params, fifo string) (se *Session, created bool, err error) {
 	for {
-		st, isNew := s.lockedStream(p)
-		if isNew {
-			err = st.createLocked()
+		st := s.Of(p.Container)
+		if st == nil {
+			if st, err = s.create(p); err != nil {
+				return nil, false, err
+			}
 		}
-		if err == nil {
-			se, created, err = st.attachLocked(p, fifo)
+		se, created, err = st.attach(p, fifo)
+		if errors.Is(err, errGone) {
+			s.forget(st)
+			continue
 		}
-		gone := err != nil && st.removeIfEmptyLocked()
-		st.mu.Unlock()
-		if gone {
+		if err != nil && st.removeIfEmpty() {
 			s.forget(st)
 		}
-		if !errors.Is(err, errGone) {
-			return se, created, err
-		}
-		err = nil // it was deleted while we waited for it
+		return se, created, err
 	}
 }
 
-// lockedStream returns the container's stream with its mu held, or a new one
-// that is not on the disk yet: whoever wants it has to wait for that, and no
-// other container has.
-func (s *Spool) lockedStream(p Params) (st *Stream, isNew bool) {
-	s.mu.Lock()
-	st = s.byOwner[p.Container]
-	if st == nil {
-		st, isNew = newStream(s, newID(p.Container)), true
-		st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info}
-		st.gone = true // until it is on the disk
-		st.mu.Lock()   // nobody knows it yet, so there is nobody to wait for
-		s.streams[st.id] = st
-		s.byOwner[p.Container] = st
+// create makes the directory under a temporary name and renames it, so that a
+// stream is on the disk whole or not at all.
+func (s *Spool) create(p Params) (*Stream, error) {
+	if p.Container == "" {
+		return nil, errors.New("a stream needs a container id")
 	}
-	s.mu.Unlock()
-	if !isNew {
-		st.mu.Lock()
+	if err := s.settleBoot(); err != nil {
+		return nil, err
 	}
-	return st, isNew
-}
-
-// createLocked makes the directory under a temporary name and renames it, so
-// that a stream is on the disk whole or not at all.
-func (st *Stream) createLocked() error {
-	disk := st.sp.cfg.disk
-	tmp := filepath.Join(st.sp.dir, streamsDir, tmpPrefix+st.id)
+	st := newStream(s, newID(p.Container))
+	st.boot = s.boot
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, Sync: p.Sync, Info: p.Info, Boot: s.boot}
+	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", streamFile, err)
+		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
 	}
-	if err := disk.mkdir(tmp); err != nil {
-		return fmt.Errorf("make a stream: %w", err)
-	}
-	err = disk.writeFile(filepath.Join(tmp, streamFile), data)
+	err = s.cfg.disk.mkdir(tmp)
 	if err == nil {
-		err = disk.rename(tmp, st.dir)
+		err = s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data)
+	}
+	if err == nil {
+		err = s.cfg.disk.rename(tmp, st.dir)
 	}
 	if err != nil {
-		_ = disk.removeTemp(tmp)
-		return fmt.Errorf("make a stream: %w", err)
+		_ = s.cfg.disk.removeTemp(tmp)
+		return nil, fmt.Errorf("make a stream: %w", err)
 	}
-	st.gone = false
-	return nil
+	if other := s.register(st); other != st {
+		st.removeIfEmpty()
+		return other, nil
+	}
+	return st, nil
 }
+
+// register makes the stream its container's, unless another has become that
+// meanwhile, and returns the one that is.
+func (s *Spool) register(st *Stream) *Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if other := s.byOwner[st.header.Container]; other != nil {
+		return other
+	}
+	s.streams[st.id] = st
+	s.byOwner[st.header.Container] = st
+	return st
+}
+
+// idKey is how much of a container's id its stream's id begins with.
+func idKey(id string) string { return strings.ToLower(id[:min(12, len(id))]) }
 
 // newID returns an id that is never used twice: should the spool be deleted
 // while a container lives on, its next stream must not repeat record ids.
 func newID(container string) string {
 	var b [4]byte
 	_, _ = rand.Read(b[:]) // never fails (crypto/rand)
-	return strings.ToLower(container[:min(12, len(container))]) + hex.EncodeToString(b[:])
+	return idKey(container) + hex.EncodeToString(b[:])
 }
 
 // forget takes a stream out of the maps if it is the one that is in them.
@@ -271,8 +340,11 @@ func (s *Spool) forget(st *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.streams, st.id)
-	if s.byOwner[st.header.Container] == st {
-		delete(s.byOwner, st.header.Container)
+	if owner := st.Container(); s.byOwner[owner] == st {
+		delete(s.byOwner, owner)
+	}
+	if s.nobodys[idKey(st.id)] == st {
+		delete(s.nobodys, idKey(st.id))
 	}
 }
 
@@ -294,16 +366,18 @@ const (
 // enforce evicts the oldest segments until the spool is within its bound:
 // those that every route has first, then those that some has not, and when
 // there are only segments being written, those that have been quiet longest.
+// Protected data goes only where the bound itself is at stake.
 func (s *Spool) enforce() {
-	used, limit := s.used.Load(), s.cfg.MaxBytes
-	if missing := s.cfg.MinFree - s.free(); missing > 0 {
-		limit = min(limit, used-missing)
-	}
-	if used <= limit || !s.evictor.TryLock() {
+	limit := s.limit()
+	if s.used.Load() <= limit || !s.evictor.TryLock() {
 		return
 	}
 	defer s.evictor.Unlock()
-	s.evictTo(limit - s.cfg.MaxBytes/32) // a little more, so as not to come back at once
+	some := s.cfg.MaxBytes / 32 // more than needed, so as not to come back at once
+	s.evictTo(limit-some, acknowledged, unacknowledged, beingWritten)
+	if s.used.Load() > s.cfg.MaxBytes {
+		s.evictTo(s.cfg.MaxBytes-some, throttled, forgotten)
+	}
 }
 
 // free returns what is free on the spool's disk, or more than anybody asks for
@@ -316,24 +390,16 @@ func (s *Spool) free() int64 {
 	return int64(fs.Bavail) * fs.Bsize
 }
 
-// reclaim makes room on a disk that is full though the spool is within its
-// bound. It reports whether anything went.
-func (s *Spool) reclaim() bool {
-	if !s.evictor.TryLock() {
-		return false
-	}
-	defer s.evictor.Unlock()
-	before := s.used.Load()
-	s.evictTo(before - s.cfg.SegmentBytes)
-	return s.used.Load() < before
-}
-
-func (s *Spool) evictTo(target int64) {
+func (s *Spool) evictTo(target int64, stages ...stage) {
 	n := 0
-	for _, stage := range []stage{acknowledged, unacknowledged, beingWritten} {
+	for _, stage := range stages {
 		for _, v := range s.victims(stage) {
 			if s.used.Load() <= target || n >= evictAtOnce {
 				return
+			}
+			if stage == forgotten {
+				v.stream.forget()
+				continue
 			}
 			if stage == beingWritten && !v.stream.seal() {
 				continue
@@ -351,6 +417,8 @@ const (
 	acknowledged stage = iota
 	unacknowledged
 	beingWritten
+	throttled // what throttled streams hold, acknowledged or not
+	forgotten // streams that hold nothing but the news of what was dropped
 )
 
 type victim struct {
@@ -367,19 +435,6 @@ func (s *Spool) victims(g stage) []victim {
 	}
 	slices.SortStableFunc(all, func(a, b victim) int { return a.wrote.Compare(b.wrote) })
 	return all
-}
-
-// Quarantine puts bytes that cannot be understood aside, under a name that
-// says where they were. What is there already is not written again.
-func (st *Stream) Quarantine(offset uint64, data []byte) error {
-	path := filepath.Join(st.sp.dir, badDir, fmt.Sprintf("%s-%016x", st.id, offset))
-	if _, err := os.Stat(path); err == nil {
-		return nil
-	}
-	if err := st.sp.cfg.disk.replace(path, data); err != nil {
-		return fmt.Errorf("put bytes into quarantine: %w", err)
-	}
-	return nil
 }
 
 const tmpPrefix = ".tmp-"

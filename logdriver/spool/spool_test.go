@@ -254,7 +254,7 @@ func TestTornCursorSendsAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := filepath.Join(se.Stream().dir, "a"+cursorExt)
-	for _, bad := range []string{"", "0000000000000005 00000000\n", "garbage", strings.Repeat("\x00", 26)} {
+	for _, bad := range []string{"", "0000000000000005 00000000\n", "garbage", strings.Repeat("\x00", 2*slotBytes), strings.Repeat("\xff", 2*slotBytes)} {
 		if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}

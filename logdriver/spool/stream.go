@@ -30,15 +30,25 @@ type Stream struct {
 	dir    string
 	header header
 
-	wmu    sync.Mutex // held over writes to the active segment; taken before mu
-	active *os.File   // the last segment, open for writing; guarded by wmu
+	room chan struct{} // has a value when protected data was acknowledged
+
+	wmu      sync.Mutex // held over writes to the active segment; taken before mu
+	active   *os.File   // the last segment, open for writing; guarded by wmu
+	dropping *dropping  // where what comes is not kept; changed with wmu and mu held
+	alarm    alarm      // guarded by wmu
 
 	mu       sync.Mutex // guards what follows; never held over a write
 	segs     []segment  // by offset; the last one may grow
 	end      uint64     // where the next byte goes
 	writer   uint32     // session that wrote last
 	sealed   bool       // the last segment takes no more bytes
+	clean    bool       // the next byte begins a frame
 	jumps    []jump     // where offsets were left out on purpose
+	owed     *jump      // that is not on the disk yet, see boot.go
+	boot     uint32     // in which the stream was made or last jumped
+	drops    []drop     // where bytes were dropped, until every route knows
+	held     int64      // bytes of it that count as protected
+	syncedAt time.Time  // when it was last synced by Run
 	sessions map[uint32]*Session
 	last     uint32 // highest session number ever used
 	cursors  map[string]*cursor
@@ -51,6 +61,7 @@ type segment struct {
 	offset  uint64
 	session uint32
 	size    int64
+	synced  int64 // so many bytes would survive a power cut
 	wrote   time.Time
 	known   bool  // first is
 	first   Place // where the first frame that begins in it begins; may be behind its end
@@ -68,7 +79,7 @@ func (g segment) marked() bool { return g.known && g.first.Time != 0 }
 func newStream(sp *Spool, id string) *Stream {
 	return &Stream{
 		sp: sp, id: id, dir: filepath.Join(sp.dir, streamsDir, id),
-		sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[*func()]struct{}{},
+		room: make(chan struct{}, 1), sessions: map[uint32]*Session{}, cursors: map[string]*cursor{}, watchers: map[*func()]struct{}{},
 	}
 }
 
@@ -76,7 +87,18 @@ func newStream(sp *Spool, id string) *Stream {
 func (st *Stream) ID() string { return st.id }
 
 // Container returns the id of the container whose stream it is.
-func (st *Stream) Container() string { return st.header.Container }
+// It is "" where that cannot be read.
+func (st *Stream) Container() string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.header.Container
+}
+
+func (st *Stream) own(container string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.header.Container = container
+}
 
 // Info returns what the last Attach was given.
 func (st *Stream) Info() json.RawMessage {
@@ -178,6 +200,8 @@ func (st *Stream) recover() error {
 			err = st.recoverSession(e.Name(), base)
 		case jumpExt:
 			st.recoverJump(base)
+		case dropExt:
+			err = st.recoverDrop(e.Name(), base)
 		case cursorExt:
 			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
 		}
@@ -199,6 +223,20 @@ func (st *Stream) recover() error {
 			st.sp.log.Error("two segments overlap; the second is read from the end of the first", "stream", st.id, "first", st.segs[i-1].name(), "second", g.name())
 		}
 	}
+	st.recoverEnd()
+	st.forgetDropsLocked()
+	st.recountLocked()
+	return nil
+}
+
+// recoverEnd finds out which offsets were given out behind the last segment.
+func (st *Stream) recoverEnd() {
+	sort.Slice(st.drops, func(i, j int) bool { return st.drops[i].from < st.drops[j].from })
+	for _, d := range st.drops {
+		if d.to > st.end || len(st.segs) == 0 {
+			st.end, st.writer = d.to, d.session
+		}
+	}
 	for _, c := range st.cursors {
 		if c.torn {
 			c.offset = st.startLocked()
@@ -206,11 +244,13 @@ func (st *Stream) recover() error {
 		// After a power cut, files may be shorter than what was acknowledged;
 		// an offset is never used for two different bytes.
 		st.end = max(st.end, c.offset)
+		for _, r := range c.beyond {
+			st.end = max(st.end, r.To)
+		}
 	}
 	for _, j := range st.jumps {
 		st.end = max(st.end, j.to)
 	}
-	return nil
 }
 
 // odd reports a file that is none of ours. It is left alone.
@@ -229,7 +269,8 @@ func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
 		return fmt.Errorf("look at segment %s: %w", e.Name(), err)
 	}
 	if info.Size() == 0 {
-		return st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, e.Name())) // made, and killed before its first byte
+		return nil
 	}
 	st.segs = append(st.segs, segment{offset: o, session: uint32(n), size: info.Size(), wrote: info.ModTime()})
 	st.last = max(st.last, uint32(n))
@@ -258,11 +299,7 @@ func (st *Stream) recoverSession(name, base string) error {
 func (st *Stream) removeIfEmpty() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.removeIfEmptyLocked()
-}
-
-func (st *Stream) removeIfEmptyLocked() bool {
-	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
+	if len(st.sessions) > 0 || len(st.segs) > 0 || len(st.drops) > 0 || st.gone {
 		return st.gone
 	}
 	if err := st.sp.cfg.disk.removeTree(st.dir); err != nil {
@@ -299,15 +336,46 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	acked, n := st.ackedLocked(), st.evictableLocked()
-	if upTo == beingWritten {
+	mayGo := !st.header.OnFull.protected()
+	switch upTo {
+	case beingWritten:
 		n = len(st.segs)
+	case throttled:
+		mayGo = st.header.OnFull == Throttle
+	case forgotten:
+		if len(st.segs)+len(st.sessions) == 0 && len(st.drops) > 0 {
+			return append(all, victim{stream: st, wrote: st.header.Created})
+		}
+		return all
 	}
+	first := len(all)
 	for _, g := range st.segs[:n] {
-		if upTo != acknowledged || g.end() <= acked {
+		if upTo != acknowledged && mayGo || g.end() <= acked {
 			all = append(all, victim{st, g.offset, g.wrote})
 		}
 	}
+	// A clock that was set has no say in the order within a stream.
+	for i := len(all) - 2; i >= first; i-- {
+		if all[i].wrote.After(all[i+1].wrote) {
+			all[i].wrote = all[i+1].wrote
+		}
+	}
 	return all
+}
+
+// forget deletes a stream of which nothing is left but the news that something
+// was dropped.
+func (st *Stream) forget() {
+	st.mu.Lock()
+	for _, d := range st.drops {
+		_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, d.name()))
+		st.sp.used.Add(-overhead)
+	}
+	st.drops = nil
+	st.mu.Unlock()
+	if st.removeIfEmpty() {
+		st.sp.forget(st)
+	}
 }
 
 // seal closes the segment that is being written, so that it can be evicted;
@@ -317,10 +385,7 @@ func (st *Stream) seal() bool {
 		return false
 	}
 	defer st.wmu.Unlock()
-	if st.active != nil {
-		_ = st.active.Close()
-		st.active = nil
-	}
+	st.closeActive()
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.sealed = true
@@ -331,7 +396,7 @@ func (st *Stream) seal() bool {
 func (st *Stream) writeHeader(h header) error {
 	data, err := json.Marshal(h)
 	if err == nil {
-		err = st.sp.cfg.disk.replace(filepath.Join(st.dir, streamFile), data)
+		err = st.sp.cfg.disk.exchange(filepath.Join(st.dir, streamFile), data)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", streamFile, err)
@@ -354,14 +419,17 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break
 		}
-		if lost := int64(g.end()) - int64(max(acked, g.offset)); lost > 0 {
-			st.sp.dropped.Add(lost)
-			st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "bytes", lost)
+		if lost := int64(st.missingLocked(g.offset, g.end())); lost > 0 {
+			st.countEvicted(lost)
 		}
 		st.sp.used.Add(-g.size - overhead)
 		n++
 	}
 	st.segs = slices.Delete(st.segs, 0, n)
+	if len(st.segs) == 0 && n > 0 && len(st.cursors) > 0 && acked == st.end {
+		st.clean = true // routes acknowledge whole frames
+	}
+	st.recountLocked()
 	st.mu.Unlock()
 	if n > 0 && st.removeIfEmpty() {
 		st.sp.forget(st)
@@ -378,14 +446,17 @@ func (st *Stream) trim() {
 	var upTo uint64
 	found := false
 	for _, g := range st.segs[:st.evictableLocked()] {
-		if excess < g.size || g.end() > st.ackedLocked() {
+		if excess < g.size || g.end() > st.deletableLocked() {
 			break
 		}
 		excess -= g.size
 		upTo, found = g.offset, true
 	}
+	empty := len(st.segs) == 0
 	st.mu.Unlock()
 	if found {
 		st.evict(upTo, false)
+	} else if empty && st.removeIfEmpty() {
+		st.sp.forget(st)
 	}
 }

@@ -46,6 +46,14 @@ const (
 	// dropped: a pipe that is not read stops the container, and every call of
 	// the engine about it.
 	patience = 2 * time.Second
+	// A throttled container may write so much, and again after so long: 256 KiB
+	// a second. It is never stopped: the engine would be held up with it, and
+	// could not even stop the container. Nor is it slower: the engine holds up to
+	// 1 MB of a container's output in memory, and what it cannot write within 10 s
+	// of the container's end it throws away (moby pkg/ioutils/bytespipe.go,
+	// daemon/monitor.go).
+	trickleBytes = 64 << 10
+	trickleWait  = 250 * time.Millisecond
 	// failWait is the pause between two tries at such a disk.
 	failWait = 100 * time.Millisecond
 )
@@ -61,7 +69,8 @@ type Pumps struct {
 	mu     sync.Mutex // guards what follows
 	poller *poller    // made by the first Start
 	active map[string]*pump
-	busy   int // pipes that were made larger
+	busy   int           // pipes that were made larger
+	slowed time.Duration // how long containers were held up, see trickle
 	closed bool
 
 	stopped chan struct{}  // closed with closed
@@ -229,6 +238,14 @@ func (p *Pumps) Len() int {
 	return len(p.active)
 }
 
+// Slowed returns how long containers were held up because they are throttled,
+// all of them together.
+func (p *Pumps) Slowed() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slowed
+}
+
 // Close stops reading without ending any session: the next process goes on
 // where this one stopped.
 func (p *Pumps) Close() {
@@ -291,7 +308,7 @@ func (pm *pump) discard(why error) {
 // session was ended by somebody else.
 func (pm *pump) empty(fd int) error {
 	for {
-		n, err := pm.splice(fd)
+		n, err := pm.splice(fd, moveBytes)
 		switch {
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, spool.ErrEnded), err == nil && n == 0:
 			return nil
@@ -303,9 +320,9 @@ func (pm *pump) empty(fd int) error {
 
 // splice moves bytes, ending a session that is in the way first: its engine
 // is gone, or this one would not have been given a FIFO for the container.
-func (pm *pump) splice(fd int) (int, error) {
+func (pm *pump) splice(fd, most int) (int, error) {
 	for {
-		n, err := pm.session.Splice(fd, moveBytes)
+		n, err := pm.session.Splice(fd, most)
 		var busy *spool.BusyError
 		if !errors.As(err, &busy) {
 			return n, err
@@ -339,7 +356,12 @@ func (pm *pump) run() {
 	defer pm.leave()
 	var failing time.Time // since when
 	for {
-		n, err := pm.move()
+		slow, room := pm.session.Slow()
+		most := moveBytes
+		if slow {
+			most = trickleBytes
+		}
+		n, err := pm.move(most)
 		switch {
 		case errors.Is(err, os.ErrClosed), errors.Is(err, spool.ErrEnded):
 			return
@@ -353,7 +375,11 @@ func (pm *pump) run() {
 			return
 		}
 		failing = time.Time{}
-		if pm.full(n) {
+		if slow {
+			if !pm.trickle(room) {
+				return
+			}
+		} else if pm.full(n) {
 			pm.grow()
 		} else if !pm.wait(pm.pause) {
 			return
@@ -397,10 +423,10 @@ func remove(path string) error {
 
 // move waits for bytes and moves them. The error wraps os.ErrClosed where the
 // pump was ended.
-func (pm *pump) move() (n int, err error) {
+func (pm *pump) move(most int) (n int, err error) {
 	for {
 		err := pm.pipe.use(func(fd int) (err error) {
-			n, err = pm.splice(fd)
+			n, err = pm.splice(fd, most)
 			return err
 		})
 		if !errors.Is(err, unix.EAGAIN) {
@@ -415,6 +441,26 @@ func (pm *pump) move() (n int, err error) {
 			return 0, os.ErrClosed
 		}
 	}
+}
+
+// trickle holds a throttled container up, for a moment or until there is room.
+// It returns false if the pump was ended meanwhile.
+func (pm *pump) trickle(room <-chan struct{}) bool {
+	began := time.Now()
+	defer func() {
+		pm.owner.mu.Lock()
+		defer pm.owner.mu.Unlock()
+		pm.owner.slowed += time.Since(began)
+	}()
+	t := time.NewTimer(trickleWait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-room:
+	case <-pm.stop:
+		return false
+	}
+	return true
 }
 
 // wait returns false if the pump was ended meanwhile.

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	spooldir "github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/proc"
 )
@@ -297,16 +298,7 @@ func (s *Spool) Acked() error {
 
 // Cursor is how far a stream is acknowledged.
 func (s *Spool) Cursor(stream string) (uint64, error) {
-	data, err := os.ReadFile(filepath.Join(s.State(), "streams", stream, "default.cursor"))
-	if err != nil {
-		return 0, fmt.Errorf("read a cursor: %w", err)
-	}
-	digits, _, _ := strings.Cut(string(data), " ")
-	at, err := strconv.ParseUint(digits, 16, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read a cursor: %w", err)
-	}
-	return at, nil
+	return spooldir.ReadCursor(filepath.Join(s.State(), "streams", stream, "default.cursor"))
 }
 
 // AwaitBacklog waits until so many bytes of a stream are not acknowledged.
