@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
@@ -82,7 +83,7 @@ func (p *Plugin) Status() Status {
 const drainPoll = 100 * time.Millisecond
 
 // Drain returns when everything that is spooled has been acknowledged, or with
-// ctx's error and what is left.
+// what is left when ctx ends.
 func (p *Plugin) Drain(ctx context.Context) error {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
@@ -98,10 +99,28 @@ func (p *Plugin) Drain(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d bytes of %d containers are not delivered yet: %w", left, streams, ctx.Err())
+			return fmt.Errorf("%s of %d containers are not delivered yet%s", units.BytesSize(float64(left)), streams, p.why())
 		case <-tick.C:
 		}
 	}
+}
+
+// why says why nothing is delivered, where that is known.
+func (p *Plugin) why() string {
+	if p.drainOnly.Load() {
+		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
+	}
+	var down []string
+	for _, c := range p.ship.Collectors() {
+		if !c.Healthy {
+			down = append(down, c.Name)
+		}
+	}
+	if len(down) == 0 {
+		return ""
+	}
+	slices.Sort(down)
+	return "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
 }
 
 // Admin returns the server of the plugin's metrics, /status and /drain.
@@ -109,7 +128,17 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, &metrics{p})
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
 	s.Handle("/drain", func(r *http.Request) (any, error) {
-		return map[string]bool{"drained": true}, p.Drain(r.Context())
+		ctx := r.Context()
+		if v := r.URL.Query().Get("timeout"); v != "" {
+			d, err := time.ParseDuration(v)
+			if err != nil {
+				return nil, fmt.Errorf("timeout=%q: %w", v, err)
+			}
+			var cancel func()
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
+		return map[string]bool{"drained": true}, p.Drain(ctx)
 	})
 	return s
 }

@@ -56,6 +56,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
+	p.takeOver()
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
