@@ -26,6 +26,7 @@ type StreamStatus struct {
 	Live           bool      `json:"live"`                   // a container is attached
 	Collector      string    `json:"collector,omitempty"`    // where its records go now
 	SpooledBytes   uint64    `json:"spooled_bytes"`          // on the disk, acknowledged or not
+	Segments       int       `json:"segments"`               // files that these are in
 	BacklogBytes   uint64    `json:"backlog_bytes"`          // not acknowledged
 	BacklogSince   time.Time `json:"backlog_since,omitzero"` // when about the oldest of these was written
 	AcknowledgedTo uint64    `json:"acknowledged_to_offset"`
@@ -46,7 +47,8 @@ type Status struct {
 	SpoolBytes   int64             `json:"spool_bytes"`
 	SpoolMax     int64             `json:"spool_max_bytes"`
 	DroppedBytes int64             `json:"dropped_bytes"` // since the process began
-	DrainOnly    bool              `json:"drain_only"`    // nothing is shipped, after a loop of crashes
+	Spool        spool.Health      `json:"spool"`
+	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
 	Collectors   []CollectorStatus `json:"collectors"`
 	Streams      []StreamStatus    `json:"streams"`
 }
@@ -54,14 +56,14 @@ type Status struct {
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
+	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
 			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.ship.Where(st.ID()),
-			SpooledBytes: st.Bytes(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
+			SpooledBytes: st.Bytes(), Segments: st.Segments(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(routeName)
@@ -157,6 +159,7 @@ func (m *metrics) Describe(chan<- *prometheus.Desc) {}
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	stats := &m.p.ship.Stats
 	syncs := m.p.spool.Syncs()
+	health := m.p.spool.Health()
 	for _, c := range []struct {
 		name, help string
 		value      float64
@@ -176,10 +179,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"slow_syncs_total", "Of these, those that took more than a second.", float64(syncs.Slow)},
 		{"sync_errors_total", "Of these, those that failed: a power cut may take what was written.", float64(syncs.Failed)},
 		{"throttled_seconds_total", "How long containers with on-full=throttle were held up, all together.", m.p.pumps.Slowed().Seconds()},
+		{"spooled_bytes_total", "Bytes moved from containers' pipes into the spool.", float64(health.Spooled)},
+		{"slow_splices_total", "Moves of bytes into the spool that took longer than a second: its disk is slow.", float64(health.Slow)},
+		{"cursor_errors_total", "Cursors that could not be written; their records are sent again after a restart.", float64(health.CursorErrors)},
+		{"quarantine_lost_bytes_total", "Damaged bytes that the quarantine had no room for.", float64(health.QuarantineLost)},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
 	}
 	m.dropped(ch)
+	m.health(ch, health)
 	m.gauges(ch)
 }
 
@@ -191,6 +199,20 @@ func (m *metrics) dropped(ch chan<- prometheus.Metric) {
 		if d.Records >= 0 {
 			ch <- prometheus.MustNewConstMetric(records, prometheus.CounterValue, float64(d.Records), d.Reason)
 		}
+	}
+}
+
+func (m *metrics) health(ch chan<- prometheus.Metric, h spool.Health) {
+	for _, g := range []struct {
+		name, help string
+		value      int64
+	}{
+		{"segments", "Files that hold what containers wrote.", int64(h.Segments)},
+		{"quarantine_files", "Files that hold damaged bytes.", int64(h.QuarantineFiles)},
+		{"quarantine_bytes", "Damaged bytes on the disk, of all processes so far.", h.QuarantineBytes},
+		{"stuck_splices", "Moves of bytes into the spool that have been going on for longer than a second.", int64(h.Stuck)},
+	} {
+		ch <- prometheus.MustNewConstMetric(desc(g.name, g.help), prometheus.GaugeValue, float64(g.value))
 	}
 }
 

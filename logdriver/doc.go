@@ -24,7 +24,8 @@
 //	Shipper.mu        ship: which streams go where
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are
-//	Stream.mu         spool: what a stream consists of; never held over a write
+//	Stream.mu         spool: what a stream consists of; never held over a write of records or cursors
+//	cursor.mu         spool: one writer to a cursor's file
 //	lane.mu           ship: a collector's queue; watchers run under Stream.mu
 //
 // In rescue: Driver.mu, or Rescued.mu, before Rescue.mu.

@@ -101,6 +101,12 @@ func openSpool(cfg Config, log *slog.Logger) (*spool.Spool, place, error) {
 	if err == nil {
 		err = want.note(cfg.StateDir, !known || last.ID != want.ID)
 	}
+	if err != nil && sp != nil && known && last.ID == want.ID {
+		// The containers are more important: a disk that takes nothing now must
+		// not keep their output from being read.
+		log.Error("it could not be noted that the spool is in use; do not move it before a start without this message", "err", err)
+		err = nil
+	}
 	return sp, want, err
 }
 

@@ -174,7 +174,7 @@ own() {
     local name=$1 setting
     shift
     for setting in "$@"; do
-        ! grep -q "\"name\": *\"${setting%%=*}\"" "plugin-config/$name/config.json" || printf '%s\n' "$setting"
+        ! grep -q "\"name\": *\"${setting%%[=.]*}\"" "plugin-config/$name/config.json" || printf '%s\n' "$setting"
     done
 }
 

@@ -40,9 +40,6 @@ func Write(ctx context.Context, st *spool.Stream, q Query, w io.Writer) error {
 	r := newReader(st)
 	defer r.src.Close()
 	out := &output{w: w, query: q}
-	if !q.Until.IsZero() {
-		out.last = until(st, q.Until)
-	}
 	if q.Tail >= 0 {
 		from, err := r.findTail(ctx, q.Tail)
 		if err != nil {
@@ -249,17 +246,6 @@ func since(st *spool.Stream, t time.Time) uint64 {
 	return begin
 }
 
-// until returns the last place whose record is not later than t: a clock that
-// was set forward for a while makes records later than those behind them.
-func until(st *spool.Stream, t time.Time) (last uint64) {
-	for _, p := range st.Places() {
-		if p.Time <= t.UnixNano() { // also where it is not known, 0
-			last = p.Offset
-		}
-	}
-	return last
-}
-
 // output frames records for the engine.
 type output struct {
 	w     io.Writer
@@ -269,8 +255,7 @@ type output struct {
 	line  []byte
 	skip  bool   // until the record at from
 	from  uint64 // offset
-	past  bool   // no record will be as early as Until
-	last  uint64 // where the last segment begins that has records up to Until, as far as is known
+	past  bool   // a record was later than Until
 	err   error
 }
 
@@ -282,11 +267,11 @@ func (o *output) add(j *record.Joined) {
 	}
 	o.skip = false
 	t := time.Unix(0, j.Time)
-	if o.err != nil || o.past || !o.query.Since.IsZero() && t.Before(o.query.Since) {
+	if o.err != nil || !o.query.Since.IsZero() && t.Before(o.query.Since) {
 		return
 	}
 	if !o.query.Until.IsZero() && t.After(o.query.Until) {
-		o.past = j.Offset >= o.last
+		o.past = true // those behind it may be earlier: a clock can be set back
 		return
 	}
 	o.line = append(o.line[:0], j.Line...)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 )
 
@@ -45,7 +46,7 @@ func TestAckedRangesAgainstBits(t *testing.T) {
 	for range 200 {
 		const size = 200
 		var bits [size]bool
-		c := &cursor{path: filepath.Join(t.TempDir(), "c"), acked: acked{offset: uint64(r.IntN(20))}}
+		c := &cursor{path: filepath.Join(t.TempDir(), "c"), open: new(atomic.Int64), acked: acked{offset: uint64(r.IntN(20))}}
 		for i := range c.offset {
 			bits[i] = true
 		}
@@ -65,7 +66,7 @@ func TestAckedRangesAgainstBits(t *testing.T) {
 			tearOther(t, c)
 			if r.IntN(3) == 0 {
 				c.close()
-				c = loadCursor(disk{}, c.path)
+				c = (&Spool{}).loadCursor(c.path)
 			}
 			compare(t, c.acked, bits[:])
 		}

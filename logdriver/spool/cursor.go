@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,6 +20,7 @@ type cursor struct {
 	durable uint64 // offset, as it would survive a power cut where the stream is synced; guarded by Stream.mu
 	path    string
 	disk    disk
+	open    *atomic.Int64 // how many files the spool holds open
 
 	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
 	number uint64     // of the slot that was written last
@@ -30,8 +32,8 @@ type cursor struct {
 // loadCursor reads a cursor. One of which a power cut has left nothing counts as
 // standing at the oldest frame there is: what is still spooled is sent again,
 // which costs duplicates and loses nothing.
-func loadCursor(d disk, path string) *cursor {
-	c := &cursor{disk: d, path: path}
+func (s *Spool) loadCursor(path string) *cursor {
+	c := &cursor{disk: s.cfg.disk, open: &s.health.open, path: path}
 	data, err := os.ReadFile(path)
 	if err == nil {
 		c.acked, c.number, _ = decodeSlots(data)
@@ -68,6 +70,7 @@ func (c *cursor) store(a acked, moves uint64, quiet bool) error {
 			return fmt.Errorf("open a cursor: %w", err)
 		}
 		c.file = f
+		c.open.Add(1)
 	}
 	next := c.number + 1
 	if err := c.disk.writeAt(c.file, a.encode(next), int64(next%2)*slotBytes); err != nil {
@@ -95,6 +98,7 @@ func (c *cursor) closeLocked() bool {
 	}
 	_ = c.file.Close()
 	c.file = nil
+	c.open.Add(-1)
 	return true
 }
 
@@ -116,7 +120,7 @@ func (st *Stream) routeLocked(route string) error {
 	if !routeName.MatchString(route) {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
-	c := &cursor{disk: st.sp.cfg.disk, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: st.startLocked()}}
+	c := &cursor{disk: st.sp.cfg.disk, open: &st.sp.health.open, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: st.startLocked()}}
 	if err := c.store(c.acked, 0, true); err != nil {
 		return err
 	}
@@ -265,7 +269,7 @@ func (st *Stream) Ack(route string, offset uint64) error {
 func (st *Stream) moveTo(c *cursor, now acked) error {
 	c.acked = now
 	c.moves++
-	moves, quiet, tidy := c.moves, now.offset == st.end, len(st.segs) != 1 || st.header.KeepBytes == 0
+	moves, quiet, tidy := c.moves, now.offset == st.end, st.evictableLocked() > 0 || len(st.segs) == 0
 	st.recountLocked()
 	st.forgetDropsLocked()
 	st.mu.Unlock()

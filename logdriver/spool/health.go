@@ -21,13 +21,14 @@ const slowSplice = time.Second
 
 // Health is what an operator wants to know of the spool beside its size.
 type Health struct {
-	Slow            uint64 // moves of bytes into the spool that took longer than a second
-	Stuck           int    // such that go on now
-	CursorErrors    uint64 // cursors that could not be written; their records may be sent again
-	Segments        int
-	QuarantineFiles int
-	QuarantineBytes int64
-	QuarantineLost  int64 // bytes that were damaged and for which quarantine had no room
+	Spooled         uint64 `json:"spooled_bytes"` // bytes that were moved into the spool since the process began
+	Slow            uint64 `json:"slow_splices"`  // moves of bytes into the spool that took longer than a second
+	Stuck           int    `json:"stuck_splices"` // such that go on now
+	CursorErrors    uint64 `json:"cursor_errors"` // cursors that could not be written; their records may be sent again
+	Segments        int    `json:"segments"`
+	QuarantineFiles int    `json:"quarantine_files"`
+	QuarantineBytes int64  `json:"quarantine_bytes"`
+	QuarantineLost  int64  `json:"quarantine_lost_bytes"` // bytes that were damaged and for which quarantine had no room
 }
 
 // health holds the counters behind Health.
@@ -36,12 +37,16 @@ type health struct {
 	stuck              atomic.Int64
 
 	files, bytes, lost atomic.Int64 // of the quarantine
+
+	spooled atomic.Uint64
+	open    atomic.Int64 // segments and cursors that are open for writing
 }
 
 // Health looks at everything.
 func (s *Spool) Health() Health {
 	h := Health{
-		Slow: s.health.slow.Load(), Stuck: int(max(0, s.health.stuck.Load())), CursorErrors: s.health.cursorErrors.Load(),
+		Spooled: s.health.spooled.Load(),
+		Slow:    s.health.slow.Load(), Stuck: int(max(0, s.health.stuck.Load())), CursorErrors: s.health.cursorErrors.Load(),
 		QuarantineFiles: int(s.health.files.Load()), QuarantineBytes: s.health.bytes.Load(), QuarantineLost: s.health.lost.Load(),
 	}
 	for _, st := range s.Streams() {
@@ -154,6 +159,23 @@ func (s *Spool) readable() bool {
 // tooManyFiles reports whether err means that there are no descriptors left.
 func tooManyFiles(err error) bool { return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) }
 
+// opened counts a file that was opened for writing. A quarter of the descriptors that
+// the process may have are for those; FIFOs, readers and connections need the rest.
+func (s *Spool) opened() {
+	if s.health.open.Add(1) > s.maxOpen {
+		s.giveBack()
+	}
+}
+
+// maxOpen returns how many files the spool may hold open for writing.
+func maxOpen() int64 {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 512
+	}
+	return int64(min(limit.Cur/4, 1<<20))
+}
+
 // giveBack closes the files of all streams that are not being written this
 // moment. They are opened again when there is something to put into them. It
 // reports whether there was any.
@@ -183,6 +205,7 @@ func (st *Stream) closeActive() bool {
 	}
 	_ = st.active.Close()
 	st.active = nil
+	st.sp.health.open.Add(-1)
 	return true
 }
 

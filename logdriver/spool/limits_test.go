@@ -65,6 +65,7 @@ func TestOneSlowWriteHoldsUpNobodyElse(t *testing.T) {
 // that are quiet give theirs back, and nothing is refused or lost.
 func TestDescriptorsMayRunOut(t *testing.T) {
 	s := open(t, t.TempDir(), Config{})
+	s.maxOpen = 1 << 30 // others may have taken them
 	r, w := pipe(t)
 	var all []*Session
 	for i := range 60 {
@@ -97,6 +98,26 @@ func TestDescriptorsMayRunOut(t *testing.T) {
 		if got, want := string(readAll(t, se.Stream(), 0)), fmt.Sprintf("%d-0 %d-1 %d-2 ", i, i, i); got != want {
 			t.Errorf("stream %d holds %q, want %q", i, got, want)
 		}
+	}
+}
+
+func TestTheSpoolLeavesDescriptorsToOthers(t *testing.T) {
+	s := open(t, t.TempDir(), Config{})
+	s.maxOpen = 10
+	r, w := pipe(t)
+	for i := range 100 {
+		se := attach(t, s, Params{Container: fmt.Sprintf("%064x", i), Routes: []string{"a"}}, fmt.Sprint("/fifo/", i))
+		write(t, w, []byte("bytes"))
+		drain(t, se, r)
+		if err := se.Stream().Ack("a", 1); err != nil {
+			t.Fatal(err)
+		}
+		if n := s.health.open.Load(); n > s.maxOpen+1 {
+			t.Fatalf("%d files are open", n)
+		}
+	}
+	if s.Close(); s.health.open.Load() != 0 {
+		t.Errorf("%d files are open after a close", s.health.open.Load())
 	}
 }
 

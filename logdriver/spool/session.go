@@ -121,9 +121,8 @@ func (se *Session) Detach() error {
 		delete(st.sessions, se.n)
 		st.sp.live.Add(-1)
 	}
-	if st.writer == se.n && st.active != nil {
-		err = errors.Join(err, st.active.Close())
-		st.active = nil
+	if st.writer == se.n {
+		st.closeActive()
 	}
 	st.notifyLocked()
 	st.mu.Unlock()
@@ -299,6 +298,7 @@ func (se *Session) roll() error {
 	}
 	st.closeActive()
 	st.active = f
+	st.sp.opened()
 	st.mu.Lock()
 	begins := st.writer != se.n || st.clean // a session's first byte begins a frame
 	st.writer, st.sealed, st.clean = se.n, false, false
@@ -331,5 +331,6 @@ func (se *Session) grew(n int64) {
 	st.end += uint64(n)
 	st.sp.used.Add(n)
 	st.recountLocked()
+	st.sp.health.spooled.Add(uint64(n))
 	st.notifyLocked()
 }

@@ -71,6 +71,7 @@ type Spool struct {
 	live      atomic.Int64 // attached sessions
 	evictor   sync.Mutex   // held by the one who evicts; never waited for
 	health    health
+	maxOpen   int64 // of files for writing
 
 	boot        uint32      // which boot of the machine this is, see boot.go
 	bootName    string      // its id
@@ -107,7 +108,7 @@ type header struct {
 // wraps a *VersionError where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
-	s := &Spool{syncs: syncs{wanted: make(chan struct{}, 1)}, dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}}
+	s := &Spool{syncs: syncs{wanted: make(chan struct{}, 1)}, dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}, maxOpen: maxOpen()}
 	if err := cfg.disk.mkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("make the spool's directory: %w", err)
 	}

@@ -203,7 +203,7 @@ func (st *Stream) recover() error {
 		case dropExt:
 			err = st.recoverDrop(e.Name(), base)
 		case cursorExt:
-			st.cursors[base] = loadCursor(st.sp.cfg.disk, filepath.Join(st.dir, e.Name()))
+			st.cursors[base] = st.sp.loadCursor(filepath.Join(st.dir, e.Name()))
 		}
 		if err != nil {
 			return err

@@ -151,8 +151,9 @@ func drainBeforeRemoval(b *bench, script func(...string) (string, error)) {
 // lost, and what was set stays.
 func upgradeUnderLoad(b *bench, upgrade func()) {
 	b.Helper()
+	disk := b.TempDir()
 	for _, args := range [][]string{
-		{"plugin", "disable", driver}, {"plugin", "set", driver, "HOST_NAME=somewhere"}, {"plugin", "enable", driver},
+		{"plugin", "disable", driver}, {"plugin", "set", driver, "HOST_NAME=somewhere", "spool.source=" + disk}, {"plugin", "enable", driver},
 	} {
 		if _, err := b.engine.Run(b.ctx, args...); err != nil {
 			b.Fatal(err)
@@ -164,8 +165,8 @@ func upgradeUnderLoad(b *bench, upgrade func()) {
 	upgrade()
 	b.finish("upgraded")
 	b.settle()
-	settings, err := b.engine.Run(b.ctx, "plugin", "inspect", "--format", "{{.Settings.Env}}", driver)
-	if err != nil || !strings.Contains(settings, "HOST_NAME=somewhere") {
+	settings, err := b.engine.Run(b.ctx, "plugin", "inspect", "--format", "{{.Settings.Env}} {{json .Settings.Mounts}}", driver)
+	if err != nil || !strings.Contains(settings, "HOST_NAME=somewhere") || !strings.Contains(settings, disk) || !holdsSegments(disk) {
 		b.Errorf("the settings after the upgrade are %s, %v", settings, err)
 	}
 	if err := b.engine.Remove(b.ctx, b.names...); err != nil {
