@@ -1,0 +1,70 @@
+package discover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/fsnotify/fsnotify"
+)
+
+// file is a source that reads a list from a file: an entry a line, # for
+// comments.
+type file struct{ path string }
+
+func newFile(u *url.URL) (Source, error) {
+	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
+		return nil, errors.New("not of the form file:///path/to/list")
+	}
+	return file{filepath.Clean(u.Path)}, nil
+}
+
+func (f file) String() string { return "file://" + f.path }
+
+// Follow watches the file's folder: editors and configuration managers replace
+// a file rather than write into it, and the link to it may be what changes.
+func (f file) Follow(ctx context.Context, set func([]Collector)) error {
+	w, err := fsnotify.NewWatcher()
+	if err != nil {
+		return fmt.Errorf("watch %s: %w", f.path, err)
+	}
+	defer w.Close()
+	if err := w.Add(filepath.Dir(f.path)); err != nil {
+		return fmt.Errorf("watch %s: %w", f.path, err)
+	}
+	said := ""
+	for {
+		data, err := os.ReadFile(f.path)
+		if err != nil {
+			return fmt.Errorf("read the list of collectors: %w", err)
+		}
+		if string(data) != said {
+			members, err := ParseList(uncomment(string(data)))
+			if err != nil {
+				return fmt.Errorf("%s: %w", f.path, err)
+			}
+			said = string(data)
+			set(members)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-w.Errors:
+			return fmt.Errorf("watch %s: %w", f.path, err)
+		case <-w.Events:
+		}
+	}
+}
+
+func uncomment(list string) string {
+	var out strings.Builder
+	for line := range strings.Lines(list) {
+		before, _, _ := strings.Cut(line, "#")
+		out.WriteString(before + "\n")
+	}
+	return out.String()
+}
