@@ -25,6 +25,7 @@ require (
 
 require (
 	github.com/fsnotify/fsnotify v1.10.1
+	github.com/google/renameio/v2 v2.0.2
 	github.com/hashicorp/consul/api v1.34.3
 	github.com/miekg/dns v1.1.73
 	github.com/prometheus/client_golang v1.25.0

@@ -39,6 +39,7 @@ type StreamStatus struct {
 type CollectorStatus struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
+	Leaving bool   `json:"leaving"` // in the pool no longer, but not finished with
 	Streams int    `json:"streams"`
 }
 
@@ -50,19 +51,20 @@ type Status struct {
 	Spool        spool.Health      `json:"spool"`
 	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
 	Collectors   []CollectorStatus `json:"collectors"`
+	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
 	Streams      []StreamStatus    `json:"streams"`
 }
 
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
+	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
-			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.ship.Where(st.ID()),
+			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.where(st.ID()),
 			SpooledBytes: st.Bytes(), Segments: st.Segments(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
@@ -76,6 +78,14 @@ func (p *Plugin) Status() Status {
 	slices.SortFunc(s.Streams, func(a, b StreamStatus) int { return strings.Compare(a.Name+a.Stream, b.Name+b.Stream) })
 	slices.SortFunc(s.Collectors, func(a, b CollectorStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s
+}
+
+// where returns the collector that a stream's records go to now.
+func (p *Plugin) where(stream string) string {
+	for _, name := range p.ship.Where(stream) {
+		return name // a container has one pool
+	}
+	return ""
 }
 
 // drainPoll is how often a drain looks: no single event says that all streams

@@ -107,7 +107,7 @@ func TestDeadCollectorsBlockNothing(t *testing.T) {
 			h := newHost(t, "")
 			n := &names{make(chan struct{}, 1), make(chan struct{})}
 			t.Cleanup(func() { close(n.let) }) // before the plugin is closed, which waits for it
-			h.plugin.names = ship.Resolver(n)
+			h.plugin.pools.names = ship.Resolver(n)
 			s := h.listen()
 			for i := range 3 {
 				s.lifeOfADeadCollectors(i, list)

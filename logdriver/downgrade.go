@@ -110,7 +110,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		if err := json.Unmarshal(r.Info, &info); err != nil {
 			return fmt.Errorf("read what it belongs to: %w", err)
 		}
-		o, _, err := p.parse(&info)
+		o, err := container.ParseOptions(&info)
 		if err != nil {
 			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
 		}

@@ -23,16 +23,17 @@ const (
 
 // consul is a source that follows the healthy instances of a Consul service.
 type consul struct {
-	url       *url.URL // of its members, but for the host
-	client    *api.Client
-	address   string
-	service   string
-	tag       string
-	tokenFile string
+	url        *url.URL // of its members, but for the host
+	client     *api.Client
+	address    string
+	service    string
+	datacenter string
+	tag        string
+	tokenFile  string
 }
 
 func newConsul(u *url.URL) (Source, error) {
-	c := &consul{url: u, address: u.Host, service: strings.Trim(u.Path, "/"), tag: take(u, "consul-tag"), tokenFile: take(u, "consul-token-file")}
+	c := &consul{url: u, address: u.Host, service: strings.Trim(u.Path, "/"), datacenter: take(u, "consul-dc"), tag: take(u, "consul-tag"), tokenFile: take(u, "consul-token-file")}
 	if c.address == "" || c.service == "" || u.Scheme == "" || strings.Contains(c.service, "/") {
 		return nil, errors.New("not of the form consul+SCHEME://host:port/service")
 	}
@@ -44,7 +45,7 @@ func newConsul(u *url.URL) (Source, error) {
 	default:
 		return nil, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
-	conf := api.Config{Address: c.address, Scheme: scheme, Datacenter: take(u, "consul-dc"), TokenFile: c.tokenFile,
+	conf := api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
 		TLSConfig: api.TLSConfig{CAFile: take(u, "consul-ca")}}
 	if c.tokenFile != "" {
 		if _, err := os.Stat(c.tokenFile); err != nil {
@@ -66,6 +67,10 @@ func (c *consul) String() string {
 		tag = " with tag " + c.tag
 	}
 	return "consul+" + u.Redacted() + tag
+}
+
+func (c *consul) ID() string {
+	return fmt.Sprintf("consul %s %s/%s %s %s %s", c.address, c.datacenter, c.service, c.tag, c.tokenFile, c.url)
 }
 
 // Follow asks with blocking queries: the answer comes when there is another one.

@@ -75,6 +75,8 @@ func (n *name) String() string {
 	return kind + n.url.Redacted()
 }
 
+func (n *name) ID() string { return fmt.Sprintf("dns %v %s %s", n.srv, n.server, n.url) }
+
 // Follow asks again whenever an answer has lived its time.
 func (n *name) Follow(ctx context.Context, set func([]Collector)) error {
 	var said []Collector

@@ -58,6 +58,8 @@ func (e *etcd) String() string {
 	return "etcd+" + u.Redacted()
 }
 
+func (e *etcd) ID() string { return fmt.Sprintf("etcd %v %s %s %s", e.hosts, e.prefix, e.user, e.url) }
+
 // config reads the files that the source's parameters name.
 func (e *etcd) config() (clientv3.Config, error) {
 	c := clientv3.Config{DialTimeout: etcdTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: etcdTimeout, Logger: zap.NewNop()}

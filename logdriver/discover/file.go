@@ -25,6 +25,8 @@ func newFile(u *url.URL) (Source, error) {
 
 func (f file) String() string { return "file://" + f.path }
 
+func (f file) ID() string { return f.String() }
+
 // Follow watches the file's folder: editors and configuration managers replace
 // a file rather than write into it, and the link to it may be what changes.
 func (f file) Follow(ctx context.Context, set func([]Collector)) error {

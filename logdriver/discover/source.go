@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -18,13 +19,23 @@ type Source interface {
 	// change. It returns an error when it cannot go on, nil at ctx's end; it
 	// may be called again then.
 	Follow(ctx context.Context, set func([]Collector)) error
-	// String names the source for people, without credentials. Equal sources
-	// have equal names.
+	// String names the source for people, without credentials.
 	String() string
+	// ID sets the source apart from every other: two with the same id are one.
+	ID() string
 }
 
 // Static is a source that never changes.
 type Static []Collector
+
+// ID returns those of the members.
+func (s Static) ID() string {
+	var ids []string
+	for _, c := range s {
+		ids = append(ids, c.ID())
+	}
+	return strings.Join(ids, ",")
+}
 
 // Follow tells the members once.
 func (s Static) Follow(ctx context.Context, set func([]Collector)) error {
@@ -96,7 +107,8 @@ func kindOf(entry string) (string, bool) {
 
 // State is what is known of one source.
 type State struct {
-	Source  string
+	Source  string // its name
+	ID      string
 	Members []Collector
 	Since   time.Time // when they were told; zero: never
 	Err     error     // why they may be out of date
@@ -115,7 +127,8 @@ const (
 	retryMax = time.Minute
 )
 
-// Follow follows all sources until ctx ends and calls set with the union of
+// Follow follows all sources until ctx ends, beginning with what is known of
+// their last members, by id, and calls set with the union of
 // their members whenever it changes, and with the states of the sources whenever
 // those do. A source that fails keeps what it said last, and one that names no
 // members at all does too: an empty answer is more often a fault of whoever gives
@@ -123,10 +136,12 @@ const (
 // once, in the order of the sources.
 func Follow(ctx context.Context, sources []Source, last map[string][]Collector, set func([]Collector, []State)) {
 	events := make(chan event)
+	var all sync.WaitGroup
+	defer all.Wait()
 	states := make([]State, len(sources))
 	for i, s := range sources {
-		states[i] = State{Source: s.String(), Members: last[s.String()]}
-		go follow(ctx, i, s, events)
+		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()]}
+		all.Go(func() { follow(ctx, i, s, events) })
 	}
 	if len(last) > 0 {
 		set(union(states), slices.Clone(states))
@@ -178,7 +193,7 @@ func follow(ctx context.Context, i int, s Source, events chan<- event) {
 
 func union(states []State) []Collector {
 	byName := map[string]Collector{}
-	for _, st := range slices.Backward(states) {
+	for _, st := range slices.Backward(states) { // the first of them wins
 		for _, c := range st.Members {
 			byName[c.Name] = c
 		}

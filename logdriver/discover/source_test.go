@@ -143,6 +143,7 @@ func TestFile(t *testing.T) {
 type fake chan any
 
 func (f fake) String() string { return "fake" }
+func (f fake) ID() string     { return "fake" }
 
 func (f fake) Follow(ctx context.Context, set func([]Collector)) error {
 	for {

@@ -25,6 +25,9 @@ func (c Collector) ID() string {
 	return url.QueryEscape(c.Name) + " " + strconv.FormatUint(uint64(c.Weight), 10) + " " + c.URL.String()
 }
 
+// Equal reports whether both are the same in every way.
+func (c Collector) Equal(d Collector) bool { return c.ID() == d.ID() }
+
 // ParseList reads a list of collector URLs, parted by commas or white space.
 // Each may carry the parameters name and weight; the others are for the sink
 // that the scheme names. An error names the entry that it is about, without

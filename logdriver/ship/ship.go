@@ -25,6 +25,9 @@ type Stats struct {
 type Shipper struct {
 	log   *slog.Logger
 	Stats Stats
+	// Ended is called, if it is set before the first Add, when nothing is shipped
+	// to a pool any more. It calls no method of the shipper.
+	Ended func(pool string)
 
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
@@ -115,7 +118,17 @@ func (s *Shipper) removeLocked(f *feed) {
 	delete(s.feeds, f.id)
 	if f.pool.remove(f) && s.pools[f.pool.id] == f.pool {
 		delete(s.pools, f.pool.id)
+		if s.Ended != nil {
+			s.Ended(f.pool.id)
+		}
 	}
+}
+
+// Uses reports whether anything is shipped to the pool.
+func (s *Shipper) Uses(pool string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pools[pool] != nil
 }
 
 // Remove ends the shipping of a stream to a pool at once. What is under way may
