@@ -23,10 +23,16 @@ import (
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
+// resolver looks names up as the host does.
+type resolver interface {
+	ship.Resolver
+	discover.Names
+}
+
 // pools keeps the pools that containers use in step with what their sources say.
 type pools struct {
-	names ship.Resolver
-	file  string // where the members that sources told last are kept
+	names resolver // looks up collectors
+	file  string   // where the members that sources told last are kept
 	log   *slog.Logger
 	ship  *ship.Shipper
 
@@ -47,7 +53,7 @@ type openPool struct {
 	pending int                // containers that are about to be shipped to it
 }
 
-func newPools(s *ship.Shipper, names ship.Resolver, file string, log *slog.Logger) *pools {
+func newPools(s *ship.Shipper, names resolver, file string, log *slog.Logger) *pools {
 	p := &pools{names: names, file: file, log: log, ship: s, open: map[string]*openPool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
@@ -68,7 +74,7 @@ func (p *pools) close() {
 // its connections. The pool of an empty list has no id. done is to be called when
 // the pool has been added to the shipper, or is not going to be.
 func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
-	sources, err := discover.Parse(list)
+	sources, err := discover.Parse(list, p.names)
 	if err != nil || len(sources) == 0 {
 		return ship.Pool{}, func() {}, err
 	}

@@ -32,7 +32,7 @@ type consul struct {
 	tokenFile  string
 }
 
-func newConsul(u *url.URL) (Source, error) {
+func newConsul(u *url.URL, _ Names) (Source, error) {
 	c := &consul{url: u, address: u.Host, service: strings.Trim(u.Path, "/"), datacenter: take(u, "consul-dc"), tag: take(u, "consul-tag"), tokenFile: take(u, "consul-token-file")}
 	if c.address == "" || c.service == "" || u.Scheme == "" || strings.Contains(c.service, "/") {
 		return nil, errors.New("not of the form consul+SCHEME://host:port/service")

@@ -1,129 +1,62 @@
 package discover
 
 import (
-	"fmt"
+	"context"
+	"errors"
 	"net"
-	"strings"
+	"net/netip"
 	"sync"
 	"testing"
-
-	"github.com/miekg/dns"
+	"time"
 )
 
-// zone is a DNS server on loopback with the records that it is given.
+// zone is a DNS: what logdriver/resolve asks of a real one is tested there.
 type zone struct {
-	sync.Mutex
-	records []string
-	broken  bool
-	tcp     int // questions that came over TCP
-	addr    string
+	mu    sync.Mutex
+	addrs []netip.Addr
+	srv   []*net.SRV
+	err   error
 }
 
-func newZone(t *testing.T) *zone {
-	t.Helper()
-	z := &zone{}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := net.ListenPacket("udp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	z.addr = l.Addr().String()
-	for _, s := range []*dns.Server{{Listener: l, Handler: z}, {PacketConn: p, Handler: z}} {
-		started, done := make(chan struct{}), make(chan struct{})
-		s.NotifyStartedFunc = func() { close(started) }
-		go func() {
-			defer close(done)
-			_ = s.ActivateAndServe()
-		}()
-		<-started
-		t.Cleanup(func() {
-			_ = s.Shutdown()
-			<-done
-		})
-	}
-	return z
+func (z *zone) set(f func()) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	f()
 }
 
-func (z *zone) set(broken bool, records ...string) {
-	z.Lock()
-	defer z.Unlock()
-	z.broken, z.records = broken, records
+func (z *zone) Addresses(context.Context, string) ([]netip.Addr, time.Duration, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.addrs, 0, z.err
 }
 
-func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	z.Lock()
-	defer z.Unlock()
-	_, tcp := w.RemoteAddr().(*net.TCPAddr)
-	if tcp {
-		z.tcp++
-	}
-	m := new(dns.Msg)
-	m.SetReply(q)
-	known := false
-	for _, text := range z.records {
-		rr, err := dns.NewRR(text)
-		if err != nil {
-			panic(err)
-		}
-		if strings.EqualFold(rr.Header().Name, q.Question[0].Name) {
-			known = true
-			if rr.Header().Rrtype == q.Question[0].Qtype {
-				m.Answer = append(m.Answer, rr)
-			}
-		}
-	}
-	switch {
-	case z.broken:
-		m.Rcode, m.Answer = dns.RcodeServerFailure, nil
-	case !known:
-		m.Rcode = dns.RcodeNameError
-	}
-	if !tcp {
-		m.Truncate(dnsUDPSize)
-	}
-	_ = w.WriteMsg(m)
+func (z *zone) Services(context.Context, string) ([]*net.SRV, time.Duration, error) {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.srv, 0, z.err
 }
 
 func TestAddresses(t *testing.T) {
-	z := newZone(t)
-	z.set(false, "logs.example. 1 IN A 192.0.2.1", "logs.example. 1 IN AAAA 2001:db8::1", "other.example. 1 IN A 192.0.2.9")
-	entry := "dns+json+tcp://logs.example:5170?dns-server=" + z.addr
-	f := followSource(t, source(t, entry))
+	one, six, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.2")
+	z := &zone{addrs: []netip.Addr{one, six}}
+	f := followSource(t, source(t, "dns+json+tcp://logs.example:5170", z))
 	f.awaits("192.0.2.1:5170*1 [2001:db8::1]:5170*1")
-	z.set(false, "logs.example. 1 IN A 192.0.2.1", "logs.example. 1 IN A 192.0.2.2")
+	z.set(func() { z.addrs = []netip.Addr{two, one} })
 	f.awaits("192.0.2.1:5170*1 192.0.2.2:5170*1")
-	z.set(true)
+	z.set(func() { z.err = errors.New("SERVFAIL") })
 	f.fails("SERVFAIL")
-	z.set(false)
-	followSource(t, source(t, entry)).fails("no such name")
 }
 
 func TestSRV(t *testing.T) {
-	z := newZone(t)
-	z.set(false, "_logs._tcp.example. 1 IN SRV 10 3 601 a.example.", "_logs._tcp.example. 1 IN SRV 10 0 602 b.example.", "_logs._tcp.example. 1 IN SRV 20 9 601 c.example.")
-	f := followSource(t, source(t, "srv+relp://_logs._tcp.example?dns-server="+z.addr))
+	z := &zone{srv: []*net.SRV{
+		{Priority: 10, Weight: 3, Port: 601, Target: "a.example."},
+		{Priority: 10, Weight: 0, Port: 602, Target: "b.example."},
+		{Priority: 20, Weight: 9, Port: 601, Target: "c.example."},
+	}}
+	f := followSource(t, source(t, "srv+relp://_logs._tcp.example", z))
 	f.awaits("a.example:601*3 b.example:602*1")
-	z.set(false, "_logs._tcp.example. 1 IN SRV 20 9 601 c.example.")
+	z.set(func() { z.srv = z.srv[2:] })
 	f.awaits("c.example:601*9")
-}
-
-func TestAnswersTooLongForADatagram(t *testing.T) {
-	z := newZone(t)
-	var records []string
-	for i := range 120 {
-		records = append(records, fmt.Sprintf("logs.example. 1 IN A 192.0.2.%d", i))
-	}
-	z.set(false, records...)
-	f := followSource(t, source(t, "dns+relp://logs.example:1?dns-server="+z.addr))
-	if n := len(strings.Fields(<-f.said)); n != 120 {
-		t.Errorf("%d members, of 120", n)
-	}
-	z.Lock()
-	defer z.Unlock()
-	if z.tcp == 0 {
-		t.Error("nothing was asked over TCP")
-	}
+	z.set(func() { z.srv = nil })
+	f.awaits("")
 }

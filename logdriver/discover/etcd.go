@@ -33,7 +33,7 @@ type etcd struct {
 	ca       string // "" for no TLS
 }
 
-func newEtcd(u *url.URL) (Source, error) {
+func newEtcd(u *url.URL, _ Names) (Source, error) {
 	e := &etcd{url: u, hosts: strings.Split(u.Host, ";"), prefix: u.Path,
 		user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
 	if more := take(u, "etcd-endpoints"); more != "" {

@@ -16,7 +16,7 @@ import (
 // comments.
 type file struct{ path string }
 
-func newFile(u *url.URL) (Source, error) {
+func newFile(u *url.URL, _ Names) (Source, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
 		return nil, errors.New("not of the form file:///path/to/list")
 	}

@@ -53,7 +53,7 @@ func (s Static) String() string {
 }
 
 // kinds maps the prefixes of schemes to the sources behind them.
-var kinds = map[string]func(*url.URL) (Source, error){
+var kinds = map[string]func(*url.URL, Names) (Source, error){
 	"file":   newFile,
 	"dns":    newDNS,
 	"srv":    newSRV,
@@ -69,7 +69,7 @@ var kinds = map[string]func(*url.URL) (Source, error){
 //	srv+json+tcp://_logs._tcp.example        one for each SRV record
 //	consul+json+tcp://127.0.0.1:8500/logs    one for each healthy instance of a service
 //	etcd+json+tcp://127.0.0.1:2379/logs/     one for each key below a prefix
-func Parse(list string) ([]Source, error) {
+func Parse(list string, names Names) ([]Source, error) {
 	var fixed []string
 	var sources []Source
 	for _, entry := range strings.FieldsFunc(list, isSeparator) {
@@ -83,7 +83,7 @@ func Parse(list string) ([]Source, error) {
 			return nil, fmt.Errorf("collectors %q: %w", redact(entry), unwrapURL(err))
 		}
 		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
-		s, err := kinds[kind](u)
+		s, err := kinds[kind](u, names)
 		if err != nil {
 			return nil, fmt.Errorf("collectors %q: %w", redact(entry), err)
 		}

@@ -84,9 +84,9 @@ func (f *follower) fails(want string) {
 	}
 }
 
-func source(t *testing.T, entry string) Source {
+func source(t *testing.T, entry string, names Names) Source {
 	t.Helper()
-	all, err := Parse(entry)
+	all, err := Parse(entry, names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,6 @@ func TestParseRefuses(t *testing.T) {
 		"file://relative/path":                                  "file:///path/to/list",
 		"dns+json+tcp://logs.example":                           "dns+SCHEME://name:port",
 		"dns://logs.example:5":                                  "dns+SCHEME://name:port",
-		"dns+json+tcp://logs.example:5?dns-server=here":         `dns-server="here"`,
 		"srv+relp://_logs._tcp.example:12":                      "the records tell the port",
 		"consul+relp://127.0.0.1:8500":                          "host:port/service",
 		"consul+relp://127.0.0.1:8500/a?consul-tls=yes":         "neither on nor off",
@@ -111,7 +110,7 @@ func TestParseRefuses(t *testing.T) {
 		"etcd+relp://127.0.0.1:2379/a/?etcd-ca=/no/such":        "etcd-ca",
 		"dns+relp://u:secret@a:x":                               "…@a:x",
 	} {
-		_, err := Parse(entry)
+		_, err := Parse(entry, nil)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v, want %q in it", entry, err, want)
 		}
@@ -129,9 +128,9 @@ func TestFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	followSource(t, source(t, "file://"+path)).fails("no such file")
+	followSource(t, source(t, "file://"+path, nil)).fails("no such file")
 	write("relp://a:1 # the old one\nrelp://b:1?weight=3\n")
-	f := followSource(t, source(t, "file://"+path))
+	f := followSource(t, source(t, "file://"+path, nil))
 	f.awaits("a:1*1 b:1*3")
 	write("relp://b:1\n")
 	f.awaits("b:1*1")
