@@ -57,7 +57,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
-	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), filepath.Join(cfg.StateDir, "collectors.json"), log)
+	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, filepath.Join(cfg.StateDir, "collectors.json"), log)
 	p.takeOver()
 	all := sp.Streams()
 	for _, st := range all {

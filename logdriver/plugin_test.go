@@ -267,7 +267,7 @@ func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	use := func(list string) (ship.Pool, error) {
 		s := ship.New(quiet)
 		defer s.Close()
-		p := newPools(s, nil, filepath.Join(t.TempDir(), "collectors.json"), quiet)
+		p := newPools(s, nil, "", filepath.Join(t.TempDir(), "collectors.json"), quiet)
 		defer p.close()
 		pool, done, err := p.use(list)
 		defer done()

@@ -31,8 +31,9 @@ type resolver interface {
 
 // pools keeps the pools that containers use in step with what their sources say.
 type pools struct {
-	names resolver // looks up collectors
-	file  string   // where the members that sources told last are kept
+	names resolver
+	etc   string // where the host's /etc is seen
+	file  string // where the members that sources told last are kept
 	log   *slog.Logger
 	ship  *ship.Shipper
 
@@ -53,8 +54,8 @@ type openPool struct {
 	pending int                // containers that are about to be shipped to it
 }
 
-func newPools(s *ship.Shipper, names resolver, file string, log *slog.Logger) *pools {
-	p := &pools{names: names, file: file, log: log, ship: s, open: map[string]*openPool{}}
+func newPools(s *ship.Shipper, names resolver, etc, file string, log *slog.Logger) *pools {
+	p := &pools{names: names, etc: etc, file: file, log: log, ship: s, open: map[string]*openPool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	if p.last, err = loadMembers(file); err != nil {
@@ -74,7 +75,7 @@ func (p *pools) close() {
 // its connections. The pool of an empty list has no id. done is to be called when
 // the pool has been added to the shipper, or is not going to be.
 func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
-	sources, err := discover.Parse(list, p.names)
+	sources, err := discover.Parse(list, discover.Host{Names: p.names, Etc: p.etc})
 	if err != nil || len(sources) == 0 {
 		return ship.Pool{}, func() {}, err
 	}

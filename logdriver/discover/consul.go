@@ -32,8 +32,15 @@ type consul struct {
 	tokenFile  string
 }
 
-func newConsul(u *url.URL, _ Names) (Source, error) {
+func newConsul(u *url.URL, host Host) (Source, error) {
 	c := &consul{url: u, address: u.Host, service: strings.Trim(u.Path, "/"), datacenter: take(u, "consul-dc"), tag: take(u, "consul-tag"), tokenFile: take(u, "consul-token-file")}
+	if c.tokenFile != "" {
+		c.tokenFile = host.path(c.tokenFile)
+	}
+	ca := take(u, "consul-ca")
+	if ca != "" {
+		ca = host.path(ca)
+	}
 	if c.address == "" || c.service == "" || u.Scheme == "" || strings.Contains(c.service, "/") {
 		return nil, errors.New("not of the form consul+SCHEME://host:port/service")
 	}
@@ -46,7 +53,7 @@ func newConsul(u *url.URL, _ Names) (Source, error) {
 		return nil, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
 	conf := api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
-		TLSConfig: api.TLSConfig{CAFile: take(u, "consul-ca")}}
+		TLSConfig: api.TLSConfig{CAFile: ca}}
 	if c.tokenFile != "" {
 		if _, err := os.Stat(c.tokenFile); err != nil {
 			return nil, fmt.Errorf("consul-token-file: %w", err)

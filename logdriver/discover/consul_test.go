@@ -71,7 +71,7 @@ func TestConsul(t *testing.T) {
 	t.Cleanup(server.Close)
 	c.set(7, instance("192.0.2.1", 601, 1, nil), instance("", 602, 5, nil))
 	entry := "consul+relp://" + strings.TrimPrefix(server.URL, "http://") + "/logs?consul-tag=blue"
-	f := followSource(t, source(t, entry, nil))
+	f := followSource(t, source(t, entry, Host{}))
 	f.awaits("192.0.2.100:602*5 192.0.2.1:601*1")
 	c.set(9, instance("192.0.2.1", 601, 1, map[string]string{"dockline-name": "c1", "dockline-weight": "0"}))
 	f.awaits("c1*0")
@@ -86,8 +86,8 @@ func TestConsul(t *testing.T) {
 	c.changed = make(chan struct{})
 	c.mu.Unlock()
 	f.fails("no cluster leader")
-	if !strings.Contains(source(t, entry, nil).String(), "/logs with tag blue") {
-		t.Errorf("it is called %s", source(t, entry, nil))
+	if !strings.Contains(source(t, entry, Host{}).String(), "/logs with tag blue") {
+		t.Errorf("it is called %s", source(t, entry, Host{}))
 	}
 	time.AfterFunc(0, server.CloseClientConnections)
 }

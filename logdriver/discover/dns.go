@@ -40,18 +40,18 @@ type name struct {
 	port  string // of addresses; "" for SRV records
 }
 
-func newDNS(u *url.URL, names Names) (Source, error) {
+func newDNS(u *url.URL, host Host) (Source, error) {
 	if u.Hostname() == "" || u.Port() == "" || u.Scheme == "" {
 		return nil, errors.New("not of the form dns+SCHEME://name:port")
 	}
-	return &name{names: names, url: u, name: u.Hostname(), port: u.Port()}, nil
+	return &name{names: host.Names, url: u, name: u.Hostname(), port: u.Port()}, nil
 }
 
-func newSRV(u *url.URL, names Names) (Source, error) {
+func newSRV(u *url.URL, host Host) (Source, error) {
 	if u.Hostname() == "" || u.Port() != "" || u.Scheme == "" {
 		return nil, errors.New("not of the form srv+SCHEME://_service._proto.name: the records tell the port")
 	}
-	return &name{names: names, url: u, name: u.Hostname()}, nil
+	return &name{names: host.Names, url: u, name: u.Hostname()}, nil
 }
 
 func (n *name) kind() string {

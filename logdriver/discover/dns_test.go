@@ -39,7 +39,7 @@ func (z *zone) Services(context.Context, string) ([]*net.SRV, time.Duration, err
 func TestAddresses(t *testing.T) {
 	one, six, two := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("192.0.2.2")
 	z := &zone{addrs: []netip.Addr{one, six}}
-	f := followSource(t, source(t, "dns+json+tcp://logs.example:5170", z))
+	f := followSource(t, source(t, "dns+json+tcp://logs.example:5170", Host{Names: z}))
 	f.awaits("192.0.2.1:5170*1 [2001:db8::1]:5170*1")
 	z.set(func() { z.addrs = []netip.Addr{two, one} })
 	f.awaits("192.0.2.1:5170*1 192.0.2.2:5170*1")
@@ -53,7 +53,7 @@ func TestSRV(t *testing.T) {
 		{Priority: 10, Weight: 0, Port: 602, Target: "b.example."},
 		{Priority: 20, Weight: 9, Port: 601, Target: "c.example."},
 	}}
-	f := followSource(t, source(t, "srv+relp://_logs._tcp.example", z))
+	f := followSource(t, source(t, "srv+relp://_logs._tcp.example", Host{Names: z}))
 	f.awaits("a.example:601*3 b.example:602*1")
 	z.set(func() { z.srv = z.srv[2:] })
 	f.awaits("c.example:601*9")

@@ -33,11 +33,16 @@ type etcd struct {
 	ca       string // "" for no TLS
 }
 
-func newEtcd(u *url.URL, _ Names) (Source, error) {
+func newEtcd(u *url.URL, host Host) (Source, error) {
 	e := &etcd{url: u, hosts: strings.Split(u.Host, ";"), prefix: u.Path,
 		user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
 	if more := take(u, "etcd-endpoints"); more != "" {
 		e.hosts = append(e.hosts, strings.FieldsFunc(more, func(r rune) bool { return r == '+' || r == ' ' })...)
+	}
+	for _, file := range []*string{&e.password, &e.ca} {
+		if *file != "" {
+			*file = host.path(*file)
+		}
 	}
 	if u.Host == "" || len(u.Path) < 2 || u.Scheme == "" {
 		return nil, errors.New("not of the form etcd+SCHEME://host:port/prefix/")

@@ -57,7 +57,7 @@ func TestEtcd(t *testing.T) {
 	put("/logs/a", "192.0.2.1:601")
 	put("/logs/b", "relp://192.0.2.2:601?weight=3")
 	put("/logsother", "nonsense")
-	f := followSource(t, source(t, "etcd+relp://"+endpoint+"/logs", nil))
+	f := followSource(t, source(t, "etcd+relp://"+endpoint+"/logs", Host{}))
 	f.awaits("192.0.2.1:601*1 192.0.2.2:601*3")
 	if _, err := client.Delete(ctx, "/logs/a"); err != nil {
 		t.Fatal(err)
@@ -69,7 +69,7 @@ func TestEtcd(t *testing.T) {
 	put("/logs/c", "%")
 	f.fails("etcd's key /logs/c")
 	put("/logs/c", "192.0.2.3:601")
-	f = followSource(t, source(t, "etcd+relp://"+endpoint+"/logs/", nil))
+	f = followSource(t, source(t, "etcd+relp://"+endpoint+"/logs/", Host{}))
 	f.awaits("192.0.2.2:601*3 192.0.2.3:601*1")
 	stop()
 	if err := client.Close(); err != nil {

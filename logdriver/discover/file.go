@@ -14,16 +14,19 @@ import (
 
 // file is a source that reads a list from a file: an entry a line, # for
 // comments.
-type file struct{ path string }
+type file struct {
+	name string // as the host names it
+	path string
+}
 
-func newFile(u *url.URL, _ Names) (Source, error) {
+func newFile(u *url.URL, host Host) (Source, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
 		return nil, errors.New("not of the form file:///path/to/list")
 	}
-	return file{filepath.Clean(u.Path)}, nil
+	return file{filepath.Clean(u.Path), host.path(u.Path)}, nil
 }
 
-func (f file) String() string { return "file://" + f.path }
+func (f file) String() string { return "file://" + f.name }
 
 func (f file) ID() string { return f.String() }
 
@@ -32,11 +35,11 @@ func (f file) ID() string { return f.String() }
 func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
-		return fmt.Errorf("watch %s: %w", f.path, err)
+		return fmt.Errorf("watch %s: %w", f.name, err)
 	}
 	defer w.Close()
 	if err := w.Add(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("watch %s: %w", f.path, err)
+		return fmt.Errorf("watch %s: %w", f.name, err)
 	}
 	said := ""
 	for {
@@ -47,7 +50,7 @@ func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 		if string(data) != said {
 			members, err := ParseList(uncomment(string(data)))
 			if err != nil {
-				return fmt.Errorf("%s: %w", f.path, err)
+				return fmt.Errorf("%s: %w", f.name, err)
 			}
 			said = string(data)
 			set(members)
@@ -56,7 +59,7 @@ func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 		case <-ctx.Done():
 			return nil
 		case err := <-w.Errors:
-			return fmt.Errorf("watch %s: %w", f.path, err)
+			return fmt.Errorf("watch %s: %w", f.name, err)
 		case <-w.Events:
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -52,8 +53,25 @@ func (s Static) String() string {
 	return strings.Join(ids, ",")
 }
 
+// Host is what sources see of the host.
+type Host struct {
+	Names Names
+	// Etc is where the host's /etc is seen, "" for /etc itself. Files are named as
+	// the host names them.
+	Etc string
+}
+
+// path returns where a file of the host is.
+func (h Host) path(file string) string {
+	file = filepath.Clean(file)
+	if rest, ok := strings.CutPrefix(file, "/etc/"); ok && h.Etc != "" {
+		return filepath.Join(h.Etc, rest)
+	}
+	return file
+}
+
 // kinds maps the prefixes of schemes to the sources behind them.
-var kinds = map[string]func(*url.URL, Names) (Source, error){
+var kinds = map[string]func(*url.URL, Host) (Source, error){
 	"file":   newFile,
 	"dns":    newDNS,
 	"srv":    newSRV,
@@ -69,7 +87,7 @@ var kinds = map[string]func(*url.URL, Names) (Source, error){
 //	srv+json+tcp://_logs._tcp.example        one for each SRV record
 //	consul+json+tcp://127.0.0.1:8500/logs    one for each healthy instance of a service
 //	etcd+json+tcp://127.0.0.1:2379/logs/     one for each key below a prefix
-func Parse(list string, names Names) ([]Source, error) {
+func Parse(list string, host Host) ([]Source, error) {
 	var fixed []string
 	var sources []Source
 	for _, entry := range strings.FieldsFunc(list, isSeparator) {
@@ -83,7 +101,7 @@ func Parse(list string, names Names) ([]Source, error) {
 			return nil, fmt.Errorf("collectors %q: %w", redact(entry), unwrapURL(err))
 		}
 		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
-		s, err := kinds[kind](u, names)
+		s, err := kinds[kind](u, host)
 		if err != nil {
 			return nil, fmt.Errorf("collectors %q: %w", redact(entry), err)
 		}

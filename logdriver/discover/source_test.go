@@ -84,9 +84,9 @@ func (f *follower) fails(want string) {
 	}
 }
 
-func source(t *testing.T, entry string, names Names) Source {
+func source(t *testing.T, entry string, host Host) Source {
 	t.Helper()
-	all, err := Parse(entry, names)
+	all, err := Parse(entry, host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestParseRefuses(t *testing.T) {
 		"etcd+relp://127.0.0.1:2379/a/?etcd-ca=/no/such":        "etcd-ca",
 		"dns+relp://u:secret@a:x":                               "…@a:x",
 	} {
-		_, err := Parse(entry, nil)
+		_, err := Parse(entry, Host{})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: got %v, want %q in it", entry, err, want)
 		}
@@ -128,9 +128,9 @@ func TestFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	followSource(t, source(t, "file://"+path, nil)).fails("no such file")
+	followSource(t, source(t, "file:///etc/list", Host{Etc: filepath.Dir(path)})).fails("no such file")
 	write("relp://a:1 # the old one\nrelp://b:1?weight=3\n")
-	f := followSource(t, source(t, "file://"+path, nil))
+	f := followSource(t, source(t, "file:///etc/list", Host{Etc: filepath.Dir(path)}))
 	f.awaits("a:1*1 b:1*3")
 	write("relp://b:1\n")
 	f.awaits("b:1*1")
