@@ -45,6 +45,7 @@ docker-registry                         docker-registry
 debootstrap                             debootstrap
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
+iperf3                                  iperf3
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
 TEXT
