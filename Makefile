@@ -76,6 +76,10 @@ ROUNDS ?= 3
 bench-log: packages plugins ## measure the log plugin against a plugin that discards and the engine's own drivers; LINES, ROUNDS
 	@$(GO) run ./test/cmd/benchlog -lines $(LINES) -rounds $(ROUNDS)
 
+.PHONY: bench-net
+bench-net: packages plugins ## measure the network plugin against the host's own network and the engine's own drivers; SUITE
+	@$(GO) run ./test/cmd/benchnet $(if $(SUITE),-suite $(SUITE))
+
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind
 	$(GO) run ./test/cmd/sweep
