@@ -45,6 +45,11 @@ type Host interface {
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
 	SetUp(name string) error
+	Link(name string) (kernel.Link, error)
+	EnsureWire(kernel.Wire) (made bool, err error)
+	WireAlias(networkID, endpointID string) string
+	WireOwner(alias string) (kernel.Owner, bool)
+	Owner(alias string) (kernel.Owner, bool)
 }
 
 // Store is the journal, by endpoint id.
@@ -61,6 +66,9 @@ type Networks interface {
 	Ensure(id string) error
 	// Pass lets frames within our bridges through the engine's firewall.
 	Pass()
+	// Reach and Unreach make and remove the host's own routes to an endpoint.
+	Reach(d network.Definition, addrs []netip.Addr) error
+	Unreach(d network.Definition, addrs []netip.Addr) error
 }
 
 // Manager holds the endpoints. It is safe for concurrent use; what concerns
@@ -93,13 +101,17 @@ func (m *Manager) Create(e Endpoint) (Endpoint, error) {
 		return Endpoint{}, errors.New("an endpoint needs an id and a network")
 	}
 	defer m.turns.take(e.ID)()
-	if _, err := m.networks.Get(e.Network); err != nil {
+	d, err := m.networks.Get(e.Network)
+	if err != nil {
 		return Endpoint{}, err
 	}
-	if len(e.MAC) == 0 {
-		e.MAC = kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
+	old, err := m.Get(e.ID)
+	if len(e.MAC) == 0 && err == nil {
+		e.MAC = old.MAC
+	} else if len(e.MAC) == 0 {
+		e.MAC = m.chooseMAC(e, d)
 	}
-	if old, err := m.Get(e.ID); err == nil {
+	if err == nil {
 		return repeated(old, e)
 	}
 	return e, m.put(e)
@@ -199,6 +211,9 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	} else if err != nil {
 		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
 	}
+	if err := m.networks.Reach(d, e.Addrs()); err != nil {
+		m.log.Warn("the host does not reach an endpoint yet", "network", network.Short(d.ID), "endpoint", network.Short(id), "err", err)
+	}
 	return e, d, nil
 }
 
@@ -209,25 +224,28 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
-	if again := m.networks.Ensure(d.ID); again != nil {
+	again := m.networks.Ensure(d.ID)
+	if again == nil {
+		if d, again = m.networks.Get(d.ID); again == nil { // its parent may be another one now
+			again = m.makeLinks(e, d)
+		}
+	}
+	if d.Mode == network.Macvlan && (errors.Is(again, kernel.ErrNoLink) || errors.Is(again, network.ErrNoParent)) {
+		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", again)
+		return m.makePlaceholder(e, d)
+	} else if again != nil {
 		return errors.Join(err, again)
 	}
-	return m.makeLinks(e, d)
+	return nil
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
-	alias := m.host.EndpointAlias(e.Network, e.ID)
 	if d.Mode == network.Macvlan {
-		if err := m.host.SetUp(d.Parent); err != nil {
-			return fmt.Errorf("bring the parent up: %w", err)
-		}
-		return m.host.CreateMacvlan(kernel.Macvlan{
-			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
-		})
+		return m.makeMacvlan(e, d)
 	}
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
-		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
+		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
 		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
 	})
 }
@@ -240,7 +258,7 @@ func (m *Manager) unjoin(e Endpoint) error {
 // unlink removes what links of an endpoint are in the host's namespace. Those
 // in a sandbox come back before the endpoint is deleted, or die with it.
 func (m *Manager) unlink(networkID, id string) error {
-	var errs []error
+	errs := []error{m.host.DeleteOwned(kernel.WireName(id), m.host.WireAlias(networkID, id))}
 	for _, name := range []string{kernel.HostName(id), kernel.ContainerName(id)} {
 		errs = append(errs, m.host.DeleteOwned(name, m.host.EndpointAlias(networkID, id)))
 	}
@@ -256,7 +274,11 @@ func (m *Manager) Leave(id string) error {
 		return nil // not there: it has left
 	}
 	e.Joined = false
-	return m.put(e)
+	if err := m.put(e); err != nil {
+		return err
+	}
+	m.unreach(e)
+	return nil
 }
 
 // Delete removes an endpoint and its links. A missing one is success, and its
@@ -290,8 +312,12 @@ func (m *Manager) remove(networkID, id string) error {
 		return fmt.Errorf("forget endpoint %s: %w", network.Short(id), err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	e := m.all[id]
 	delete(m.all, id)
+	m.mu.Unlock()
+	if e.Joined {
+		m.unreach(e)
+	}
 	return nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,7 +41,8 @@ const (
 type Kernel struct {
 	Instance
 	h      *netlink.Handle
-	passMu sync.Mutex // one change of rules at a time; guards nft
+	raw    *nl.SocketHandle // for what the library has no call for
+	passMu sync.Mutex       // one change of rules at a time; guards nft
 	nft    *nftables.Conn
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
@@ -58,6 +60,7 @@ type Link struct {
 	Up     bool
 	Master int // index of the bridge that the link is a port of, or 0
 	Parent int // index of the lower link of a macvlan, VLAN or veth, or 0
+	VLAN   int // id of an 802.1Q sub-interface, or 0
 
 	// PermMAC is the address that hardware came with; nil for a virtual link.
 	PermMAC net.HardwareAddr
@@ -83,13 +86,20 @@ func Open(instance Instance) (*Kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("set the netlink time-out: %w", err)
 	}
-	k := &Kernel{Instance: instance, h: h}
+	raw, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	_ = raw.SetReceiveTimeout(&unix.Timeval{Sec: int64(socketTimeout / time.Second)})
+	k := &Kernel{Instance: instance, h: h, raw: &nl.SocketHandle{Socket: raw}}
 	k.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdnetlink.Conn) error {
 		k.nftSocket = c
 		return nil
 	}))
 	if err != nil {
 		h.Close()
+		raw.Close()
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
 	}
 	return k, nil
@@ -98,6 +108,7 @@ func Open(instance Instance) (*Kernel, error) {
 // Close gives the handle's sockets back.
 func (k *Kernel) Close() {
 	k.h.Close()
+	k.raw.Close()
 	_ = k.nft.CloseLasting()
 }
 
@@ -152,9 +163,13 @@ func (k *Kernel) byName(name string) (netlink.Link, error) {
 
 func fromLibrary(l netlink.Link) Link {
 	a := l.Attrs()
+	vlan := 0
+	if v, ok := l.(*netlink.Vlan); ok && v.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD {
+		vlan = v.VlanId
+	}
 	return Link{
 		Index: a.Index, Name: a.Name, Alias: a.Alias, Type: l.Type(), MAC: a.HardwareAddr,
-		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex,
+		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex, VLAN: vlan,
 		PermMAC: a.PermHWAddr,
 		// The attribute is a signed number that the library reads as an
 		// unsigned one; negative stands for a namespace without an id.

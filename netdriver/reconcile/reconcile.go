@@ -98,8 +98,10 @@ func (r *Reconciler) Once() (changed int, err error) {
 			changed++
 		}
 	}
+	wired, err := r.Endpoints.EnsureWires(links)
+	errs = append(errs, err)
 	dropped, err := r.dropAbandoned(links)
-	return changed + dropped, errors.Join(append(errs, swept, err)...)
+	return changed + wired + dropped, errors.Join(append(errs, swept, err)...)
 }
 
 // dropAbandoned deletes the endpoints that the engine deleted while the plugin
@@ -177,7 +179,7 @@ func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int)
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
-	if err == nil && d.BridgeName == l.Name {
+	if err == nil && d.Owns(l.Name) {
 		return false, nil
 	}
 	r.Log.Info("removing a link of a network that is gone", "link", l.Name, "network", network.Short(o.Network))
