@@ -86,8 +86,13 @@ func (h *host) lan(nic string, addrs ...string) *place { return h.move(nic+"-pee
 // run creates and joins an endpoint of network n and moves its link.
 func (h *host) run(id, addr, addr6 string) *place {
 	h.t.Helper()
-	h.ok("NetworkDriver.CreateEndpoint", fmt.Sprintf(`{"NetworkID":"n","EndpointID":%q,"Interface":{"Address":%q,"AddressIPv6":%q}}`, id, addr, addr6))
-	h.ok("NetworkDriver.Join", endpointOf(id))
+	return h.runOn("n", id, addr, addr6)
+}
+
+func (h *host) runOn(network, id, addr, addr6 string) *place {
+	h.t.Helper()
+	h.ok("NetworkDriver.CreateEndpoint", fmt.Sprintf(`{"NetworkID":%q,"EndpointID":%q,"Interface":{"Address":%q,"AddressIPv6":%q}}`, network, id, addr, addr6))
+	h.ok("NetworkDriver.Join", fmt.Sprintf(`{"NetworkID":%q,"EndpointID":%q}`, network, id))
 	var addrs []string
 	for _, a := range []string{addr, addr6} {
 		if a != "" {

@@ -59,6 +59,9 @@ func VLANName(parent string, id int) string {
 	return name
 }
 
+// VLANDraftName is the name of a VLAN sub-interface until it has its alias.
+func VLANDraftName(alias string) string { return vlanPrefix + digits("draft:"+alias) }
+
 func digits(id string) string {
 	sum := sha256.Sum256([]byte(id))
 	return hex.EncodeToString(sum[:])[:nameDigits]

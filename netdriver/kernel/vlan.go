@@ -43,7 +43,7 @@ func (k *Kernel) EnsureVLAN(v VLAN) error {
 }
 
 func (k *Kernel) makeVLAN(v VLAN, parent Link) error {
-	draft := vlanPrefix + digits("draft:"+v.Alias)
+	draft := VLANDraftName(v.Alias)
 	for _, name := range []string{draft, v.Name} {
 		if err := k.DeleteOwned(name, v.Alias); err != nil {
 			return fmt.Errorf("clear away an earlier VLAN %d: %w", v.ID, err)

@@ -73,7 +73,7 @@ func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
 			return kernel.Link{}, err
 		}
 	}
-	if parent.Index != 0 && d.MTU > parent.MTU {
+	if parent.Name != "" && d.MTU > parent.MTU {
 		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)
 	}
 	return parent, m.checkRoutes(d, parent)
@@ -146,8 +146,8 @@ func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
 	case err != nil && !errors.Is(err, kernel.ErrNoLink):
 		return err
 	}
-	if uplink.Name == "" {
-		return nil
+	if uplink.Index == 0 {
+		return nil // there is none, or it is yet to be made
 	}
 	addrs, err := m.host.Addrs(uplink.Name)
 	if err != nil {

@@ -23,6 +23,8 @@ func (m *Manager) Sweep() error {
 			errs = append(errs, m.deleteIf(d.ID, m.doomed))
 		}
 	}
+	m.change.Lock()
+	defer m.change.Unlock()
 	return errors.Join(append(errs, m.sweepVLANs())...)
 }
 

@@ -48,8 +48,9 @@ func (m *Manager) checkVLAN(d Definition, links []kernel.Link) (kernel.Link, err
 	return kernel.Link{Name: d.Parent, Type: "vlan", MTU: base.MTU, MAC: base.MAC, Parent: base.Index, VLAN: d.VLAN.ID}, nil
 }
 
-// sweepVLANs removes the sub-interfaces of ours that no network needs. One that
-// somebody else has begun to use is theirs from then on.
+// sweepVLANs removes the sub-interfaces of ours that no network needs, and what
+// a crash has left of one in the making; change is held, so that none is made
+// meanwhile. One that somebody else has begun to use is theirs from then on.
 func (m *Manager) sweepVLANs() error {
 	links, err := m.host.Links()
 	if err != nil {
@@ -63,8 +64,11 @@ func (m *Manager) sweepVLANs() error {
 	}
 	var errs []error
 	for _, l := range links {
-		if m.host.OwnsVLAN(l.Alias) && !needed[l.Alias] {
+		switch alias := m.host.VLANAlias(nameOf(links, l.Parent), l.VLAN); {
+		case m.host.OwnsVLAN(l.Alias) && !needed[l.Alias]:
 			errs = append(errs, m.removeVLAN(l, links))
+		case l.VLAN != 0 && l.Name == kernel.VLANDraftName(alias):
+			errs = append(errs, m.host.DeleteOwned(l.Name, l.Alias))
 		}
 	}
 	return errors.Join(errs...)
