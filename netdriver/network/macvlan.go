@@ -95,7 +95,7 @@ func (d *Definition) readHostAccess(o map[string]string) error {
 	switch {
 	case value != "" && !d.hasHostPort():
 		return bad(keyHostAddress, value, "needs mode=%s and %s=true", Macvlan, keyHostAccess)
-	case d.HostAccess && d.Mode == Bridge && d.Parent != "":
+	case d.HostAccess && d.Mode == Bridge && d.Rule != nil:
 		return bad(keyHostAccess, "true", "not offered with an uplink: the host reaches these containers by another interface on the same LAN")
 	case !d.hasHostPort():
 		return nil

@@ -42,7 +42,7 @@ type Definition struct {
 	ID          string
 	Mode        Mode
 	Parent      string             `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
-	Rule        *ParentRule        `json:",omitempty"` // what the parent was found by; nil: it is isolated, or its name
+	Rule        *ParentRule        `json:",omitempty"` // what the parent is found by; nil: there is none
 	VLAN        *VLAN              `json:",omitempty"` // set where the parent is a sub-interface of ours
 	MacvlanMode kernel.MacvlanMode `json:",omitempty"` // "": bridge
 	BridgeName  string             `json:",omitempty"`

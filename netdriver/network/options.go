@@ -112,14 +112,14 @@ func (d *Definition) readMacvlanMode(o map[string]string) error {
 
 // readParent takes parent and uplink for the same thing: what the wire is.
 func (d *Definition) readParent(o map[string]string) error {
-	parent, uplink := o[keyParent], o[keyUplink]
+	parent, uplink, key := o[keyParent], o[keyUplink], keyParent
 	switch {
 	case parent != "" && uplink != "" && parent != uplink:
 		return bad(keyUplink, uplink, "parent names another interface, %q; give one of the two", parent)
 	case uplink != "" && d.Mode == Macvlan:
 		return bad(keyUplink, uplink, "belongs to mode=%s; with mode=%s give parent=%s", Bridge, Macvlan, uplink)
 	case parent == "":
-		parent = uplink
+		parent, key = uplink, keyUplink
 	}
 	id, err := readVLAN(o[keyVLAN])
 	switch {
@@ -130,12 +130,12 @@ func (d *Definition) readParent(o map[string]string) error {
 	case parent == "":
 		return nil
 	}
-	rule, err := parseParent(keyParent, parent)
+	rule, err := parseParent(key, parent)
 	if err != nil {
 		return err
 	}
 	rule.VLAN = id
-	d.Rule, d.Parent = &rule, parent
+	d.Rule = &rule
 	return nil
 }
 

@@ -19,15 +19,15 @@ func TestParse(t *testing.T) {
 		err  string // part of the error's text, which users read
 	}{
 		{name: "macvlan is the default", o: map[string]string{"parent": "eth0"},
-			want: func(d Definition) bool { return d.Mode == Macvlan && d.Parent == "eth0" && d.IfPrefix == "eth" }},
+			want: func(d Definition) bool { return d.Mode == Macvlan && d.Rule.String() == "eth0" && d.IfPrefix == "eth" }},
 		{name: "as for the built-in driver", o: map[string]string{"parent": "eth0.10", "macvlan_mode": "bridge", "com.docker.network.driver.mtu": "1400"},
-			want: func(d Definition) bool { return d.Parent == "eth0.10" && d.MTU == 1400 }},
+			want: func(d Definition) bool { return d.Rule.String() == "eth0.10" && d.MTU == 1400 }},
 		{name: "uplink is the parent of a bridge", o: map[string]string{"mode": "bridge", "uplink": "eth1"},
 			want: func(d Definition) bool {
-				return d.Mode == Bridge && d.Parent == "eth1" && strings.HasPrefix(d.BridgeName, "dlb-")
+				return d.Mode == Bridge && d.Rule.String() == "eth1" && strings.HasPrefix(d.BridgeName, "dlb-")
 			}},
 		{name: "a bridge's name", o: map[string]string{"mode": "bridge", "com.docker.network.bridge.name": "lan0"},
-			want: func(d Definition) bool { return d.BridgeName == "lan0" && d.Parent == "" }},
+			want: func(d Definition) bool { return d.BridgeName == "lan0" && d.Rule == nil }},
 		{name: "host access", o: map[string]string{"mode": "bridge", "host_access": "true"},
 			want: func(d Definition) bool { return d.HostAccess }},
 		{name: "another mode", o: map[string]string{"mode": "ipvlan"}, err: "not one of macvlan, bridge"},
@@ -36,7 +36,7 @@ func TestParse(t *testing.T) {
 		{name: "a VLAN", o: map[string]string{"parent": "eth0", "vlan": "100"},
 			want: func(d Definition) bool { return d.Rule.VLAN == 100 }},
 		{name: "a sub-interface with a long name", o: map[string]string{"parent": "enx0011223344.4094"},
-			want: func(d Definition) bool { return d.Parent == "enx0011223344.4094" }},
+			want: func(d Definition) bool { return d.Rule.String() == "enx0011223344.4094" }},
 		{name: "no macvlan mode", o: map[string]string{"macvlan_mode": "hub"}, err: "not one of bridge, private, vepa, passthru"},
 		{name: "a VLAN of nothing", o: map[string]string{"vlan": "100"}, err: "of what?"},
 		{name: "a VLAN too high", o: map[string]string{"parent": "eth0", "vlan": "4095"}, err: "from 1 to 4094"},

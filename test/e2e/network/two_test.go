@@ -44,6 +44,7 @@ func TestTwoHosts(t *testing.T) {
 		{"the same key, the same collector", (*site).sameCollector},
 		{"capabilities", (*site).capabilities},
 		{"refusals", (*site).refusals},
+		{"macvlan", (*site).macvlans},
 		{"plugin killed", (*site).pluginKilled},
 		{"containers restarted", (*site).containersRestarted},
 		{"engine restarted", (*site).engineRestarted},
@@ -74,6 +75,7 @@ func TestTrixie(t *testing.T) {
 	up.reaches(t, dmzGate4, dmzGate6)
 	s.found(t, mac, up)
 	s.capabilities(t)
+	s.macvlans(t)
 	m.staysInstalled(t)
 	m.leavesNothing(t, before)
 }
