@@ -13,6 +13,9 @@ have() { compgen -G "$1/boot/vmlinuz-*" >/dev/null; }
 # newest names the package that the one without a version stands for.
 newest() { apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: \(linux-image-.*\)$/\1/p' | head -n 1; }
 
+# The folder is root's, as is whoever runs this.
+download() { apt-get -qq -o APT::Sandbox::User=root download "$1"; }
+
 fetch() {
     local to=$1 package
     package=$(newest)
@@ -25,7 +28,7 @@ fetch() {
     work=$(mktemp -d "$cache/fetch.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"
-    (cd "$work" && { apt-get -qq download "$package" || { apt-get -qq update && apt-get -qq download "$package"; }; }) </dev/null >&2
+    (cd "$work" && { download "$package" || { apt-get -qq update && download "$package"; }; }) </dev/null >&2
     dpkg-deb -x "$work"/*.deb "$work/tree" >&2
     have "$work/tree" || die "$package holds no kernel"
     rm -rf "$to"

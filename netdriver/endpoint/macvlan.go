@@ -89,11 +89,11 @@ func (m *Manager) ensureWire(id string) (made bool, err error) {
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
 	if err != nil || !e.Joined {
-		return false, nil //nolint:nilerr // not there: it needs none
+		return false, nil // not there: it needs none
 	}
 	d, err := m.networks.Get(e.Network)
 	if err != nil || d.Mode != network.Macvlan {
-		return false, nil //nolint:nilerr // it is going
+		return false, nil // it is going
 	}
 	made, err = m.host.EnsureWire(kernel.Wire{
 		Macvlan: m.macvlan(e, d, kernel.WireName(id), m.host.WireAlias(e.Network, id)), Host: kernel.HostName(id),

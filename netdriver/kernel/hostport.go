@@ -32,7 +32,10 @@ var portSettings = map[uint16]uint32{
 	19: 1, // arp_ignore
 }
 
-// EnsureHostPort makes the port what the description says.
+// EnsureHostPort makes the port what the description says. What is right is not
+// written again: whoever listens to the kernel's events would be called for it.
+// That the port is up, which comes last, says that its settings are made; those
+// that somebody changes then are his.
 func (k *Kernel) EnsureHostPort(p HostPort) error {
 	parent, err := k.Link(p.Parent)
 	if err != nil {
@@ -48,14 +51,11 @@ func (k *Kernel) EnsureHostPort(p HostPort) error {
 	if err != nil {
 		return err
 	}
+	if err := k.onlyAddrs(l, p.Addrs); err != nil || l.Attrs().Flags&net.FlagUp != 0 {
+		return err
+	}
 	if err := k.setConf(l, portSettings); err != nil {
 		return err
-	}
-	if err := k.onlyAddrs(l, p.Addrs); err != nil {
-		return err
-	}
-	if l.Attrs().Flags&net.FlagUp != 0 {
-		return nil
 	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring %q up: %w", p.Name, err)
@@ -90,19 +90,20 @@ func (k *Kernel) onlyAddrs(l netlink.Link, want []netip.Addr) error {
 	if err != nil {
 		return err
 	}
-	wanted := make([]netip.Prefix, len(want))
+	missing := make([]netip.Prefix, len(want))
 	for i, a := range want {
-		wanted[i] = netip.PrefixFrom(a, a.BitLen())
+		missing[i] = netip.PrefixFrom(a, a.BitLen())
 	}
 	for _, p := range has {
-		if slices.Contains(wanted, p) {
+		if at := slices.Index(missing, p); at >= 0 {
+			missing = slices.Delete(missing, at, at+1)
 			continue
 		}
 		if err := k.h.AddrDel(l, &netlink.Addr{IPNet: toIPNet(p)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {
 			return fmt.Errorf("take %s from %s: %w", p, l.Attrs().Name, err)
 		}
 	}
-	return k.ensureAddrs(l, wanted)
+	return k.ensureAddrs(l, missing)
 }
 
 // routeProtocol marks the routes that we make, so that those that somebody adds

@@ -73,8 +73,8 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 	}
 	attrs := newAttrs(m.Name, m.MAC, m.MTU)
 	attrs.ParentIndex = parent.Attrs().Index
-	if attrs.MTU == 0 {
-		attrs.MTU = parent.Attrs().MTU
+	if most := parent.Attrs().MTU; attrs.MTU == 0 || attrs.MTU > most { // lowered since the network was made
+		attrs.MTU = most
 	}
 	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: macvlanModes[m.Mode]}
 	if err := k.h.LinkAdd(l); err != nil {

@@ -334,7 +334,9 @@ func (m *Manager) Ensure(id string) error {
 }
 
 func (m *Manager) ensure(d Definition) error {
-	m.Pass() // before there is anything that it guards
+	if len(d.guarded()) > 0 {
+		m.Pass() // before there is anything that it guards
+	}
 	if err := m.ensureVLAN(d); err != nil {
 		return err
 	}

@@ -38,9 +38,15 @@ func (m *machine) hostReaches(t *testing.T, addresses ...string) {
 func (m *machine) hostAccess(t *testing.T) {
 	subnet := fmt.Sprintf("10.77.%d.0/24", m.number)
 	m.create("hosted", subnet, fmt.Sprintf("fd77:%d::/64", m.number), "", "", "parent=eth0", "host_access=true")
-	m.start("hosted", "guest", "--ip", fmt.Sprintf("10.77.%d.200", m.number), "--mac-address", "02:42:ac:77:00:01")
+	ip, mac := fmt.Sprintf("10.77.%d.200", m.number), fmt.Sprintf("02:42:0a:4d:%02x:c8", m.number)
+	args := []string{"--ip", ip}
+	if !strings.HasPrefix(m.Docker("version", "--format", "{{.Server.Version}}"), "20.") { // which the docker command tells none
+		mac = fmt.Sprintf("02:42:ac:77:00:%02x", m.number)
+		args = append(args, "--mac-address", mac)
+	}
+	m.start("hosted", "guest", args...)
 	c := m.inspect(t, "hosted", "guest")
-	if c.IPAddress.String() != fmt.Sprintf("10.77.%d.200", m.number) || c.MacAddress != "02:42:ac:77:00:01" {
+	if c.IPAddress.String() != ip || c.MacAddress != mac {
 		t.Errorf("%s has %v and %s", c, c.addresses(), c.MacAddress)
 	}
 	m.hostReaches(t, c.addresses()...)
