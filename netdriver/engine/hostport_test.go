@@ -1,9 +1,12 @@
 package engine_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -167,14 +170,15 @@ func TestTheHostsPortAnswersForItselfOnly(t *testing.T) {
 		{far, "10.9.0.2", "10.9.0.100", []string{nic}},
 		{far, "10.9.0.3", "10.9.0.100", []string{nic}},
 	} {
-		if got := tc.from.arp(tc.who, tc.sip); !slices.Equal(got, tc.want) {
+		if got := tc.from.arp(tc.who, tc.sip, len(tc.want)); !slices.Equal(got, tc.want) {
 			t.Errorf("who has %s? asks %s: %v answer, want %v", tc.who, tc.sip, got, tc.want)
 		}
 	}
 }
 
-// arp asks once on the wire and collects the answers of a third of a second.
-func (p *place) arp(who, sip string) (answers []string) {
+// arp asks once on the wire and collects the answers until there are as many as
+// expected, and then those of a third of a second more.
+func (p *place) arp(who, sip string, expected int) (answers []string) {
 	p.t.Helper()
 	err := inside(p.ns, func() error {
 		l, err := net.InterfaceByName(p.link)
@@ -196,7 +200,12 @@ func (p *place) arp(who, sip string) (answers []string) {
 		if err := unix.Sendto(fd, q, 0, &all); err != nil {
 			return err
 		}
-		for deadline := time.Now().Add(300 * time.Millisecond); time.Now().Before(deadline); {
+		const patience, more = 10 * time.Second, 300 * time.Millisecond
+		deadline := time.Now().Add(more)
+		if expected > 0 {
+			deadline = time.Now().Add(patience)
+		}
+		for time.Now().Before(deadline) {
 			tv := unix.NsecToTimeval(time.Until(deadline).Nanoseconds() + 1000)
 			if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 				return err
@@ -208,6 +217,9 @@ func (p *place) arp(who, sip string) (answers []string) {
 			}
 			if b[7] == 2 && net.IP(b[14:18]).String() == who {
 				answers = append(answers, net.HardwareAddr(b[8:14]).String())
+				if len(answers) == expected {
+					deadline = time.Now().Add(more)
+				}
 			}
 		}
 		return nil
@@ -245,6 +257,81 @@ func TestHostAccessIsRefused(t *testing.T) {
 	if from := h.place().reaches(a, "10.1.0.7"); fmt.Sprint(from) != "10.1.0.9" {
 		t.Errorf("the container hears from %s", from)
 	}
+}
+
+// The parent takes the port along, and the port comes back with it.
+func TestTheHostsPortReturnsWithItsParent(t *testing.T) {
+	h := newHost(t)
+	h.ok("NetworkDriver.CreateNetwork", `{"NetworkID":"n","Options":{"com.docker.network.generic":{"parent":"nic1","host_access":"true","host_address":"10.1.0.9"}},`+
+		`"IPv4Data":[{"AddressSpace":"LocalDefault","Pool":"10.1.0.0/24","Gateway":"10.1.0.1","AuxAddresses":{"host":"10.1.0.9"}}],"IPv6Data":[]}`)
+	h.run("a", "10.1.0.7/24", "")
+	h.deleteLink("nic1")
+	h.reconcile()
+	h.wire("nic1", "")
+	h.lan("nic1")
+	h.reconcile()
+	h.wantRouted("with the parent back", "10.1.0.7")
+	h.stop("a", nil)
+	h.wantRouted("with the container stopped")
+	a := h.run("a", "10.1.0.7/24", "")
+	h.place().reaches(a, "10.1.0.7")
+}
+
+// A router on the LAN is the host's by the NIC, and not by the port as well.
+func TestTheHostsPortHearsNoRouter(t *testing.T) {
+	h := newHost(t)
+	far := h.lan("nic0", "fe80::1/64", "fd09::100/64")
+	h.hostAccess("")
+	// A router says in all that it sends that it is one.
+	if err := inside(far.ns, func() error { return os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0) }); err != nil {
+		t.Fatal(err)
+	}
+	defaults := func() (by []string) {
+		for _, r := range must[[]netlink.Route](t)(h.lib.RouteListFiltered(netlink.FAMILY_V6, &netlink.Route{Protocol: unix.RTPROT_RA}, netlink.RT_FILTER_PROTOCOL)) {
+			by = append(by, must[netlink.Link](t)(h.lib.LinkByIndex(r.LinkIndex)).Attrs().Name)
+		}
+		return by
+	}
+	var by []string
+	for deadline := time.Now().Add(10 * time.Second); len(by) == 0 && time.Now().Before(deadline); by = defaults() {
+		if err := inside(far.ns, func() error { return advertise(far.link) }); err != nil && !errors.Is(err, unix.ENETUNREACH) { // not up yet
+			t.Fatal(err)
+		}
+		runtime.Gosched()
+	}
+	// What the port answers comes to it behind the advertisements.
+	far.reaches(h.place(), "fd09::2")
+	if by = defaults(); !slices.Equal(by, []string{"nic0"}) {
+		t.Errorf("the host has routers by %v", by)
+	}
+	if addrs := must[[]netip.Prefix](t)(h.k.Addrs(kernel.HostPortName("n"))); len(addrs) != 2 {
+		t.Errorf("the port has %v", addrs)
+	}
+}
+
+// advertise sends a router advertisement (RFC 4861, 4.2) to all on a link.
+func advertise(link string) error {
+	l, err := net.InterfaceByName(link)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_HOPS, 255)
+	if err == nil {
+		err = unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_IF, l.Index)
+	}
+	if err == nil {
+		err = unix.Bind(fd, &unix.SockaddrInet6{ZoneId: uint32(l.Index), Addr: netip.MustParseAddr("fe80::1").As16()})
+	}
+	if err != nil {
+		return err
+	}
+	advert := []byte{134, 0, 0, 0, 64, 0, 0x07, 0x08, 0, 0, 0, 0, 0, 0, 0, 0}
+	return unix.Sendto(fd, advert, 0, &unix.SockaddrInet6{ZoneId: uint32(l.Index), Addr: netip.MustParseAddr("ff02::1").As16()})
 }
 
 func TestTheHostsAddressMayBeChosen(t *testing.T) {
