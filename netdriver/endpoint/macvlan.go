@@ -13,7 +13,7 @@ import (
 // chooseMAC returns the MAC of an endpoint that was given none. A link that is
 // passed through keeps the one that the wire knows it by.
 func (m *Manager) chooseMAC(e Endpoint, d network.Definition) net.HardwareAddr {
-	if d.MacvlanMode == kernel.MacvlanPassthru {
+	if d.Passthru() {
 		if parent, err := m.host.Link(d.Parent); err == nil && len(parent.MAC) > 0 {
 			return parent.MAC
 		}
@@ -41,7 +41,7 @@ func (m *Manager) macvlan(e Endpoint, d network.Definition, name, alias string) 
 
 // checkPassthru refuses a second endpoint on a parent that is passed through.
 func (m *Manager) checkPassthru(e Endpoint, d network.Definition) error {
-	if d.MacvlanMode != kernel.MacvlanPassthru {
+	if !d.Passthru() {
 		return nil
 	}
 	for _, other := range m.List() {

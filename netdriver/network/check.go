@@ -33,7 +33,7 @@ func sharesWire(d, other Definition) error {
 		return fmt.Errorf("bridge %q belongs to network %s: %w", d.BridgeName, Short(other.ID), ErrConflict)
 	case d.Parent == "" || d.Parent != other.Parent:
 		return nil
-	case d.passthru() || other.passthru():
+	case d.Passthru() || other.Passthru():
 		return fmt.Errorf("interface %q is used by network %s: %w; with %s=%s a network needs its interface for itself",
 			d.Parent, Short(other.ID), ErrConflict, keyMacvlanMode, kernel.MacvlanPassthru)
 	case d.Mode == Macvlan && other.Mode == Macvlan:
@@ -68,7 +68,7 @@ func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
 			return kernel.Link{}, err
 		}
 	}
-	if d.passthru() {
+	if d.Passthru() {
 		if err := m.checkAlone(d, parent); err != nil {
 			return kernel.Link{}, err
 		}

@@ -12,7 +12,8 @@ import (
 // ErrDown says that a parent is there, but down.
 var ErrDown = errors.New("is down")
 
-func (d *Definition) passthru() bool { return d.MacvlanMode == kernel.MacvlanPassthru }
+// Passthru reports whether the network's parent carries no other macvlan link.
+func (d *Definition) Passthru() bool { return d.MacvlanMode == kernel.MacvlanPassthru }
 
 // checkAlone refuses to pass an interface through that is in use: everything
 // that it receives goes to the container.

@@ -82,7 +82,7 @@ func (m *Manager) removeVLAN(l kernel.Link, links []kernel.Link) error {
 		return err
 	}
 	used := l.Master != 0 || len(addrs) > 0 || slices.ContainsFunc(links, func(other kernel.Link) bool {
-		return other.Parent == l.Index && other.Type != "veth"
+		return other.Parent == l.Index && other.Type != "veth" && !kernel.IsAlias(other.Alias) // what is ours goes with it
 	})
 	if used {
 		m.log.Warn("leaving a VLAN sub-interface to whoever else uses it now", "link", l.Name)
