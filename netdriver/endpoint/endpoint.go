@@ -225,18 +225,18 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 		return err
 	}
 	again := m.networks.Ensure(d.ID)
-	if again == nil {
-		if d, again = m.networks.Get(d.ID); again == nil { // its parent may be another one now
-			again = m.makeLinks(e, d)
-		}
+	if d, err = m.networks.Get(d.ID); err != nil { // its parent may be another one now
+		return err
 	}
-	if d.Mode == network.Macvlan && (errors.Is(again, kernel.ErrNoLink) || errors.Is(again, network.ErrNoParent)) {
-		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", again)
+	err = m.makeLinks(e, d)
+	switch {
+	case err == nil:
+		return nil // what else the network lacks is reconcile's to report
+	case d.Mode == network.Macvlan && errors.Is(err, kernel.ErrNoLink):
+		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", errors.Join(again, err))
 		return m.makePlaceholder(e, d)
-	} else if again != nil {
-		return errors.Join(err, again)
 	}
-	return nil
+	return errors.Join(again, err)
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {

@@ -46,8 +46,8 @@ func (m *Manager) checkPassthru(e Endpoint, d network.Definition) error {
 	}
 	for _, other := range m.List() {
 		if other.Network == e.Network && other.ID != e.ID && other.Joined {
-			return fmt.Errorf("network %s passes %q through to one container at a time, and endpoint %s has it: %w; stop that container, or use a network with macvlan_mode=%s",
-				network.Short(d.ID), d.Parent, network.Short(other.ID), kernel.ErrInUse, kernel.MacvlanBridge)
+			return fmt.Errorf("network %s passes %q through to one container at a time, and endpoint %s has it; stop that container, or use a network with macvlan_mode=%s",
+				network.Short(d.ID), d.Parent, network.Short(other.ID), kernel.MacvlanBridge)
 		}
 	}
 	return nil

@@ -52,7 +52,12 @@ func TestPassthru(t *testing.T) {
 	a.reaches(far, "10.1.0.100")
 	h.ok("NetworkDriver.CreateEndpoint", `{"NetworkID":"n","EndpointID":"b","Interface":{"Address":"10.1.0.8/24"}}`)
 	h.refused("NetworkDriver.Join", endpointOf("b"), "to one container at a time, and endpoint a has it")
-	h.stop("a", a)
+	h.ok("NetworkDriver.Leave", endpointOf("a"))
+	if err := a.lib.LinkDel(must[netlink.Link](t)(a.lib.LinkByName(a.link))); err != nil {
+		t.Fatal(err)
+	}
+	h.ok("NetworkDriver.Join", endpointOf("a")) // whoever was refused has nothing
+	h.stop("a", nil)
 	b := h.run("b", "10.1.0.8/24", "")
 	b.reaches(far, "10.1.0.100")
 	h.stop("b", b)

@@ -73,3 +73,22 @@ func TestAWireThatWasCutOffIsMadeAnew(t *testing.T) {
 	h.reconcile()
 	a.reaches(far, "10.1.0.100")
 }
+
+// A bridge without its uplink connects containers all the same.
+func TestABridgeThatHasLostItsUplinkComesBack(t *testing.T) {
+	for _, uplink := range []string{"nic1", "eno1,nic1"} {
+		h := newHost(t)
+		h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", `"mode":"bridge","uplink":"`+uplink+`"`))
+		h.deleteLink("nic1")
+		h.deleteLink(kernel.BridgeName("n"))
+		a := h.run("a", "10.1.0.7/24", "")
+		h.deleteLink(kernel.BridgeName("n"))
+		h.reconcile()
+		b := h.run("b", "10.1.0.8/24", "")
+		a.reaches(b, "10.1.0.8")
+		h.wire("nic1", "")
+		far := h.lan("nic1", "10.1.0.100/24")
+		h.reconcile()
+		a.reaches(far, "10.1.0.100")
+	}
+}

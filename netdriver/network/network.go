@@ -327,24 +327,27 @@ func (m *Manager) Ensure(id string) error {
 	if err != nil {
 		return err
 	}
-	if d, err = m.restoreParent(d); err != nil {
-		return err
+	d, lost := m.restoreParent(d)
+	if lost != nil && d.Mode == Macvlan {
+		return lost
 	}
-	return m.ensure(d)
+	return errors.Join(lost, m.ensure(d))
 }
 
 func (m *Manager) ensure(d Definition) error {
 	if len(d.guarded()) > 0 {
 		m.Pass() // before there is anything that it guards
 	}
-	if err := m.ensureVLAN(d); err != nil {
-		return err
-	}
-	if d.Mode == Macvlan {
+	refused := m.ensureVLAN(d)
+	if d.Mode == Macvlan && refused == nil {
 		return m.ensureMacvlan(d)
+	} else if d.Mode == Macvlan {
+		return refused
 	}
-	refused := m.checkUplink(d)
 	uplink := d.Parent
+	if refused == nil {
+		refused = m.checkUplink(d)
+	}
 	if refused != nil {
 		uplink = "" // the containers keep each other all the same
 	}
