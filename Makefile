@@ -45,7 +45,7 @@ demo: plugins engine ## show both plugins at work, on this machine's engine and 
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
-test: test-unit reproducible test-e2e ## all tests
+test: test-unit reproducible test-e2e test-vm ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
@@ -54,6 +54,10 @@ test-unit: packages ## tests that need no engine, with the race detector
 .PHONY: test-e2e
 test-e2e: packages plugins ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+
+.PHONY: test-vm
+test-vm: packages ## tests that need another kernel, in an emulated virtual machine
+	$(GO) test -count=1 -v ./test/vm
 
 KILLS ?= 200
 SECONDS ?= 600

@@ -29,8 +29,9 @@
 //  2. endpoint turns: what concerns one endpoint happens in turn; an endpoint
 //     whose network's links are missing asks for network.Manager.change from
 //     within, so nothing that holds change may ask for a turn
-//  3. ipam.Manager.mu
-//  4. network.Manager.mu, endpoint.Manager.mu: leaves, held over no call
+//  3. network.Manager.routes: what the host has routes to
+//  4. ipam.Manager.mu
+//  5. network.Manager.mu, endpoint.Manager.mu: leaves, held over no call
 //
 // The first two are taken in either order by different callers only as said
 // there: while change is held no endpoint is touched; Delete of a network drops

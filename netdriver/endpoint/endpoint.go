@@ -46,6 +46,11 @@ type Host interface {
 	SetMaster(port, bridge string) error
 	SetMTU(name string, mtu int) error
 	SetUp(name string) error
+	Link(name string) (kernel.Link, error)
+	EnsureWire(kernel.Wire) (made bool, err error)
+	WireAlias(networkID, endpointID string) string
+	WireOwner(alias string) (kernel.Owner, bool)
+	Owner(alias string) (kernel.Owner, bool)
 }
 
 // Store is the journal, by endpoint id.
@@ -64,6 +69,9 @@ type Networks interface {
 	LinkMTU(d network.Definition) int
 	// Pass lets frames within our bridges through the engine's firewall.
 	Pass()
+	// Reach and Unreach make and remove the host's own routes to an endpoint.
+	Reach(d network.Definition, addrs []netip.Addr) error
+	Unreach(d network.Definition, addrs []netip.Addr) error
 }
 
 // Manager holds the endpoints. It is safe for concurrent use; what concerns
@@ -96,13 +104,17 @@ func (m *Manager) Create(e Endpoint) (Endpoint, error) {
 		return Endpoint{}, errors.New("an endpoint needs an id and a network")
 	}
 	defer m.turns.take(e.ID)()
-	if _, err := m.networks.Get(e.Network); err != nil {
+	d, err := m.networks.Get(e.Network)
+	if err != nil {
 		return Endpoint{}, err
 	}
-	if len(e.MAC) == 0 {
-		e.MAC = kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
+	old, err := m.Get(e.ID)
+	if len(e.MAC) == 0 && err == nil {
+		e.MAC = old.MAC
+	} else if len(e.MAC) == 0 {
+		e.MAC = m.chooseMAC(e, d)
 	}
-	if old, err := m.Get(e.ID); err == nil {
+	if err == nil {
 		return repeated(old, e)
 	}
 	return e, m.put(e)
@@ -202,6 +214,9 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	} else if err != nil {
 		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
 	}
+	if err := m.networks.Reach(d, e.Addrs()); err != nil {
+		m.log.Warn("the host does not reach an endpoint yet", "network", network.Short(d.ID), "endpoint", network.Short(id), "err", err)
+	}
 	return e, d, nil
 }
 
@@ -212,25 +227,28 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
-	if again := m.networks.Ensure(d.ID); again != nil {
-		return errors.Join(err, again)
+	again := m.networks.Ensure(d.ID)
+	if d, err = m.networks.Get(d.ID); err != nil { // its parent may be another one now
+		return err
 	}
-	return m.makeLinks(e, d)
+	err = m.makeLinks(e, d)
+	switch {
+	case err == nil:
+		return nil // what else the network lacks is reconcile's to report
+	case d.Mode == network.Macvlan && errors.Is(err, kernel.ErrNoLink):
+		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", errors.Join(again, err))
+		return m.makePlaceholder(e, d)
+	}
+	return errors.Join(again, err)
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
-	alias := m.host.EndpointAlias(e.Network, e.ID)
 	if d.Mode == network.Macvlan {
-		if err := m.host.SetUp(d.Parent); err != nil {
-			return fmt.Errorf("bring the parent up: %w", err)
-		}
-		return m.host.CreateMacvlan(kernel.Macvlan{
-			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
-		})
+		return m.makeMacvlan(e, d)
 	}
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
-		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
+		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
 		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
 	})
 }
@@ -243,7 +261,7 @@ func (m *Manager) unjoin(e Endpoint) error {
 // unlink removes what links of an endpoint are in the host's namespace. Those
 // in a sandbox come back before the endpoint is deleted, or die with it.
 func (m *Manager) unlink(networkID, id string) error {
-	var errs []error
+	errs := []error{m.host.DeleteOwned(kernel.WireName(id), m.host.WireAlias(networkID, id))}
 	for _, name := range []string{kernel.HostName(id), kernel.ContainerName(id)} {
 		errs = append(errs, m.host.DeleteOwned(name, m.host.EndpointAlias(networkID, id)))
 	}
@@ -259,7 +277,11 @@ func (m *Manager) Leave(id string) error {
 		return nil // not there: it has left
 	}
 	e.Joined = false
-	return m.put(e)
+	if err := m.put(e); err != nil {
+		return err
+	}
+	m.unreach(e)
+	return nil
 }
 
 // Delete removes an endpoint and its links. A missing one is success, and its
@@ -309,8 +331,12 @@ func (m *Manager) remove(networkID, id string) error {
 		return fmt.Errorf("forget endpoint %s: %w", network.Short(id), err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	e := m.all[id]
 	delete(m.all, id)
+	m.mu.Unlock()
+	if e.Joined {
+		m.unreach(e)
+	}
 	return nil
 }
 

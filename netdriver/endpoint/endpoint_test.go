@@ -88,7 +88,6 @@ func TestAJoinThatFailsLeavesNothing(t *testing.T) {
 		upset func(*host)
 		want  error
 	}{
-		"the parent is gone":  {func(h *host) { h.removeLink("nic1") }, kernel.ErrNoLink},
 		"nothing is written":  {func(h *host) { h.fails = full }, full},
 		"the network is gone": {func(h *host) { delete(h.networks, "macvlan") }, errNoNetwork},
 	} {

@@ -133,6 +133,9 @@ func (h *host) LinkMTU(d network.Definition) int { return d.MTU }
 
 func (h *host) Pass() {}
 
+func (h *host) Reach(network.Definition, []netip.Addr) error   { return nil }
+func (h *host) Unreach(network.Definition, []netip.Addr) error { return nil }
+
 // What the tests do.
 
 func (h *host) create(network string) {

@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -41,9 +42,10 @@ const (
 type Kernel struct {
 	Instance
 	h      *handle
-	ns     netns.NsHandle // the namespace
-	passMu sync.Mutex     // one change of rules at a time; guards nft
-	nft    *nftables.Conn // nil after an error, see netfilter
+	raw    *nl.SocketHandle // for what the library has no call for
+	ns     netns.NsHandle   // the namespace
+	passMu sync.Mutex       // one change of rules at a time; guards nft
+	nft    *nftables.Conn   // nil after an error, see netfilter
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
 	nftSocket *mdnetlink.Conn
@@ -63,6 +65,7 @@ type Link struct {
 	Up     bool
 	Master int // index of the bridge that the link is a port of, or 0
 	Parent int // index of the lower link of a macvlan, VLAN or veth, or 0
+	VLAN   int // id of an 802.1Q sub-interface, or 0
 
 	// PermMAC is the address that hardware came with; nil for a virtual link.
 	PermMAC net.HardwareAddr
@@ -88,7 +91,13 @@ func Open(instance Instance) (*Kernel, error) {
 	if err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
-	k := &Kernel{Instance: instance, h: h, ns: ns}
+	raw, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, errors.Join(fmt.Errorf("open a netlink socket: %w", err), ns.Close())
+	}
+	_ = raw.SetReceiveTimeout(&unix.Timeval{Sec: int64(socketTimeout / time.Second)})
+	k := &Kernel{Instance: instance, h: h, raw: &nl.SocketHandle{Socket: raw}, ns: ns}
 	if err := k.netfilter(); err != nil {
 		k.Close()
 		return nil, err
@@ -127,6 +136,7 @@ func (k *Kernel) closeNetfilter() {
 // Close gives the handle's sockets back.
 func (k *Kernel) Close() {
 	k.h.Close()
+	k.raw.Close()
 	k.closeNetfilter()
 	if k.query != nil {
 		_ = k.query.Close()
@@ -185,9 +195,13 @@ func (k *Kernel) byName(name string) (netlink.Link, error) {
 
 func fromLibrary(l netlink.Link) Link {
 	a := l.Attrs()
+	vlan := 0
+	if v, ok := l.(*netlink.Vlan); ok && v.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD {
+		vlan = v.VlanId
+	}
 	return Link{
 		Index: a.Index, Name: a.Name, Alias: a.Alias, Type: l.Type(), MAC: a.HardwareAddr,
-		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex,
+		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex, VLAN: vlan,
 		PermMAC: a.PermHWAddr,
 		// The attribute is a signed number that the library reads as an
 		// unsigned one; negative stands for a namespace without an id.

@@ -30,17 +30,19 @@ const (
 // Each says in its comment whose it is; others' rules are not touched. New
 // ones come after what the user put there. Where the chain is not there (no
 // engine yet, or one with iptables off or in its legacy form) nothing is done.
-func (k *Kernel) SyncPass(want map[string]string) error {
+// Router advertisements are kept from the host on these bridges and on the
+// other links of ours that are named in guard.
+func (k *Kernel) SyncPass(want map[string]string, guard []string) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
-	err := k.syncRules(want)
+	err := k.syncRules(want, guard)
 	if err != nil {
 		k.closeNetfilter()
 	}
 	return err
 }
 
-func (k *Kernel) syncRules(want map[string]string) error {
+func (k *Kernel) syncRules(want map[string]string, guard []string) error {
 	if err := k.netfilter(); err != nil {
 		return err
 	}
@@ -53,14 +55,14 @@ func (k *Kernel) syncRules(want map[string]string) error {
 			errs = append(errs, fmt.Errorf("let bridged frames pass in %s: %w", passChain, err))
 		}
 	}
-	if err := k.syncGuard(slices.Sorted(maps.Values(want))); err != nil {
+	if err := k.syncGuard(slices.Sorted(slices.Values(append(slices.Collect(maps.Values(want)), guard...)))); err != nil {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
 // syncGuard makes a table of this instance's own drop what claims to be a
-// router's advertisement and comes to the host by one of our bridges: a
+// router's advertisement and comes to the host by one of our links: a
 // container would become the host's default gateway (the class of
 // CVE-2020-13401). The sysctl for this, accept_ra, is read-only in a plugin.
 func (k *Kernel) syncGuard(bridges []string) error {

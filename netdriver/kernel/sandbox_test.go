@@ -119,7 +119,7 @@ func TestALostSocketIsOpenedAgain(t *testing.T) {
 	k := inNamespace(t)
 	want := map[string]string{self.NetworkAlias("n"): "dlb-n"}
 	for range 2 {
-		if err := k.SyncPass(want); err != nil {
+		if err := k.SyncPass(want, nil); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := k.Elsewhere(); err != nil {

@@ -141,7 +141,9 @@ func (r *Reconciler) links(rep *Report) error {
 			rep.Repaired++
 		}
 	}
-	return errors.Join(append(errs, r.dropAbandoned(links, rep))...)
+	wired, err := r.Endpoints.EnsureWires(links)
+	rep.Repaired += wired
+	return errors.Join(append(errs, err, r.dropAbandoned(links, rep))...)
 }
 
 func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
@@ -152,7 +154,7 @@ func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int)
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
-	if err == nil && d.BridgeName == l.Name {
+	if err == nil && d.Owns(l.Name) {
 		return false, nil
 	}
 	r.Log.Info("removing a link of a network that is gone", "link", l.Name, "network", network.Short(o.Network))

@@ -45,6 +45,7 @@ func TestTwoHosts(t *testing.T) {
 		{"capabilities", (*site).capabilities},
 		{"refusals", (*site).refusals},
 		{"Compose", (*site).composed},
+		{"macvlan", (*site).macvlans},
 		{"plugin killed", (*site).pluginKilled},
 		{"plugin upgraded", (*site).upgraded},
 		{"containers restarted", (*site).containersRestarted},
@@ -73,6 +74,7 @@ func TestTrixie(t *testing.T) {
 	m.start("dmz", "up")
 	m.alone(t, s)
 	s.capabilities(t)
+	s.macvlans(t)
 	m.staysInstalled(t)
 	for _, event := range []func(){
 		func() { m.KillPlugin(netPlugin) },
