@@ -46,6 +46,9 @@ debootstrap                             debootstrap
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
+iperf3                                  iperf3
+qemu-system-x86_64                      qemu-system-x86
+xz                                      xz-utils
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
 TEXT

@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/failpoint"
 )
 
 // An engine that turns IP forwarding on sets the FORWARD policy to DROP, and
@@ -28,9 +30,22 @@ const (
 // Each says in its comment whose it is; others' rules are not touched. New
 // ones come after what the user put there. Where the chain is not there (no
 // engine yet, or one with iptables off or in its legacy form) nothing is done.
-func (k *Kernel) SyncPass(want map[string]string) error {
+// Router advertisements are kept from the host on these bridges and on the
+// other links of ours that are named in guard.
+func (k *Kernel) SyncPass(want map[string]string, guard []string) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
+	err := k.syncRules(want, guard)
+	if err != nil {
+		k.closeNetfilter()
+	}
+	return err
+}
+
+func (k *Kernel) syncRules(want map[string]string, guard []string) error {
+	if err := k.netfilter(); err != nil {
+		return err
+	}
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return fmt.Errorf("set the netfilter time-out: %w", err)
 	}
@@ -40,14 +55,14 @@ func (k *Kernel) SyncPass(want map[string]string) error {
 			errs = append(errs, fmt.Errorf("let bridged frames pass in %s: %w", passChain, err))
 		}
 	}
-	if err := k.syncGuard(slices.Sorted(maps.Values(want))); err != nil {
+	if err := k.syncGuard(slices.Sorted(slices.Values(append(slices.Collect(maps.Values(want)), guard...)))); err != nil {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
 // syncGuard makes a table of this instance's own drop what claims to be a
-// router's advertisement and comes to the host by one of our bridges: a
+// router's advertisement and comes to the host by one of our links: a
 // container would become the host's default gateway (the class of
 // CVE-2020-13401). The sysctl for this, accept_ra, is read-only in a plugin.
 func (k *Kernel) syncGuard(bridges []string) error {
@@ -106,6 +121,17 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 	} else if err != nil {
 		return fmt.Errorf("list rules: %w", err)
 	}
+	// The rules of a chain that is not there are none, and no error; trying to
+	// add one costs the kernel many milliseconds, which a container would wait for.
+	if len(rules) == 0 {
+		chains, err := k.nft.ListChainsOfTableFamily(family)
+		if err != nil {
+			return fmt.Errorf("look for the chain: %w", err)
+		}
+		if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == passChain && c.Table.Name == passTable }) {
+			return nil
+		}
+	}
 	missing := maps.Clone(want)
 	changed := false
 	for _, rule := range rules {
@@ -133,7 +159,12 @@ func (k *Kernel) flushPass(changed bool) error {
 	if !changed {
 		return nil
 	}
-	if err := k.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := k.nft.Flush()
+	failpoint.Hit("kernel", "rules")
+	if errors.Is(err, unix.ENOENT) { // the chain went away meanwhile
+		k.closeNetfilter()
+		return k.netfilter()
+	} else if err != nil {
 		return fmt.Errorf("change rules: %w", err)
 	}
 	return nil

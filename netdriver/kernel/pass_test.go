@@ -31,7 +31,7 @@ func TestOurBridgesBringTheHostNoRouterAdvertisement(t *testing.T) {
 		{nil, nil},
 	} {
 		for range 2 {
-			if err := k.SyncPass(step.want); err != nil {
+			if err := k.SyncPass(step.want, nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := guarded(); !slices.Equal(got, step.guards) {

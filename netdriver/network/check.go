@@ -31,7 +31,12 @@ func sharesWire(d, other Definition) error {
 	switch {
 	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName:
 		return fmt.Errorf("bridge %q belongs to network %s: %w", d.BridgeName, Short(other.ID), ErrConflict)
-	case d.Parent == "" || d.Parent != other.Parent || d.Mode == Macvlan && other.Mode == Macvlan:
+	case d.Parent == "" || d.Parent != other.Parent:
+		return nil
+	case d.Passthru() || other.Passthru():
+		return fmt.Errorf("interface %q is used by network %s: %w; with %s=%s a network needs its interface for itself",
+			d.Parent, Short(other.ID), ErrConflict, keyMacvlanMode, kernel.MacvlanPassthru)
+	case d.Mode == Macvlan && other.Mode == Macvlan:
 		return nil
 	}
 	return fmt.Errorf("interface %q is used with mode=%s by network %s: %w; only networks with mode=%s can share one",
@@ -63,7 +68,12 @@ func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
 			return kernel.Link{}, err
 		}
 	}
-	if parent.Index != 0 && d.MTU > parent.MTU {
+	if d.Passthru() {
+		if err := m.checkAlone(d, parent); err != nil {
+			return kernel.Link{}, err
+		}
+	}
+	if parent.Name != "" && d.MTU > parent.MTU {
 		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)
 	}
 	return parent, m.checkRoutes(d, parent)
@@ -78,7 +88,10 @@ func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
 		return kernel.Link{}, err
 	}
 	if d.Parent == "" {
-		return kernel.Link{}, bad(keyParent, "", "mode=%s needs one; this host has %s", d.Mode, candidates(links))
+		return kernel.Link{}, bad(keyParent, "", "mode=%s needs one; this host has %s. For containers among themselves, without a wire, say -o mode=%s", d.Mode, candidates(links), Bridge)
+	}
+	if d.VLAN != nil {
+		return m.checkVLAN(d, links)
 	}
 	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
 	if at < 0 {
@@ -133,8 +146,8 @@ func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
 	case err != nil && !errors.Is(err, kernel.ErrNoLink):
 		return err
 	}
-	if uplink.Name == "" {
-		return nil
+	if uplink.Index == 0 {
+		return nil // there is none, or it is yet to be made
 	}
 	addrs, err := m.host.Addrs(uplink.Name)
 	if err != nil {

@@ -39,17 +39,22 @@ const (
 
 // Definition is a network as it is stored.
 type Definition struct {
-	ID         string
-	Mode       Mode
-	Parent     string `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
-	BridgeName string `json:",omitempty"`
-	MTU        int    `json:",omitempty"` // 0: that of the parent or bridge
-	Internal   bool   `json:",omitempty"`
-	HostAccess bool   `json:",omitempty"`
-	Overlap    bool   `json:",omitempty"` // a route of the host may overlap
-	IfPrefix   string // of the interface's name in the sandbox
-	IPv4, IPv6 bool
-	Pools      []Pool
+	ID          string
+	Mode        Mode
+	Parent      string             `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
+	Rule        *ParentRule        `json:",omitempty"` // what the parent is found by; nil: there is none
+	VLAN        *VLAN              `json:",omitempty"` // set where the parent is a sub-interface of ours
+	MacvlanMode kernel.MacvlanMode `json:",omitempty"` // "": bridge
+	BridgeName  string             `json:",omitempty"`
+	MTU         int                `json:",omitempty"` // 0: that of the parent or bridge
+	Internal    bool               `json:",omitempty"`
+	HostAccess  bool               `json:",omitempty"`
+	HostAddrs   []netip.Addr       `json:",omitempty"` // asked for, for the host's port on a macvlan network
+	HostPort    []netip.Addr       `json:",omitempty"` // what the port has; by the order of Pools
+	Overlap     bool               `json:",omitempty"` // a route of the host may overlap
+	IfPrefix    string             // of the interface's name in the sandbox
+	IPv4, IPv6  bool
+	Pools       []Pool
 
 	ParentWasDown bool   `json:",omitempty"` // how the uplink is to be left behind
 	UplinkMAC     string `json:",omitempty"` // the hardware's own; "" for a virtual interface
@@ -81,7 +86,16 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
-	SyncPass(want map[string]string) error
+	SyncPass(want map[string]string, guard []string) error
+	WaysOut() ([]kernel.WayOut, error)
+	EnsureVLAN(kernel.VLAN) error
+	VLANAlias(base string, id int) string
+	OwnsVLAN(alias string) bool
+	Disown(name, alias string) error
+	EnsureHostPort(kernel.HostPort) error
+	SetHostRoutes(port string, from, to []netip.Addr) error
+	AddHostRoutes(port string, from, to []netip.Addr) error
+	RemoveHostRoutes(port string, to []netip.Addr) error
 }
 
 // Store is the durable table of definitions, by network id.
@@ -96,6 +110,9 @@ type Pools interface {
 	// Forsaken reports whether the engine does not know the pool of that prefix
 	// any more.
 	Forsaken(prefix netip.Prefix) bool
+	// ReserveForHost takes an address of the pool for the host, the one given or
+	// one that it chooses. It goes with the pool.
+	ReserveForHost(prefix netip.Prefix, addr netip.Addr) (netip.Addr, error)
 	// NetworkRemoved says that no network is on these pools any more.
 	NetworkRemoved(prefixes []netip.Prefix) error
 	// ReplayOver says that the engine has done something that is no replay.
@@ -106,6 +123,8 @@ type Pools interface {
 type Endpoints interface {
 	// Joined reports whether an endpoint of the network is in a sandbox.
 	Joined(networkID string) bool
+	// JoinedAddrs returns the addresses of the network's endpoints in sandboxes.
+	JoinedAddrs(networkID string) []netip.Addr
 	// Forget removes the endpoints of a network that is gone.
 	Forget(networkID string) error
 }
@@ -122,6 +141,8 @@ type Manager struct {
 	change sync.Mutex // held over a whole Create, Delete or Discard; before mu
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
+
+	routes sync.Mutex // held while routes by the host's ports are looked at and changed; a leaf but for ends
 
 	passSaid atomic.Pointer[string] // what Pass logged last
 }
@@ -178,6 +199,9 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.repeated(d); err != nil || m.known(d.ID) {
 		return err
 	}
+	if err := m.findParent(&d); err != nil {
+		return err
+	}
 	if err := m.checkOthers(d); err != nil {
 		return err
 	}
@@ -188,6 +212,9 @@ func (m *Manager) Create(d Definition) error {
 	d.ParentWasDown = d.Parent != "" && !parent.Up
 	if d.Mode == Bridge {
 		d.UplinkMAC = parent.PermMAC.String()
+	}
+	if err := m.reserveForHost(&d); err != nil {
+		return err
 	}
 	if err := m.put(d); err != nil {
 		return err
@@ -214,6 +241,7 @@ func (m *Manager) repeated(d Definition) error {
 		return nil //nolint:nilerr // not there: nothing is repeated
 	}
 	d.Complete, d.ParentWasDown, d.UplinkMAC = old.Complete, old.ParentWasDown, old.UplinkMAC
+	d.Parent, d.VLAN, d.HostPort = old.Parent, old.VLAN, old.HostPort // what the rest led to
 	if !reflect.DeepEqual(old, d) {
 		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
 	}
@@ -237,12 +265,12 @@ func (m *Manager) forget(d Definition) error {
 	delete(m.all, d.ID)
 	m.mu.Unlock()
 	m.Pass()
-	return nil
+	return m.sweepVLANs()
 }
 
 func (m *Manager) dismantle(d Definition) error {
 	if d.Mode != Bridge {
-		return nil
+		return m.removeHostPort(d)
 	}
 	if err := m.releaseUplink(d); err != nil {
 		return err
@@ -288,20 +316,6 @@ func (m *Manager) put(d Definition) error {
 	return nil
 }
 
-// Keep does what Ensure does, except that a macvlan parent stays down that
-// somebody took down: it is the operator's.
-func (m *Manager) Keep(id string) error {
-	d, err := m.Get(id)
-	if err != nil {
-		return err
-	}
-	if d.Mode == Macvlan {
-		_, err := m.host.Link(d.Parent)
-		return err
-	}
-	return m.Ensure(id)
-}
-
 // Ensure makes one network in the kernel what it should be.
 func (m *Manager) Ensure(id string) error {
 	m.change.Lock()
@@ -313,30 +327,58 @@ func (m *Manager) Ensure(id string) error {
 	if err != nil {
 		return err
 	}
-	return m.ensure(d)
+	d, lost := m.restoreParent(d)
+	if lost != nil && d.Mode == Macvlan {
+		return lost
+	}
+	return errors.Join(lost, m.ensure(d))
 }
 
 func (m *Manager) ensure(d Definition) error {
-	if d.Mode == Macvlan {
-		if err := m.host.SetUp(d.Parent); err != nil {
-			return fmt.Errorf("bring up the parent of network %s: %w", Short(d.ID), err)
-		}
-		return nil
+	if len(d.guarded()) > 0 {
+		m.Pass() // before there is anything that it guards
 	}
-	refused := m.checkUplink(d)
+	refused := m.ensureVLAN(d)
+	if d.Mode == Macvlan && refused == nil {
+		return m.ensureMacvlan(d)
+	} else if d.Mode == Macvlan {
+		return refused
+	}
 	uplink := d.Parent
+	if refused == nil {
+		refused = m.checkUplink(d)
+	}
 	if refused != nil {
 		uplink = "" // the containers keep each other all the same
 	}
 	err := m.host.EnsureBridge(kernel.Bridge{
 		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
-		MTU: d.MTU, Uplink: uplink, Addrs: d.hostAddrs(),
+		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
 	m.Pass()
 	return refused
+}
+
+// defaultMTU is that of links which lead nowhere (net/ethernet/eth.c, ether_setup).
+const defaultMTU = 1500
+
+// LinkMTU is the MTU that a bridge and its ports should have: what the user
+// said, else that of the uplink; 0 where the uplink is not there.
+func (m *Manager) LinkMTU(d Definition) int {
+	switch {
+	case d.MTU != 0:
+		return d.MTU
+	case d.Parent == "":
+		return defaultMTU
+	}
+	uplink, err := m.host.Link(d.Parent)
+	if err != nil {
+		return 0
+	}
+	return uplink.MTU
 }
 
 // checkUplink refuses to take an interface as a port that was given another
@@ -382,13 +424,16 @@ func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links 
 // have a firewall of another kind, and then it is its owner's to open.
 func (m *Manager) Pass() {
 	want := map[string]string{}
+	var guard []string
 	for _, d := range m.List() {
 		if d.Mode == Bridge {
 			want[m.host.NetworkAlias(d.ID)] = d.BridgeName
 		}
+		guard = append(guard, d.guarded()...)
 	}
+	slices.Sort(guard)
 	said := ""
-	if err := m.host.SyncPass(want); err != nil {
+	if err := m.host.SyncPass(want, slices.Compact(guard)); err != nil {
 		said = err.Error()
 	}
 	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
@@ -423,6 +468,7 @@ func (m *Manager) Reserved() []netip.Addr {
 			}
 			all = append(all, p.Aux...)
 		}
+		all = append(all, d.HostPort...)
 	}
 	return all
 }
@@ -470,6 +516,11 @@ func (d *Definition) Gateway(of netip.Prefix) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Owns reports whether a link of that name is the network's own.
+func (d *Definition) Owns(link string) bool {
+	return d.Mode == Bridge && link == d.BridgeName || d.hasHostPort() && link == kernel.HostPortName(d.ID)
 }
 
 // hostAddrs are the host's own addresses on an isolated bridge.

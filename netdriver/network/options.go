@@ -25,12 +25,15 @@ const (
 	keyIfPrefix    = "com.docker.network.container_iface_prefix"
 	keyHostAccess  = "host_access"
 	keyOverlap     = "allow_overlap"
+	keyVLAN        = "vlan"
+	keyHostAddress = "host_address"
 )
 
 func knownKeys() []string {
 	return []string{
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
 		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap,
+		keyVLAN, keyHostAddress,
 	}
 }
 
@@ -68,7 +71,7 @@ func Parse(r Request) (Definition, error) {
 		return Definition{}, err
 	}
 	d := Definition{ID: r.ID, Internal: r.Internal, IPv4: r.IPv4, IPv6: r.IPv6, Pools: r.Pools}
-	for _, read := range []func(map[string]string) error{d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches} {
+	for _, read := range []func(map[string]string) error{d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches, d.readHostAccess} {
 		if err := read(r.Options); err != nil {
 			return Definition{}, err
 		}
@@ -89,35 +92,61 @@ func (d *Definition) readMode(o map[string]string) error {
 	default:
 		return bad(keyMode, mode, "not one of %s, %s", Macvlan, Bridge)
 	}
+	return d.readMacvlanMode(o)
+}
+
+func (d *Definition) readMacvlanMode(o map[string]string) error {
 	mode, given := o[keyMacvlanMode]
-	switch {
-	case !given:
-	case d.Mode != Macvlan:
+	if given && d.Mode != Macvlan {
 		return bad(keyMacvlanMode, mode, "has no meaning with mode=%s", d.Mode)
-	case mode == "private" || mode == "vepa" || mode == "passthru":
-		return bad(keyMacvlanMode, mode, "not offered yet; only bridge is")
-	case mode != "" && mode != "bridge":
-		return bad(keyMacvlanMode, mode, "not a mode of macvlan; use bridge")
+	}
+	switch m := kernel.MacvlanMode(mode); m {
+	case "", kernel.MacvlanBridge: // what a definition without it has
+	case kernel.MacvlanPrivate, kernel.MacvlanVEPA, kernel.MacvlanPassthru:
+		d.MacvlanMode = m
+	default:
+		return bad(keyMacvlanMode, mode, "not one of %s, %s, %s, %s", kernel.MacvlanBridge, kernel.MacvlanPrivate, kernel.MacvlanVEPA, kernel.MacvlanPassthru)
 	}
 	return nil
 }
 
 // readParent takes parent and uplink for the same thing: what the wire is.
 func (d *Definition) readParent(o map[string]string) error {
-	parent, uplink := o[keyParent], o[keyUplink]
+	parent, uplink, key := o[keyParent], o[keyUplink], keyParent
 	switch {
 	case parent != "" && uplink != "" && parent != uplink:
 		return bad(keyUplink, uplink, "parent names another interface, %q; give one of the two", parent)
 	case uplink != "" && d.Mode == Macvlan:
 		return bad(keyUplink, uplink, "belongs to mode=%s; with mode=%s give parent=%s", Bridge, Macvlan, uplink)
 	case parent == "":
-		parent = uplink
+		parent, key = uplink, keyUplink
 	}
-	if parent != "" && !linkName.MatchString(parent) {
-		return bad(keyParent, parent, "not the name of an interface")
+	id, err := readVLAN(o[keyVLAN])
+	switch {
+	case err != nil:
+		return err
+	case parent == "" && id != 0:
+		return bad(keyVLAN, o[keyVLAN], "of what? Give its interface as parent")
+	case parent == "":
+		return nil
 	}
-	d.Parent = parent
+	rule, err := parseParent(key, parent)
+	if err != nil {
+		return err
+	}
+	rule.VLAN = id
+	d.Rule = &rule
 	return nil
+}
+
+func readVLAN(value string) (id int, err error) {
+	if value == "" {
+		return 0, nil
+	}
+	if id, err = strconv.Atoi(value); err != nil || id < 1 || id > maxVLAN {
+		return 0, bad(keyVLAN, value, "not a VLAN id from 1 to %d", maxVLAN)
+	}
+	return id, nil
 }
 
 func (d *Definition) readBridge(o map[string]string) error {
@@ -180,9 +209,6 @@ func (d *Definition) readSwitches(o map[string]string) error {
 			return bad(key, value, "not true or false")
 		}
 		*into = on
-	}
-	if d.HostAccess && (d.Mode != Bridge || d.Parent != "") {
-		return bad(keyHostAccess, "true", "offered for mode=%s without an uplink only, so far", Bridge)
 	}
 	return nil
 }
