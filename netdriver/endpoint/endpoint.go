@@ -44,6 +44,7 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
+	SetPort(name string, p kernel.Port, mac net.HardwareAddr) error
 	SetUp(name string) error
 }
 
@@ -209,10 +210,18 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
-	if again := m.networks.Ensure(d.ID); again != nil {
-		return errors.Join(err, again)
+	again := m.networks.Ensure(d.ID)
+	switch err := m.makeLinks(e, d); {
+	case errors.Is(err, kernel.ErrNoLink) && d.Foreign:
+		// The container starts all the same, and is connected when the bridge's
+		// owner has made it again (Settle).
+		m.log.Warn("starting a container without its bridge", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "bridge", d.BridgeName)
+		d.BridgeName = ""
+		return m.makeLinks(e, d)
+	case err != nil:
+		return errors.Join(again, err)
 	}
-	return m.makeLinks(e, d)
+	return nil // what else the network lacks is the reconcile's to report
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
@@ -228,7 +237,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
-		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
+		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
 	})
 }
 
@@ -312,7 +321,13 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) || l.Master == bridgeIndex {
 		return false, nil // a network that is going takes its endpoints along
 	}
-	return true, m.host.SetMaster(l.Name, d.BridgeName)
+	if bridgeIndex == 0 {
+		return false, nil // its owner's, who took it away
+	}
+	if err := m.host.SetMaster(l.Name, d.BridgeName); err != nil {
+		return true, err
+	}
+	return true, m.host.SetPort(l.Name, d.Port, e.MAC)
 }
 
 func (m *Manager) put(e Endpoint) error {

@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,7 +41,8 @@ const (
 type Kernel struct {
 	Instance
 	h      *netlink.Handle
-	passMu sync.Mutex // one change of rules at a time; guards nft
+	raw    *nl.SocketHandle // for what the library has no call for
+	passMu sync.Mutex       // one change of rules at a time; guards nft
 	nft    *nftables.Conn
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
@@ -83,13 +85,20 @@ func Open(instance Instance) (*Kernel, error) {
 		h.Close()
 		return nil, fmt.Errorf("set the netlink time-out: %w", err)
 	}
-	k := &Kernel{Instance: instance, h: h}
+	raw, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, fmt.Errorf("open a netlink socket: %w", err)
+	}
+	_ = raw.SetReceiveTimeout(&unix.Timeval{Sec: int64(socketTimeout / time.Second)})
+	k := &Kernel{Instance: instance, h: h, raw: &nl.SocketHandle{Socket: raw}}
 	k.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdnetlink.Conn) error {
 		k.nftSocket = c
 		return nil
 	}))
 	if err != nil {
 		h.Close()
+		raw.Close()
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
 	}
 	return k, nil
@@ -98,6 +107,7 @@ func Open(instance Instance) (*Kernel, error) {
 // Close gives the handle's sockets back.
 func (k *Kernel) Close() {
 	k.h.Close()
+	k.raw.Close()
 	_ = k.nft.CloseLasting()
 }
 

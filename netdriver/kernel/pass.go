@@ -23,12 +23,20 @@ const (
 	passChain = "DOCKER-USER"
 )
 
+// Pass is what the firewall needs to know of a network's bridge.
+type Pass struct {
+	Bridge string
+	// Shared is set where the host uses the bridge too, so that routers of its
+	// wire are to be heard, and only our ports must not play one.
+	Shared bool
+}
+
 // SyncPass makes the rules in DOCKER-USER that let frames pass within our
-// bridges exactly those wanted: the bridge's name by the alias of its network.
+// bridges exactly those wanted, by the alias of their network.
 // Each says in its comment whose it is; others' rules are not touched. New
 // ones come after what the user put there. Where the chain is not there (no
 // engine yet, or one with iptables off or in its legacy form) nothing is done.
-func (k *Kernel) SyncPass(want map[string]string) error {
+func (k *Kernel) SyncPass(want map[string]Pass) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
@@ -40,64 +48,13 @@ func (k *Kernel) SyncPass(want map[string]string) error {
 			errs = append(errs, fmt.Errorf("let bridged frames pass in %s: %w", passChain, err))
 		}
 	}
-	if err := k.syncGuard(slices.Sorted(maps.Values(want))); err != nil {
+	if err := k.syncGuards(want); err != nil {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// syncGuard makes a table of this instance's own drop what claims to be a
-// router's advertisement and comes to the host by one of our bridges: a
-// container would become the host's default gateway (the class of
-// CVE-2020-13401). The sysctl for this, accept_ra, is read-only in a plugin.
-func (k *Kernel) syncGuard(bridges []string) error {
-	table := &nftables.Table{Family: nftables.TableFamilyIPv6, Name: "dockline-" + string(k.Instance)}
-	chain := &nftables.Chain{Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter}
-	rules, err := k.nft.GetRules(table, chain)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list rules: %w", err)
-	}
-	missing := err != nil
-	var has []string
-	for _, r := range rules {
-		bridge, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-		has = append(has, bridge)
-	}
-	switch {
-	case missing && len(bridges) == 0, !missing && slices.Equal(has, bridges):
-		return nil
-	case len(bridges) == 0:
-		k.nft.DelTable(table)
-		return k.flushPass(true)
-	}
-	k.nft.AddTable(table)
-	k.nft.AddChain(chain)
-	k.nft.FlushChain(chain)
-	for _, bridge := range bridges {
-		k.nft.AddRule(guardRule(table, chain, bridge))
-	}
-	return k.flushPass(true)
-}
-
-func guardRule(table *nftables.Table, chain *nftables.Chain, bridge string) *nftables.Rule {
-	const routerAdvertisement = 134 // RFC 4861, 4.2
-	return &nftables.Rule{
-		Table: table, Chain: chain,
-		Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifName(bridge)},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{routerAdvertisement}},
-			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		},
-		UserData: userdata.AppendString(nil, userdata.TypeComment, bridge),
-	}
-}
-
-func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]string) error {
+func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]Pass) error {
 	table := &nftables.Table{Family: family, Name: passTable}
 	chain := &nftables.Chain{Table: table, Name: passChain}
 	rules, err := k.nft.GetRules(table, chain)
@@ -113,7 +70,7 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 		if _, ours := k.Owner(alias); !ok || !ours {
 			continue
 		}
-		if bridge, wanted := missing[alias]; wanted && passes(rule, bridge) {
+		if p, wanted := missing[alias]; wanted && passes(rule, p.Bridge) {
 			delete(missing, alias)
 			continue
 		}
@@ -123,7 +80,7 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 		changed = true
 	}
 	for _, alias := range slices.Sorted(maps.Keys(missing)) {
-		k.addPass(passRule(table, chain, missing[alias], alias), rules)
+		k.addPass(passRule(table, chain, missing[alias].Bridge, alias), rules)
 		changed = true
 	}
 	return k.flushPass(changed)

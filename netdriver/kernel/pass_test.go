@@ -21,13 +21,13 @@ func TestOurBridgesBringTheHostNoRouterAdvertisement(t *testing.T) {
 	}
 	a, b := self.NetworkAlias("a"), self.NetworkAlias("b")
 	for _, step := range []struct {
-		want   map[string]string
+		want   map[string]Pass
 		guards []string
 	}{
 		{nil, nil},
-		{map[string]string{a: "dlb-a"}, []string{"dlb-a"}},
-		{map[string]string{a: "dlb-a", b: "dlb-b"}, []string{"dlb-a", "dlb-b"}},
-		{map[string]string{b: "dlb-b"}, []string{"dlb-b"}},
+		{map[string]Pass{a: {Bridge: "dlb-a"}}, []string{"dlb-a"}},
+		{map[string]Pass{a: {Bridge: "dlb-a"}, b: {Bridge: "dlb-b"}}, []string{"dlb-a", "dlb-b"}},
+		{map[string]Pass{b: {Bridge: "dlb-b"}}, []string{"dlb-b"}},
 		{nil, nil},
 	} {
 		for range 2 {
