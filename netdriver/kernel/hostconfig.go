@@ -57,9 +57,10 @@ const (
 
 	routeTableAt, routeProtoAt, routeTypeAt, routeFlagsAt = 4, 5, 7, 8
 
-	addrForever = 0xffffffff // INFINITY_LIFE_TIME
-	userHz      = 100        // of the times that the kernel tells
-	onlink      = 4          // RTNH_F_ONLINK
+	validAt, cacheinfoSize = 4, 16      // struct ifa_cacheinfo
+	addrForever            = 0xffffffff // INFINITY_LIFE_TIME
+	userHz                 = 100        // of the times that the kernel tells
+	onlink                 = 4          // RTNH_F_ONLINK
 )
 
 // HostConfig returns what the host has on a link. Along with an error that is
@@ -128,8 +129,10 @@ func readAddr(raw []byte) (a HostAddr, valid uint32, err error) {
 			if ip, ok := netip.AddrFromSlice(ad.Bytes()); ok {
 				a.Prefix = netip.PrefixFrom(ip, int(raw[1]))
 			}
-		case t == unix.IFA_CACHEINFO && ad.Len() >= 8:
-			valid = native.Uint32(ad.Bytes()[4:])
+		case t == unix.IFA_CACHEINFO:
+			if b := ad.Bytes(); len(b) >= cacheinfoSize {
+				valid = native.Uint32(b[validAt:])
+			}
 		}
 	}
 	if err := ad.Err(); err != nil || !a.Prefix.IsValid() {

@@ -174,7 +174,7 @@ func (m *Manager) moveSteps(d Definition) error {
 // transfer gives one link what another has, and goes on after an error: the more
 // of it is there, the better.
 func (m *Manager) transfer(c kernel.HostConfig, from, to string) error {
-	var errs []error
+	errs := []error{m.makeOrder(c, to)}
 	for _, a := range c.Addrs {
 		errs = append(errs, m.host.AddHostAddr(to, a))
 	}
@@ -186,6 +186,27 @@ func (m *Manager) transfer(c kernel.HostConfig, from, to string) error {
 	}
 	for _, n := range c.Neighs {
 		errs = append(errs, m.host.AddHostNeigh(to, n))
+	}
+	return errors.Join(errs...)
+}
+
+// makeOrder takes from a link the addresses before which others of the same
+// subnet belong that it lacks: the first one is the one that the host speaks from.
+func (m *Manager) makeOrder(c kernel.HostConfig, link string) error {
+	has, err := m.host.Addrs(link)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, a := range c.Addrs {
+		if slices.Contains(has, a.Prefix) {
+			continue
+		}
+		for _, b := range c.Addrs[i+1:] {
+			if b.Prefix.Masked() == a.Prefix.Masked() && slices.Contains(has, b.Prefix) {
+				errs = append(errs, m.host.RemoveHostAddr(link, b))
+			}
+		}
 	}
 	return errors.Join(errs...)
 }
