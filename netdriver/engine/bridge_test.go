@@ -2,10 +2,12 @@ package engine_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,7 +124,7 @@ func (b *box) reaches(t *testing.T, addr string, patience time.Duration) (ok boo
 
 func isRefused(err error) bool {
 	var op *net.OpError
-	return asOp(err, &op) && op.Err.Error() == "connect: connection refused"
+	return errors.As(err, &op) && op.Err.Error() == "connect: connection refused"
 }
 
 // A running flow loses nothing while members come and go.
@@ -255,6 +257,26 @@ func TestBridgedFramesPassTheEnginesFirewall(t *testing.T) {
 	h.reconcile()
 	if !a.reaches(t, "10.1.0.3", 5*time.Second) {
 		t.Error("the rule does not come back")
+	}
+}
+
+func TestALegacyFirewallIsNamed(t *testing.T) {
+	h := newHost(t)
+	want := map[string]kernel.Pass{h.k.NetworkAlias("n"): {Bridge: "br0"}}
+	sync := func() (err error) {
+		within(t, h.ns, func() error { err = h.k.SyncPass(want); return nil })
+		return err
+	}
+	if err := sync(); err != nil {
+		t.Errorf("without a firewall: %v", err)
+	}
+	h.run("iptables-legacy", "-N", "DOCKER-USER")
+	if err := sync(); !errors.Is(err, kernel.ErrLegacy) || !strings.Contains(err.Error(), "iptables-legacy -I DOCKER-USER -i br0 -o br0 -j ACCEPT") {
+		t.Errorf("with one of the legacy form: %v", err)
+	}
+	h.dropForwarded() // and one of the engine's that is not
+	if err := sync(); err != nil {
+		t.Errorf("with both: %v", err)
 	}
 }
 

@@ -2,15 +2,14 @@ package engine_test
 
 import (
 	"encoding/binary"
-	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os/exec"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 )
-
-func asOp(err error, op **net.OpError) bool { return errors.As(err, op) }
 
 // advertisement is a frame to all nodes that offers a default route and a
 // prefix to take addresses of (RFC 4861, 4.2 and 4.6.2).
@@ -75,4 +74,16 @@ func (h *host) dropForwarded() {
 func (h *host) flushTable() {
 	h.t.Helper()
 	h.filter(func(c *nftables.Conn, _ *nftables.Table, user *nftables.Chain) { c.FlushChain(user) })
+}
+
+// run runs a command in the host's namespace.
+func (h *host) run(name string, args ...string) {
+	h.t.Helper()
+	within(h.t, h.ns, func() error {
+		out, err := exec.Command(name, args...).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s %q: %w: %s", name, args, err, out)
+		}
+		return nil
+	})
 }

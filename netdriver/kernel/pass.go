@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -35,12 +37,17 @@ type Pass struct {
 // bridges exactly those wanted, by the alias of their network.
 // Each says in its comment whose it is; others' rules are not touched. New
 // ones come after what the user put there. Where the chain is not there (no
-// engine yet, or one with iptables off or in its legacy form) nothing is done.
+// engine yet, or one with iptables off) nothing is done; where the host has the
+// legacy form of iptables instead, that is ErrLegacy, for such a table can only be
+// replaced as a whole, under a lock that a plugin does not share.
 func (k *Kernel) SyncPass(want map[string]Pass) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return fmt.Errorf("set the netfilter time-out: %w", err)
+	}
+	if err := checkLegacy(want); err != nil && !k.hasChain() {
+		return errors.Join(err, k.syncGuards(want))
 	}
 	var errs []error
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
@@ -52,6 +59,33 @@ func (k *Kernel) SyncPass(want map[string]Pass) error {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
 	return errors.Join(errs...)
+}
+
+// ErrLegacy says that the host's firewall is one that is not opened from here.
+var ErrLegacy = errors.New("the host's firewall is the legacy form of iptables")
+
+// The files say it of the namespace of the thread that reads them, which is the
+// host's in the plugin.
+const (
+	legacyTables = "/proc/thread-self/net/ip_tables_names"
+	bridgeCalls  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+)
+
+// checkLegacy looks whether bridged frames go through tables of the legacy form.
+func checkLegacy(want map[string]Pass) error {
+	tables, err := os.ReadFile(legacyTables)
+	calls, err2 := os.ReadFile(bridgeCalls)
+	if err != nil || err2 != nil || len(want) == 0 || !slices.Contains(strings.Fields(string(tables)), passTable) || strings.TrimSpace(string(calls)) == "0" {
+		return nil //nolint:nilerr // without such files there are no such tables, or none of our frames goes there
+	}
+	bridge := slices.MinFunc(slices.Collect(maps.Values(want)), func(a, b Pass) int { return strings.Compare(a.Bridge, b.Bridge) }).Bridge
+	return fmt.Errorf("%w, which may drop what goes from container to container; if so say on the host: iptables-legacy -I %s -i %s -o %s -j ACCEPT, and so for each bridge (and ip6tables-legacy)",
+		ErrLegacy, passChain, bridge, bridge)
+}
+
+func (k *Kernel) hasChain() bool {
+	_, err := k.nft.ListChain(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: passTable}, passChain)
+	return err == nil
 }
 
 func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]Pass) error {
