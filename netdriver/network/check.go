@@ -29,7 +29,7 @@ func (m *Manager) checkOthers(d Definition) error {
 // a link carries macvlan links or is a port of one bridge.
 func sharesWire(d, other Definition) error {
 	switch {
-	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName && !(other.Foreign && d.Parent == ""):
+	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName && (!other.Foreign || d.Parent != ""):
 		return fmt.Errorf("bridge %q belongs to network %s: %w", d.BridgeName, Short(other.ID), ErrConflict)
 	case d.Parent == "" || d.Parent != other.Parent || d.Mode == Macvlan && other.Mode == Macvlan:
 		return nil

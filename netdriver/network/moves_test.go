@@ -13,6 +13,7 @@ import (
 )
 
 func TestAMoveThatIsConfirmedStays(t *testing.T) {
+	t.Parallel()
 	l := newLAN(t)
 	l.connected("at first")
 	l.host.check(l.m.Create(l.definition))
@@ -33,6 +34,7 @@ func TestAMoveThatIsConfirmedStays(t *testing.T) {
 
 // What was on its way when the process died is back, whatever the step.
 func TestAMoveThatWasCutOffIsUndone(t *testing.T) {
+	t.Parallel()
 	l := newLAN(t)
 	l.host.check(l.m.Create(l.definition))
 	create := l.world.done
@@ -72,6 +74,7 @@ func TestAMoveThatWasCutOffIsUndone(t *testing.T) {
 }
 
 func TestAMoveThatFailsIsUndone(t *testing.T) {
+	t.Parallel()
 	l := newLAN(t)
 	for _, step := range []string{"bridge", "master", "add " + hostV4 + "/24", "add default", "remove " + hostV6 + "/64", "remove default"} {
 		l.world.fails = step
@@ -86,6 +89,7 @@ func TestAMoveThatFailsIsUndone(t *testing.T) {
 }
 
 func TestAMoveThatNobodyConfirmsIsUndone(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		within time.Duration
 		end    func(l *lan, stop func(), done <-chan error)
@@ -134,6 +138,7 @@ func TestAMoveThatNobodyConfirmsIsUndone(t *testing.T) {
 }
 
 func TestAReturnThatFailsIsTriedAgain(t *testing.T) {
+	t.Parallel()
 	l := newLAN(t)
 	l.host.check(l.m.Create(l.definition))
 	l.world.fails = "add " + hostV4 + "/24"
@@ -148,6 +153,7 @@ func TestAReturnThatFailsIsTriedAgain(t *testing.T) {
 
 // After a reboot the host's own configuration has put everything on the NIC.
 func TestAMoveAfterAReboot(t *testing.T) {
+	t.Parallel()
 	for _, confirmed := range []bool{true, false} {
 		l := newLAN(t)
 		l.host.check(l.m.Create(l.definition))
@@ -178,6 +184,7 @@ func TestAMoveAfterAReboot(t *testing.T) {
 }
 
 func TestABridgeThatWasDeletedComesBackWithTheAddresses(t *testing.T) {
+	t.Parallel()
 	l := newLAN(t)
 	l.host.check(l.m.Create(l.definition))
 	l.host.check(l.m.Confirm(l.definition.ID))
@@ -192,6 +199,7 @@ func TestABridgeThatWasDeletedComesBackWithTheAddresses(t *testing.T) {
 }
 
 func TestWhatCannotBeMovedIsRefused(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		make func(l *lan)
 		says string
