@@ -24,6 +24,7 @@ require (
 )
 
 require (
+	github.com/miekg/dns v1.1.73
 	github.com/prometheus/client_golang v1.25.0
 	golang.org/x/sync v0.24.0
 )

@@ -50,10 +50,7 @@ type Status struct {
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	p.mu.Lock()
-	drainOnly := p.drainOnly
-	p.mu.Unlock()
-	s := Status{DrainOnly: drainOnly, SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
+	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
@@ -175,12 +172,10 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	gauge("spool_bytes", "Disk space that the spool takes.", float64(used))
 	gauge("spool_max_bytes", "Disk space that the spool may take.", float64(m.p.cfg.SpoolMax))
 	gauge("backlog_bytes", "Bytes that are spooled and not acknowledged.", float64(backlog))
-	m.p.mu.Lock()
 	drainOnly := 0.0
-	if m.p.drainOnly {
+	if m.p.drainOnly.Load() {
 		drainOnly = 1
 	}
-	m.p.mu.Unlock()
 	gauge("drain_only", "1 while nothing is shipped, after a loop of crashes.", drainOnly)
 	gauge("backlog_age_seconds", "How long about the oldest of these has waited.", age)
 	streams := desc("streams", "Streams in the spool.", "state")

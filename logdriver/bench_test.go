@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,26 @@ func BenchmarkPath(b *testing.B) {
 				time.Sleep(time.Millisecond)
 			}
 		})
+	}
+}
+
+// BenchmarkLife measures what the engine waits for when a container starts and
+// when it stops: the calls on the plugin's socket, one container at a time.
+func BenchmarkLife(b *testing.B) {
+	var got atomic.Int64
+	s := newHost(b, "json+tcp://"+discard(b, &got)).listen()
+	var starts, stops []time.Duration
+	for b.Loop() {
+		start, stop, err := s.life(info(len(starts), map[string]string{"max-size": "0"}), "one", "two", "three")
+		if err != nil {
+			b.Fatal(err)
+		}
+		starts, stops = append(starts, start), append(stops, stop)
+	}
+	for name, d := range map[string][]time.Duration{"start": starts, "stop": stops} {
+		slices.Sort(d)
+		b.ReportMetric(float64(d[len(d)/2].Microseconds()), name+"-p50-µs")
+		b.ReportMetric(float64(d[len(d)*99/100].Microseconds()), name+"-p99-µs")
 	}
 }
 

@@ -60,7 +60,7 @@ func noteStop(dir string) error {
 
 // beginDrainOnly puts shipping off. It is called before anything is shipped.
 func (p *Plugin) beginDrainOnly() {
-	p.drainOnly = true
+	p.drainOnly.Store(true)
 	p.log.Error("dockline-log died again and again right after its start: it only spools now, ships nothing, and will try again",
 		"starts", quickStarts, "try_again_in", drainOnlyFor)
 	p.later = time.AfterFunc(drainOnlyFor, p.endDrainOnly)
@@ -72,9 +72,12 @@ func (p *Plugin) endDrainOnly() {
 	if p.closed {
 		return
 	}
-	p.drainOnly = false
+	// A container that starts now either sees this, or is in the list below.
+	p.drainOnly.Store(false)
 	p.log.Warn("shipping again after a loop of crashes")
 	for _, st := range p.spool.Streams() {
+		unlock := p.calls.lock(st.Container())
 		p.resumeShipping(st)
+		unlock()
 	}
 }

@@ -8,17 +8,18 @@
 // Packages in the order of the path: engine takes the engine's calls, container
 // reads what they say, stream moves bytes from the FIFOs, spool keeps them,
 // record knows what they mean, ship moves records to collectors through the
-// sinks, route ranks collectors, discover says which there are. readlogs
-// answers `docker logs`. Each may use those before it, none those behind it;
-// sinks, route, spool and record do not know each other (test/arch holds the
-// tree to this).
+// sinks, route ranks collectors, discover says which there are, resolve where
+// they are. readlogs answers `docker logs`. Each may use those before it, none
+// those behind it; sinks, route, spool and record do not know each other
+// (test/arch holds the tree to this).
 //
 // # Lock order
 //
 // A lock is taken only while holding locks that stand before it here:
 //
-//	Plugin.mu         starts and stops of one container after the other
-//	Pumps.mu          stream: which FIFOs are open; never held over a splice
+//	Plugin.mu         whether the plugin goes on; no start or stop takes it
+//	Plugin.calls      one lock for each container: its starts and stops
+//	Pumps.mu          stream: which FIFOs are open; never held over a file
 //	Shipper.mu        ship: which streams go where
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dockline/dockline/internal/options"
@@ -18,6 +19,7 @@ import (
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/record"
+	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 	"github.com/dockline/dockline/logdriver/stream"
@@ -33,11 +35,14 @@ type Plugin struct {
 	spool *spool.Spool
 	pumps *stream.Pumps
 	ship  *ship.Shipper
+	names ship.Resolver // looks up collectors
 
-	mu        sync.Mutex // one start or stop at a time, so that the same call made twice has one effect; guards what follows
-	drainOnly bool       // nothing is shipped, see crashloop.go
-	later     *time.Timer
-	closed    bool
+	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
+	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
+
+	mu     sync.Mutex // guards what follows; taken before a container's lock
+	later  *time.Timer
+	closed bool
 }
 
 // Open reads the state that a former process left, goes on reading the FIFOs
@@ -48,7 +53,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log)}
+	p := &Plugin{cfg: cfg, log: log, spool: sp, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
@@ -130,7 +135,7 @@ func (p *Plugin) parse(info *container.Info) (container.Options, ship.Pool, erro
 	if list == "" {
 		what, key, list = "plugin setting", "COLLECTORS", p.cfg.Collectors
 	}
-	pool, err := openPool(list)
+	pool, err := openPool(list, p.names)
 	if err != nil {
 		return o, ship.Pool{}, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
 	}
@@ -151,8 +156,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if len(pool.Collectors) > 0 {
 		params.Routes = []string{routeName}
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	defer p.calls.lock(info.ContainerID)()
 	se, created, err := p.spool.Attach(params, file)
 	if err != nil {
 		return err
@@ -170,7 +174,7 @@ func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o contain
 	if len(pool.Collectors) == 0 {
 		return st.RemoveRoute(routeName) // kept for docker logs alone
 	}
-	if err := st.AddRoute(routeName); err != nil || p.drainOnly {
+	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
 		return err
 	}
 	return p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
@@ -190,8 +194,11 @@ func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Option
 
 // Stop implements engine.Driver.
 func (p *Plugin) Stop(_ context.Context, file string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	id := p.pumps.Container(file)
+	if id == "" {
+		return nil
+	}
+	defer p.calls.lock(id)()
 	return p.pumps.Stop(file)
 }
 

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -72,24 +71,6 @@ func TestThePluginGoesOnWhereItStopped(t *testing.T) {
 	r.stop()
 	if got := len(h.logs(r.info, engine.ReadConfig{Tail: -1})); got != 10 {
 		t.Errorf("docker logs has %d of 10 records", got)
-	}
-}
-
-func TestACollectorThatIsDownHoldsNothingUp(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close() // nobody listens there now
-	h := newHost(t, "")
-	r := h.run(1, map[string]string{"collectors": "json+tcp://" + addr})
-	for range 2000 { // more than a pipe holds
-		r.write(strings.Repeat("x", 200))
-	}
-	r.stop()
-	if got := len(h.logs(r.info, engine.ReadConfig{Tail: -1})); got != 2000 {
-		t.Errorf("docker logs has %d of 2000 records", got)
 	}
 }
 
@@ -280,8 +261,8 @@ func TestOnlyQuickDeathsAreALoop(t *testing.T) {
 
 func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
-	p1, err1 := openPool(a)
-	p2, err2 := openPool(b)
+	p1, err1 := openPool(a, nil)
+	p2, err2 := openPool(b, nil)
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}

@@ -16,9 +16,11 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
 
+type newSink func(*url.URL, ship.Resolver) (ship.Sink, error)
+
 // sinks maps the schemes of collector URLs to the protocols behind them.
-func sinks() map[string]func(*url.URL) (ship.Sink, error) {
-	return map[string]func(*url.URL) (ship.Sink, error){
+func sinks() map[string]newSink {
+	return map[string]newSink{
 		"syslog+tcp": syslog.New,
 		"relp":       relp.New,
 		"json+tcp":   jsonl.New,
@@ -28,7 +30,7 @@ func sinks() map[string]func(*url.URL) (ship.Sink, error) {
 // openPool makes a pool of a list of collector URLs. The list, in any order, is
 // the pool's identity: containers that name the same share its connections.
 // The pool of an empty list has no collectors.
-func openPool(list string) (ship.Pool, error) {
+func openPool(list string, resolver ship.Resolver) (ship.Pool, error) {
 	members, err := discover.ParseList(list)
 	if err != nil || len(members) == 0 {
 		return ship.Pool{}, err
@@ -38,7 +40,7 @@ func openPool(list string) (ship.Pool, error) {
 	var ids []string
 	for _, m := range members {
 		ids = append(ids, m.ID())
-		s, err := openSink(m)
+		s, err := openSink(m, resolver)
 		if err != nil {
 			return ship.Pool{}, err
 		}
@@ -61,7 +63,7 @@ func openPool(list string) (ship.Pool, error) {
 	return pool, nil
 }
 
-func openSink(c discover.Collector) (ship.Sink, error) {
+func openSink(c discover.Collector, resolver ship.Resolver) (ship.Sink, error) {
 	known := sinks()
 	open := known[c.URL.Scheme]
 	if open == nil {
@@ -69,7 +71,7 @@ func openSink(c discover.Collector) (ship.Sink, error) {
 		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %q? There are %s",
 			c.URL.Redacted(), c.URL.Scheme, options.Nearest(c.URL.Scheme, schemes), strings.Join(schemes, ", "))
 	}
-	s, err := open(c.URL)
+	s, err := open(c.URL, resolver)
 	if err != nil {
 		return nil, fmt.Errorf("collector %q: %w", c.URL.Redacted(), err)
 	}

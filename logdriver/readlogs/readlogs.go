@@ -25,7 +25,10 @@ type Query struct {
 const (
 	windowBytes = 64 << 10
 	maxRecord   = 1 << 20
-	writeBytes  = 32 << 10 // frames are gathered up to here before they are written
+	// openTime is after how long without more of it a line is shown whose end has
+	// not come; twice as long at most.
+	openTime   = 5 * time.Second
+	writeBytes = 32 << 10 // frames are gathered up to here before they are written
 )
 
 // Write writes the frames of the records asked for to w. It returns nil at the
@@ -48,6 +51,8 @@ func Write(ctx context.Context, st *spool.Stream, q Query, w io.Writer) error {
 	} else if !q.Since.IsZero() {
 		r.seek(since(st, q.Since))
 	}
+	idle := time.NewTicker(openTime)
+	defer idle.Stop()
 	for {
 		ended, err := r.readToEnd(ctx, out.add)
 		if err == nil {
@@ -58,6 +63,8 @@ func Write(ctx context.Context, st *spool.Stream, q Query, w io.Writer) error {
 		}
 		select {
 		case <-changes:
+		case <-idle.C:
+			r.join.ExpireIdle(out.add)
 		case <-ctx.Done():
 			return ctx.Err()
 		}

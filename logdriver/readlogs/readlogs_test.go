@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	stock "github.com/docker/docker/api/types/plugins/logdriver"
@@ -238,4 +239,39 @@ func BenchmarkTail(b *testing.B) {
 			}
 		})
 	}
+}
+
+// Who follows sees a line whose end does not come, and its rest behind it.
+func TestFollowShowsLinesThatDoNotEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFeed(t, 1<<20, 1<<40)
+		out, in := io.Pipe()
+		done := make(chan error, 1)
+		go func() {
+			done <- Write(t.Context(), f.stream(), Query{Tail: -1, Follow: true}, in)
+			_ = in.Close()
+		}()
+		dec := stock.NewLogEntryDecoder(out)
+		f.write(chunk("stdout", "a", "begin ", 1, false), line("stderr", "other"))
+		var got []string
+		for i := range 3 {
+			var e stock.LogEntry
+			if err := dec.Decode(&e); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, e.Source+" "+string(e.Line))
+			if i == 1 {
+				f.write(chunk("stdout", "a", "end", 2, true))
+			}
+		}
+		if want := []string{"stderr other\n", "stdout begin ", "stdout end\n"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+		if err := f.se.Detach(); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -27,8 +27,9 @@ type Joined struct {
 	Cut    bool // the line goes on in another record
 	Headed bool // it begins where the line, or the piece of it, began: a reader that set in amid the chunks of a line has not seen that
 
-	id  []byte
-	buf []byte
+	id   []byte
+	buf  []byte
+	idle bool // has got nothing since ExpireIdle was called
 }
 
 // Add takes the next entry of a stream, whose frame begins at offset, and
@@ -49,7 +50,7 @@ func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
 		j.give(p, true, emit)
 		p.Offset, p.Time, p.buf, p.Headed = offset, e.Time, p.buf[:0], true
 	}
-	p.buf = append(p.buf, e.Line...)
+	p.buf, p.idle = append(p.buf, e.Line...), false
 	if e.Last || !e.Partial {
 		j.give(p, false, emit)
 		j.drop(at)
@@ -70,6 +71,21 @@ func (j *Joiner) Expire(emit func(*Joined)) {
 	if len(j.open) > 0 {
 		j.give(j.open[0], true, emit)
 		j.drop(0)
+	}
+}
+
+// ExpireIdle gives out, as pieces, the lines that have got nothing since it was
+// called before.
+func (j *Joiner) ExpireIdle(emit func(*Joined)) {
+	for at := 0; at < len(j.open); {
+		p := j.open[at]
+		if !p.idle {
+			p.idle = true
+			at++
+			continue
+		}
+		j.give(p, true, emit)
+		j.drop(at)
 	}
 }
 

@@ -81,10 +81,7 @@ func (f *feed) home() *lane {
 // fill reads one window and gives every record that is complete to emit.
 // It reports whether there may be more to read already.
 func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
-	out := func(j *record.Joined) {
-		f.rec = Record{Offset: j.Offset, Time: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
-		emit(&f.rec)
-	}
+	out := f.out(emit)
 	span, err := f.src.Read(*buf, f.read)
 	if errors.Is(err, io.EOF) {
 		if span.Final {
@@ -109,6 +106,26 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	}
 	f.mark()
 	return more, nil
+}
+
+// out returns what the joiner gives its records to.
+func (f *feed) out(emit func(*Record)) func(*record.Joined) {
+	return func(j *record.Joined) {
+		f.rec = Record{Offset: j.Offset, Time: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
+		emit(&f.rec)
+	}
+}
+
+// expire gives out the pieces there are of lines that do not go on.
+func (f *feed) expire(emit func(*Record)) {
+	f.join.ExpireIdle(f.out(emit))
+	f.mark()
+}
+
+// unfinished reports whether there is a line whose end has not come.
+func (f *feed) unfinished() bool {
+	_, open := f.join.Open()
+	return open
 }
 
 // maxFailures is how often a read that fails is tried again before its

@@ -16,6 +16,9 @@ const (
 	// drainTime bounds the wait for acknowledgements when the plugin stops.
 	// What comes later would be sent again by the next process.
 	drainTime = 2 * time.Second
+	// openTime is how long a line may stay without an end, and without more of it,
+	// before what there is of it is sent; twice as long at most.
+	openTime = 5 * time.Second
 	// readRetry is when a stream that cannot be read is tried again.
 	readRetry = time.Second
 )
@@ -29,6 +32,8 @@ type session struct {
 	progress bool
 	lingered bool
 	timer    *time.Timer // runs while the batch holds records and is not full
+	open     *time.Timer // runs while a feed has a line without an end
+	opened   bool        // it runs
 	acks     chan ackEvent
 }
 
@@ -40,8 +45,9 @@ type ackEvent struct {
 var errDrained = errors.New("plugin is stopping")
 
 func newSession(l *lane, conn Conn) *session {
-	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour)}
+	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: time.NewTimer(time.Hour)}
 	s.timer.Stop()
+	s.open.Stop()
 	return s
 }
 
@@ -62,6 +68,7 @@ func (s *session) run(ctx context.Context) error {
 		s.apply(e.count)
 	}
 	s.timer.Stop()
+	s.open.Stop()
 	if err == nil && cerr != nil && len(s.sent) > 0 {
 		err = fmt.Errorf("close the connection: %w", cerr)
 	}
@@ -106,6 +113,9 @@ func (s *session) loop(ctx context.Context) error {
 			}
 		case <-s.timer.C:
 			s.lingered = true
+		case <-s.open.C:
+			s.opened = false
+			s.expire()
 		case <-hold:
 			s.setHealthy(true)
 		}
@@ -159,18 +169,44 @@ func (s *session) take(f *feed) {
 		time.AfterFunc(readRetry, f.notify)
 		return
 	}
-	if s.batch.records > before {
-		f.outstanding++
-		s.batch.marks = append(s.batch.marks, mark{f, f.safe})
-		if before == 0 {
-			s.timer.Reset(linger)
-		}
-	}
+	s.note(f, before)
 	if more {
 		f.notify()
 		return
 	}
 	s.rest(f)
+}
+
+// note is for a feed that has been worked on, when there were so many records
+// in the batch.
+func (s *session) note(f *feed, before int) {
+	if f.unfinished() && !s.opened {
+		s.opened = true
+		s.open.Reset(openTime)
+	}
+	if s.batch.records == before {
+		return
+	}
+	f.outstanding++
+	s.batch.marks = append(s.batch.marks, mark{f, f.safe})
+	if before == 0 {
+		s.timer.Reset(linger)
+	}
+}
+
+// expire puts lines into the batch that do not go on. Where there is more to
+// read they may, and where the feed is to move the next lane sees to it.
+func (s *session) expire() {
+	for f := range s.feeds {
+		if !f.unfinished() {
+			continue
+		}
+		before := s.batch.records
+		if !s.full() && !f.held && f.home() == s.lane && !f.src.Pending(f.read) {
+			f.expire(func(r *Record) { s.append(f, r) })
+		}
+		s.note(f, before)
+	}
 }
 
 // append puts one record into the batch, in pieces if the collector takes no

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"net/netip"
 	"time"
 )
 
@@ -43,6 +44,12 @@ type Sink interface {
 	Dial(ctx context.Context) (Conn, error)
 	// Limits says how the protocol wants its batches.
 	Limits() Limits
+}
+
+// Resolver looks up the addresses of a sink's collector. A *net.Resolver is one.
+// Network is "ip".
+type Resolver interface {
+	LookupNetIP(ctx context.Context, network, host string) ([]netip.Addr, error)
 }
 
 // Template turns the records of one stream into messages of one protocol,

@@ -167,9 +167,9 @@ func (st *Stream) Ack(route string, offset uint64) error {
 	if idle {
 		c.close() // a quiet stream holds no descriptor
 	}
-	several := len(st.segs) > 1
+	evictable := st.evictableLocked() > 0
 	st.mu.Unlock()
-	if several {
+	if evictable {
 		st.trim()
 	}
 	return err

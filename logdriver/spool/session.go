@@ -42,9 +42,7 @@ func (se *Session) path() string {
 // errGone means that the stream was deleted while somebody still had it.
 var errGone = errors.New("stream was deleted")
 
-func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
+func (st *Stream) attachLocked(p Params, fifo string) (se *Session, created bool, err error) {
 	if st.gone {
 		return nil, false, errGone
 	}

@@ -183,52 +183,72 @@ type Params struct {
 // plugin finds it. Attaching the same path again returns the session there is
 // and says that it was not created.
 func (s *Spool) Attach(p Params, fifo string) (se *Session, created bool, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if st := s.byOwner[p.Container]; st != nil {
-		if se, created, err := st.attach(p, fifo); !errors.Is(err, errGone) {
+	if p.Container == "" {
+		return nil, false, errors.New("a stream needs a container id")
+	}
+	for {
+		st, isNew := s.lockedStream(p)
+		if isNew {
+			err = st.createLocked()
+		}
+		if err == nil {
+			se, created, err = st.attachLocked(p, fifo)
+		}
+		gone := err != nil && st.removeIfEmptyLocked()
+		st.mu.Unlock()
+		if gone {
+			s.forget(st)
+		}
+		if !errors.Is(err, errGone) {
 			return se, created, err
 		}
+		err = nil // it was deleted while we waited for it
 	}
-	st, err := s.createLocked(p)
-	if err != nil {
-		return nil, false, err
+}
+
+// lockedStream returns the container's stream with its mu held, or a new one
+// that is not on the disk yet: whoever wants it has to wait for that, and no
+// other container has.
+func (s *Spool) lockedStream(p Params) (st *Stream, isNew bool) {
+	s.mu.Lock()
+	st = s.byOwner[p.Container]
+	if st == nil {
+		st, isNew = newStream(s, newID(p.Container)), true
+		st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info}
+		st.gone = true // until it is on the disk
+		st.mu.Lock()   // nobody knows it yet, so there is nobody to wait for
+		s.streams[st.id] = st
+		s.byOwner[p.Container] = st
 	}
-	se, created, err = st.attach(p, fifo)
-	if err != nil && st.removeIfEmpty() {
-		delete(s.streams, st.id)
-		delete(s.byOwner, p.Container)
+	s.mu.Unlock()
+	if !isNew {
+		st.mu.Lock()
 	}
-	return se, created, err
+	return st, isNew
 }
 
 // createLocked makes the directory under a temporary name and renames it, so
 // that a stream is on the disk whole or not at all.
-func (s *Spool) createLocked(p Params) (*Stream, error) {
-	if p.Container == "" {
-		return nil, errors.New("a stream needs a container id")
-	}
-	st := newStream(s, newID(p.Container))
-	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, Info: p.Info}
-	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
+func (st *Stream) createLocked() error {
+	disk := st.sp.cfg.disk
+	tmp := filepath.Join(st.sp.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", streamFile, err)
+		return fmt.Errorf("encode %s: %w", streamFile, err)
 	}
-	if err := s.cfg.disk.mkdir(tmp); err != nil {
-		return nil, fmt.Errorf("make a stream: %w", err)
+	if err := disk.mkdir(tmp); err != nil {
+		return fmt.Errorf("make a stream: %w", err)
 	}
-	if err := s.cfg.disk.writeFile(filepath.Join(tmp, streamFile), data); err != nil {
-		_ = s.cfg.disk.removeTemp(tmp)
-		return nil, fmt.Errorf("make a stream: %w", err)
+	err = disk.writeFile(filepath.Join(tmp, streamFile), data)
+	if err == nil {
+		err = disk.rename(tmp, st.dir)
 	}
-	if err := s.cfg.disk.rename(tmp, st.dir); err != nil {
-		_ = s.cfg.disk.removeTemp(tmp)
-		return nil, fmt.Errorf("make a stream: %w", err)
+	if err != nil {
+		_ = disk.removeTemp(tmp)
+		return fmt.Errorf("make a stream: %w", err)
 	}
-	s.streams[st.id] = st
-	s.byOwner[p.Container] = st
-	return st, nil
+	st.gone = false
+	return nil
 }
 
 // newID returns an id that is never used twice: should the spool be deleted

@@ -258,6 +258,10 @@ func (st *Stream) recoverSession(name, base string) error {
 func (st *Stream) removeIfEmpty() bool {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	return st.removeIfEmptyLocked()
+}
+
+func (st *Stream) removeIfEmptyLocked() bool {
 	if len(st.sessions) > 0 || len(st.segs) > 0 || st.gone {
 		return st.gone
 	}

@@ -91,17 +91,45 @@ type pump struct {
 // session that is running already does nothing.
 func (p *Pumps) Start(se *spool.Session) error {
 	p.mu.Lock()
+	running, err := p.runningLocked(se)
+	p.mu.Unlock()
+	if running || err != nil {
+		return err
+	}
+	fd, err := open(se.FIFO())
+	if err != nil {
+		return fmt.Errorf("open the container's FIFO: %w", err)
+	}
+	p.mu.Lock()
 	defer p.mu.Unlock()
+	if running, err := p.runningLocked(se); running || err != nil {
+		return errors.Join(err, unix.Close(fd)) // somebody was faster
+	}
+	return p.startLocked(se, fd)
+}
+
+// runningLocked reports whether the session is being read. The error says why
+// it cannot be.
+func (p *Pumps) runningLocked(se *spool.Session) (bool, error) {
 	if p.closed {
-		return errors.New("the plugin is stopping")
+		return false, errors.New("the plugin is stopping")
 	}
-	if pm := p.active[se.FIFO()]; pm != nil {
-		if pm.session != se {
-			return fmt.Errorf("FIFO %s is being read for container %s", se.FIFO(), pm.session.Stream().Container())
+	pm := p.active[se.FIFO()]
+	if pm != nil && pm.session != se {
+		return false, fmt.Errorf("FIFO %s is being read for container %s", se.FIFO(), pm.session.Stream().Container())
+	}
+	return pm != nil, nil
+}
+
+// startLocked begins to read the session from a descriptor, which it takes over.
+func (p *Pumps) startLocked(se *spool.Session, fd int) error {
+	if p.poller == nil {
+		var err error
+		if p.poller, err = newPoller(); err != nil {
+			return errors.Join(err, unix.Close(fd))
 		}
-		return nil
 	}
-	pipe, err := p.openLocked(se.FIFO())
+	pipe, err := p.poller.add(fd)
 	if err != nil {
 		return err
 	}
@@ -109,20 +137,6 @@ func (p *Pumps) Start(se *spool.Session) error {
 	p.active[se.FIFO()] = pm
 	go pm.run()
 	return nil
-}
-
-func (p *Pumps) openLocked(path string) (*pipe, error) {
-	if p.poller == nil {
-		var err error
-		if p.poller, err = newPoller(); err != nil {
-			return nil, err
-		}
-	}
-	fd, err := open(path)
-	if err != nil {
-		return nil, fmt.Errorf("open the container's FIFO: %w", err)
-	}
-	return p.poller.add(fd)
 }
 
 // open opens the reading end of a FIFO. Opening one for reading waits for a
@@ -195,6 +209,17 @@ func (p *Pumps) Stop(path string) error {
 	pm.end()
 	<-pm.done
 	return err
+}
+
+// Container returns the id of the container whose FIFO is read at path, "" where
+// none is.
+func (p *Pumps) Container(path string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pm := p.active[path]; pm != nil {
+		return pm.session.Stream().Container()
+	}
+	return ""
 }
 
 // Len returns the number of sessions being read.

@@ -45,6 +45,7 @@ type Host interface {
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
 	SetMTU(name string, mtu int) error
+	SetPort(name string, p kernel.Port, mac net.HardwareAddr) error
 	SetUp(name string) error
 }
 
@@ -212,10 +213,18 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
-	if again := m.networks.Ensure(d.ID); again != nil {
-		return errors.Join(err, again)
+	again := m.networks.Ensure(d.ID)
+	switch err := m.makeLinks(e, d); {
+	case errors.Is(err, kernel.ErrNoLink) && d.Foreign:
+		// The container starts all the same, and is connected when the bridge's
+		// owner has made it again (Settle).
+		m.log.Warn("starting a container without its bridge", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "bridge", d.BridgeName)
+		d.BridgeName = ""
+		return m.makeLinks(e, d)
+	case err != nil:
+		return errors.Join(again, err)
 	}
-	return m.makeLinks(e, d)
+	return nil // what else the network lacks is the reconcile's to report
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
@@ -231,7 +240,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
-		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
+		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
 	})
 }
 
@@ -331,11 +340,14 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) {
 		return false, nil // a network that is going takes its endpoints along
 	}
-	return m.repair(l, d, bridgeIndex)
+	if bridgeIndex == 0 {
+		return false, nil // its owner's, who took it away
+	}
+	return m.repair(l, d, e.MAC, bridgeIndex)
 }
 
 // repair makes a pair's host end again what somebody made something else of.
-func (m *Manager) repair(l kernel.Link, d network.Definition, bridgeIndex int) (changed bool, err error) {
+func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int) (changed bool, err error) {
 	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
 		changed = true
 		err = m.host.SetMTU(l.Name, mtu)
@@ -343,7 +355,7 @@ func (m *Manager) repair(l kernel.Link, d network.Definition, bridgeIndex int) (
 	switch {
 	case l.Master != bridgeIndex:
 		changed = true
-		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName))
+		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName), m.host.SetPort(l.Name, d.Port, mac))
 	case !l.Up:
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))

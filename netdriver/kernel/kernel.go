@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
@@ -41,9 +42,10 @@ const (
 type Kernel struct {
 	Instance
 	h      *handle
-	ns     netns.NsHandle // the namespace
-	passMu sync.Mutex     // one change of rules at a time; guards nft
-	nft    *nftables.Conn // nil after an error, see netfilter
+	raw    *nl.SocketHandle // for what the library has no call for
+	ns     netns.NsHandle   // the namespace
+	passMu sync.Mutex       // one change of rules at a time; guards nft
+	nft    *nftables.Conn   // nil after an error, see netfilter
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
 	nftSocket *mdnetlink.Conn
@@ -88,7 +90,13 @@ func Open(instance Instance) (*Kernel, error) {
 	if err != nil {
 		return nil, errors.Join(err, ns.Close())
 	}
-	k := &Kernel{Instance: instance, h: h, ns: ns}
+	raw, err := nl.Subscribe(unix.NETLINK_ROUTE)
+	if err != nil {
+		h.Close()
+		return nil, errors.Join(fmt.Errorf("open a netlink socket: %w", err), ns.Close())
+	}
+	_ = raw.SetReceiveTimeout(&unix.Timeval{Sec: int64(socketTimeout / time.Second)})
+	k := &Kernel{Instance: instance, h: h, ns: ns, raw: &nl.SocketHandle{Socket: raw}}
 	if err := k.netfilter(); err != nil {
 		k.Close()
 		return nil, err
@@ -127,6 +135,7 @@ func (k *Kernel) closeNetfilter() {
 // Close gives the handle's sockets back.
 func (k *Kernel) Close() {
 	k.h.Close()
+	k.raw.Close()
 	k.closeNetfilter()
 	if k.query != nil {
 		_ = k.query.Close()

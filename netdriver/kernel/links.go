@@ -20,13 +20,15 @@ type Macvlan struct {
 	MTU         int // 0: the parent's
 }
 
-// Veth describes a pair whose host end is a port of a bridge.
+// Veth describes a pair whose host end is a port of a bridge, or of nothing and
+// then down.
 type Veth struct {
-	Host, Container string // names of the two ends
-	Alias           string // of both
-	Bridge          string
+	Host, Container string           // names of the two ends
+	Alias           string           // of both
+	Bridge          string           // "": none
+	Port            Port             // how the host end behaves on the bridge
 	MAC             net.HardwareAddr // of the container's end
-	MTU             int              // 0: the bridge's
+	MTU             int              // of the container's end; 0: the bridge's
 }
 
 // Bridge describes a bridge. STP stays off, the kernel's default, and with it
@@ -39,6 +41,8 @@ type Bridge struct {
 	Uplink      string
 	Addrs       []netip.Prefix // the host's own, on the bridge
 }
+
+const defaultMTU = 1500 // of Ethernet (RFC 894)
 
 // CreateMacvlan makes a macvlan link. A link of that name and alias that is
 // already there is replaced: it is the remains of a try that was cut off.
@@ -66,7 +70,7 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 // brings that end up. Remains of an earlier try are replaced; a pair whose
 // other end is in a sandbox is a container's at work, and ErrInUse.
 func (k *Kernel) CreateVeth(v Veth) error {
-	bridge, err := k.byName(v.Bridge)
+	bridge, err := k.bridgeOf(v)
 	if err != nil {
 		return fmt.Errorf("find the bridge: %w", err)
 	}
@@ -79,16 +83,25 @@ func (k *Kernel) CreateVeth(v Veth) error {
 		}
 	}
 	if v.MTU == 0 {
-		v.MTU = bridge.Attrs().MTU
+		v.MTU = bridge.MTU
 	}
-	attrs := newAttrs(v.Host, hashedMAC("host:"+v.Alias), v.MTU)
-	attrs.MasterIndex = bridge.Attrs().Index
+	// A bridge takes the least MTU of its ports, and one without a MAC of its own
+	// their least MAC: a port of ours must not be what changes either.
+	attrs := newAttrs(v.Host, portMAC(v.Alias), bridge.MTU)
+	attrs.MasterIndex = bridge.Index
 	l := netlink.NewVeth(attrs)
 	l.PeerName, l.PeerHardwareAddr, l.PeerMTU = v.Container, v.MAC, uint32(v.MTU) //nolint:gosec // bounded where options are parsed
 	if err := k.h.LinkAdd(l); err != nil {
 		return fmt.Errorf("make veth pair %q and %q: %w", v.Host, v.Container, err)
 	}
 	return k.finishVeth(l, v)
+}
+
+func (k *Kernel) bridgeOf(v Veth) (Link, error) {
+	if v.Bridge == "" {
+		return Link{MTU: defaultMTU}, nil
+	}
+	return k.Link(v.Bridge)
 }
 
 func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
@@ -102,8 +115,10 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 	if err == nil {
 		err = k.noAutoAddr(host)
 	}
-	if err == nil {
-		err = k.h.LinkSetUp(host)
+	if err == nil && v.Bridge != "" {
+		if err = k.SetPort(v.Host, v.Port, v.MAC); err == nil {
+			err = k.h.LinkSetUp(host)
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))

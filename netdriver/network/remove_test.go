@@ -50,9 +50,9 @@ func (f *faulty) Delete(keys ...string) error {
 	return nil
 }
 
-func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all), nil }
-func (f *faulty) SyncPass(map[string]string) error    { return nil }
-func (f *faulty) NetworkAlias(id string) string       { return "dockline:test:network:" + id }
+func (f *faulty) All() (map[string]Definition, error)   { return maps.Clone(f.all), nil }
+func (f *faulty) SyncPass(map[string]kernel.Pass) error { return nil }
+func (f *faulty) NetworkAlias(id string) string         { return "dockline:test:network:" + id }
 
 func (f *faulty) ReleasePort(string, string, string) (bool, error) {
 	return false, f.fault("release the uplink")

@@ -62,6 +62,7 @@ var forbidden = map[string][]string{
 	"logdriver/stream":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/ship":      {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/discover":  {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
+	"logdriver/resolve":   {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
 	"logdriver/engine":    {"logdriver/sink", "logdriver/record"},
 	"logdriver/sink":      {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
@@ -83,6 +84,7 @@ var only = map[string][]string{
 	"github.com/vishvananda/netns":                         {"netdriver/kernel"},
 	"github.com/google/nftables":                           {"netdriver/kernel"},
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
+	"github.com/miekg/dns":                                 {"logdriver/resolve"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }
 

@@ -26,7 +26,6 @@ package jsonl
 import (
 	"context"
 	"net/url"
-	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -34,38 +33,26 @@ import (
 
 const scheme = "json+tcp"
 
-type sink struct {
-	addr    string
-	timeout time.Duration
-	maxLine int
-}
+type sink struct{ *wire.Target }
 
 // New returns the sink that u describes.
-func New(u *url.URL) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, scheme, "", []string{"timeout", "max-line"})
+func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme})
 	if err != nil {
 		return nil, err
 	}
-	timeout, err := target.Timeout()
-	if err != nil {
-		return nil, err
-	}
-	maxLine, err := target.MaxLine(0)
-	if err != nil {
-		return nil, err
-	}
-	return &sink{addr: target.Addr, timeout: timeout, maxLine: maxLine}, nil
+	return &sink{target}, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
 func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.maxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
 func (s *sink) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
 
 func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
-	stream, err := wire.DialStream(ctx, s.addr, s.timeout)
+	stream, err := s.DialStream(ctx)
 	if err != nil {
 		return nil, err
 	}

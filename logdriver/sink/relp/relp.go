@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
@@ -28,47 +27,39 @@ const (
 )
 
 type sink struct {
-	addr     string
-	timeout  time.Duration
+	*wire.Target
 	facility int
-	maxLine  int
 }
 
 // New returns the sink that u describes.
-func New(u *url.URL) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, scheme, defaultPort, []string{"facility", "timeout", "max-line"})
+func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme, Port: defaultPort, Params: []string{"facility"}})
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{addr: target.Addr}
-	if s.timeout, err = target.Timeout(); err != nil {
+	facility, err := rfc5424.Facility(target)
+	if err != nil {
 		return nil, err
 	}
-	if s.facility, err = rfc5424.Facility(target); err != nil {
-		return nil, err
-	}
-	if s.maxLine, err = target.MaxLine(0); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return &sink{target, facility}, nil
 }
 
 // Limits: the window is up to 8192 frames. Servers answer each, so that a
 // batch of fewer records keeps both directions busy.
 func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.maxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
 func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
 
 // Dial connects and exchanges offers.
 func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
-	tcp, err := wire.Dial(ctx, s.addr, s.timeout)
+	tcp, err := s.Target.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(tcp, s.timeout)
-	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	c := newConn(tcp, s.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open RELP session: %w", err), tcp.Close())

@@ -99,7 +99,7 @@ func session(t *testing.T, greeting, data string, serve func(c net.Conn, br *buf
 		}
 		serve(c, br)
 	}()
-	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String(), RawQuery: "timeout=5s"})
+	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String(), RawQuery: "timeout=5s"}, net.DefaultResolver)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String()})
+	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String()}, net.DefaultResolver)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -284,12 +284,12 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u)
+		_, err = New(u, nil)
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}
 	}
-	if s, err := New(&url.URL{Scheme: scheme, Host: "h"}); err != nil || s.(*sink).addr != "h:2514" {
+	if s, err := New(&url.URL{Scheme: scheme, Host: "h"}, nil); err != nil || s.(*sink).Addr != "h:2514" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -14,7 +14,6 @@ package syslog
 import (
 	"context"
 	"net/url"
-	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
@@ -32,40 +31,32 @@ const (
 )
 
 type sink struct {
-	addr     string
-	timeout  time.Duration
+	*wire.Target
 	facility int
-	maxLine  int
 }
 
 // New returns the sink that u describes.
-func New(u *url.URL) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, scheme, defaultPort, []string{"facility", "timeout", "max-line"})
+func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme, Port: defaultPort, Params: []string{"facility"}, MaxLine: defaultMaxLine})
 	if err != nil {
 		return nil, err
 	}
-	s := &sink{addr: target.Addr}
-	if s.timeout, err = target.Timeout(); err != nil {
+	facility, err := rfc5424.Facility(target)
+	if err != nil {
 		return nil, err
 	}
-	if s.facility, err = rfc5424.Facility(target); err != nil {
-		return nil, err
-	}
-	if s.maxLine, err = target.MaxLine(defaultMaxLine); err != nil {
-		return nil, err
-	}
-	return s, nil
+	return &sink{target, facility}, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
 func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.maxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
 func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
 
 func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
-	stream, err := wire.DialStream(ctx, s.addr, s.timeout)
+	stream, err := s.DialStream(ctx)
 	if err != nil {
 		return nil, err
 	}

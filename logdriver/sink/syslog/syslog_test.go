@@ -65,7 +65,7 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u)
+		_, err = New(u, nil)
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}
@@ -76,8 +76,8 @@ func TestNew(t *testing.T) {
 }
 
 func TestDefaultPort(t *testing.T) {
-	s, err := New(&url.URL{Scheme: scheme, Host: "host"})
-	if err != nil || s.(*sink).addr != "host:601" {
+	s, err := New(&url.URL{Scheme: scheme, Host: "host"}, nil)
+	if err != nil || s.(*sink).Addr != "host:601" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 // Protocol describes a sink and plays its collector.
 type Protocol struct {
 	Scheme string
-	New    func(*url.URL) (ship.Sink, error)
+	New    func(*url.URL, ship.Resolver) (ship.Sink, error)
 	// Greet answers what the client says first; nil where it says nothing.
 	Greet func(c net.Conn, br *bufio.Reader) error
 	// Next reads one record and returns its line and what to answer.
@@ -70,7 +70,7 @@ func (p Protocol) sink(t *testing.T, addr, query string) ship.Sink {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := p.New(u)
+	s, err := p.New(u, net.DefaultResolver)
 	if err != nil {
 		t.Fatal(err)
 	}

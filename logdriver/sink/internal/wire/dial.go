@@ -11,20 +11,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial opens a TCP connection to addr (host:port), looking the name up anew.
-// A peer that no longer answers is given up after about timeout, whether data
-// is on its way (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle
-// (keepalive).
-func Dial(ctx context.Context, addr string, timeout time.Duration) (*net.TCPConn, error) {
-	dialer := net.Dialer{
-		Timeout: timeout,
-		KeepAliveConfig: net.KeepAliveConfig{
-			Enable: true, Idle: max(timeout/2, time.Second), Interval: max(timeout/6, time.Second), Count: 3,
-		},
-	}
-	// TCP_INFO of a multipath socket counts something else than this socket's bytes.
-	dialer.SetMultipathTCP(false)
-	conn, err := dialer.DialContext(ctx, "tcp", addr)
+// Dial opens a TCP connection, looking the name up anew and trying its addresses
+// in turn. A peer that no longer answers is given up after about the timeout,
+// whether data is on its way (TCP_USER_TIMEOUT, RFC 5482) or the connection is
+// idle (keepalive).
+func (t *Target) Dial(ctx context.Context) (*net.TCPConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	conn, err := t.dialAny(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("connect to collector: %w", err)
 	}
@@ -32,10 +26,38 @@ func Dial(ctx context.Context, addr string, timeout time.Duration) (*net.TCPConn
 	if !ok {
 		return nil, errors.Join(fmt.Errorf("connect to collector: got a %T", conn), conn.Close())
 	}
-	if err := setUserTimeout(tcp, timeout); err != nil {
+	if err := setUserTimeout(tcp, t.Timeout); err != nil {
 		return nil, errors.Join(err, tcp.Close())
 	}
 	return tcp, nil
+}
+
+func (t *Target) dialAny(ctx context.Context) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(t.Addr)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := t.resolver.LookupNetIP(ctx, "ip", host)
+	if err != nil {
+		return nil, err
+	}
+	dialer := net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
+		Enable: true, Idle: max(t.Timeout/2, time.Second), Interval: max(t.Timeout/6, time.Second), Count: 3,
+	}}
+	// TCP_INFO of a multipath socket counts something else than this socket's bytes.
+	dialer.SetMultipathTCP(false)
+	var failed []error
+	for i, addr := range addrs {
+		// One that does not answer leaves time for those behind it.
+		end, _ := ctx.Deadline()
+		dialer.Timeout = time.Until(end) / time.Duration(len(addrs)-i)
+		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(addr.Unmap().String(), port))
+		if err == nil {
+			return conn, nil
+		}
+		failed = append(failed, err)
+	}
+	return nil, errors.Join(failed...)
 }
 
 func setUserTimeout(conn *net.TCPConn, timeout time.Duration) error {

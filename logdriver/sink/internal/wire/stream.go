@@ -7,7 +7,6 @@ import (
 	"io"
 	"net"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,13 +34,13 @@ type Stream struct {
 	close   func() error
 }
 
-// DialStream connects to addr (host:port).
-func DialStream(ctx context.Context, addr string, timeout time.Duration) (*Stream, error) {
-	conn, err := Dial(ctx, addr, timeout)
+// DialStream is Dial for such a protocol.
+func (t *Target) DialStream(ctx context.Context) (*Stream, error) {
+	conn, err := t.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{conn: conn, ledger: NewLedger(timeout), watched: make(chan struct{})}
+	s := &Stream{conn: conn, ledger: NewLedger(t.Timeout), watched: make(chan struct{})}
 	s.close = sync.OnceValue(s.shut)
 	if s.base, err = s.bytesAcked(); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), conn.Close())

@@ -19,7 +19,7 @@ func pair(t *testing.T) (*Stream, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	s, err := DialStream(t.Context(), ln.Addr().String(), time.Minute)
+	s, err := (&Target{Addr: ln.Addr().String(), Timeout: time.Minute, resolver: net.DefaultResolver}).DialStream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

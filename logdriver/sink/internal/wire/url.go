@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/ship"
 )
 
 // ParamKind is how errors name a parameter of a collector's URL.
@@ -28,31 +29,55 @@ const (
 // minLine is the shortest bound that makes sense for a line, in bytes.
 const minLine = 1 << 10
 
-// Target is a checked collector URL.
-type Target struct {
-	Addr   string            // host:port, as net.Dial takes it
-	Params map[string]string // the query, each key known and given once
+// Spec says what the URLs of a sink hold.
+type Spec struct {
+	Scheme string
+	Port   string   // where a URL names none; "" if it has to
+	Params []string // beside those that all sinks have, timeout and max-line
+
+	// MaxLine is the standard of the parameter max-line: the longest line, in
+	// bytes, that is sent in one message; longer ones are sent in pieces. 0 is no
+	// bound.
+	MaxLine int
 }
 
-// ParseTarget checks u, which has to name a host, and a port where defaultPort
-// is "", and may have the known query parameters, once each. Everything else
-// that a URL can hold means nothing to a TCP sink and is an error.
-func ParseTarget(u *url.URL, scheme, defaultPort string, known []string) (*Target, error) {
-	if u.Scheme != scheme {
-		return nil, fmt.Errorf("collector URL: scheme %q is not %q", u.Scheme, scheme)
+// Target is a checked collector URL.
+type Target struct {
+	Addr    string // host:port, as net.Dial takes it
+	MaxLine int    // see Spec
+	// Timeout is for how long a collector may acknowledge nothing while it has
+	// something to acknowledge.
+	Timeout time.Duration
+	Params  map[string]string // the query, each key known and given once
+
+	resolver ship.Resolver
+}
+
+// ParseTarget checks u, which has to name a host, and may have the query
+// parameters of the spec, once each. Everything else that a URL can hold means
+// nothing to a TCP sink and is an error.
+func ParseTarget(u *url.URL, resolver ship.Resolver, spec Spec) (*Target, error) {
+	if u.Scheme != spec.Scheme {
+		return nil, fmt.Errorf("collector URL: scheme %q is not %q", u.Scheme, spec.Scheme)
 	}
-	if err := checkBare(u); err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
+	t := &Target{resolver: resolver}
+	err := checkBare(u)
+	if err == nil {
+		t.Addr, err = hostPort(u, spec.Port)
 	}
-	addr, err := hostPort(u, defaultPort)
+	if err == nil {
+		t.Params, err = parseParams(u.RawQuery, append([]string{"timeout", "max-line"}, spec.Params...))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
 	}
-	params, err := parseParams(u.RawQuery, known)
-	if err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
+	if t.Timeout, err = t.timeout(); err != nil {
+		return nil, err
 	}
-	return &Target{Addr: addr, Params: params}, nil
+	if t.MaxLine, err = t.maxLine(spec.MaxLine); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 // checkBare refuses the parts of a URL that a TCP sink has no use for.
@@ -105,9 +130,7 @@ func parseParams(rawQuery string, known []string) (map[string]string, error) {
 	return params, nil
 }
 
-// MaxLine returns the parameter `max-line`: the longest line, in bytes, that is
-// sent in one message; longer ones are sent in pieces. 0 is no bound.
-func (t *Target) MaxLine(standard int) (int, error) {
+func (t *Target) maxLine(standard int) (int, error) {
 	text, given := t.Params["max-line"]
 	if !given {
 		return standard, nil
@@ -124,9 +147,7 @@ func (t *Target) MaxLine(standard int) (int, error) {
 	return int(n), nil
 }
 
-// Timeout returns the parameter `timeout`: for how long a collector may
-// acknowledge nothing while it has something to acknowledge.
-func (t *Target) Timeout() (time.Duration, error) {
+func (t *Target) timeout() (time.Duration, error) {
 	text, given := t.Params["timeout"]
 	if !given {
 		return DefaultTimeout, nil

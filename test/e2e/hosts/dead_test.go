@@ -1,0 +1,97 @@
+package hosts_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/debian"
+	"github.com/dockline/dockline/test/harness/hosts"
+	"github.com/dockline/dockline/test/harness/proc"
+)
+
+// With collectors that are dead in every way there is, containers start, log,
+// stop and are removed as with the engine's own driver, and as fast.
+func TestDeadCollectorsBlockNobody(t *testing.T) {
+	t.Parallel()
+	lab := hosts.Open(t)
+	lan := lab.Wire(t, "lan")
+	h := lab.Host(t, "a", debian.Trixie, hosts.On(lan, "192.0.2.1/24"))
+	h.Install(driver, build(t, driver))
+	h.Run("iptables", "-A", "OUTPUT", "-p", "tcp", "-d", "127.0.2.2", "-j", "DROP")
+	h.Run("iptables", "-A", "OUTPUT", "-p", "udp", "--dport", "53", "-j", "DROP")
+	var mute net.Listener
+	h.Do(func() (err error) {
+		mute, err = net.Listen("tcp", "127.0.2.3:0") // takes connections, as the kernel does, and never reads
+		return err
+	})
+	t.Cleanup(func() { _ = mute.Close() })
+	dead := map[string]string{
+		"refusing":   "relp://127.0.2.1:2514",
+		"swallowing": "relp://127.0.2.2:2514",
+		"mute":       "syslog+tcp://" + mute.Addr().String(),
+		"all": "relp://127.0.2.1:2514,relp://127.0.2.2:2514,relp://" + mute.Addr().String() +
+			",relp://192.0.2.77:2514,relp://203.0.113.1:2514,relp://logs.test:2514", // nobody there, no route, no name server
+	}
+
+	const rounds = 3
+	want := lives(t, h, rounds, "json-file", "--log-driver", "json-file")
+	for name, list := range dead {
+		got := lives(t, h, rounds, name, "--log-driver", driver, "--log-opt", "collectors="+list)
+		// Many times as long, because the machine does other things too: a wait for
+		// a collector would still be longer.
+		if got.stop > 10*want.stop || got.total() > 10*want.total() {
+			t.Errorf("%s: containers took %v, with json-file %v", name, got, want)
+		}
+	}
+}
+
+// times are the middle ones of some containers' lives.
+type times struct{ start, stop, remove time.Duration }
+
+func (t times) total() time.Duration { return t.start + t.stop + t.remove }
+
+// lives lets containers start, log more than a pipe holds, stop and be removed.
+func lives(t *testing.T, h *hosts.Host, rounds int, name string, opts ...string) times {
+	t.Helper()
+	var starts, stops, removes []time.Duration
+	timed := func(into *[]time.Duration, args ...string) {
+		began := time.Now()
+		h.Docker(args...)
+		*into = append(*into, time.Since(began))
+	}
+	for i := range rounds {
+		c := fmt.Sprintf("%s-%d", name, i)
+		script := "trap 'exit 0' TERM; workload seq -n 3000; echo written; while :; do sleep 0.02; done"
+		timed(&starts, append(append([]string{"run", "-d", "--network", "none", "--name", c}, opts...), harness.Image, "sh", "-c", script)...)
+		awaitWritten(t, h, c)
+		timed(&stops, "stop", c)
+		timed(&removes, "rm", c)
+	}
+	middle := func(d []time.Duration) time.Duration { slices.Sort(d); return d[len(d)/2] }
+	m := times{middle(starts), middle(stops), middle(removes)}
+	t.Logf("%-14s start %v stop %v rm %v", name, m.start, m.stop, m.remove)
+	return m
+}
+
+// awaitWritten waits until docker logs ends in the container's last line.
+func awaitWritten(t *testing.T, h *hosts.Host, container string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the container does not get its lines written"))
+	defer cancel()
+	err := proc.Await(ctx, func(ctx context.Context) error {
+		out, err := h.Engine.Run(ctx, "logs", "--tail", "1", container)
+		if err == nil && out != "written" {
+			err = fmt.Errorf("docker logs ends in %q", out)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
