@@ -34,7 +34,7 @@ import (
 const reconcileEvery = 30 * time.Second
 
 func main() {
-	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials")
+	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
 	log := logger(os.Getenv("LOG_LEVEL"))
@@ -93,6 +93,7 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	if err != nil {
 		return refuse(ctx, l, err, log)
 	}
+	p.driver.Networks.SetBoot(boot)
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
 	}

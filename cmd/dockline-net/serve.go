@@ -6,11 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -40,17 +45,40 @@ func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) er
 // serve answers calls and reconciles until ctx ends, and joins both.
 func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
-	done := make(chan error, 1)
-	go func() { done <- p.reconcile.Run(ctx, p.host, ticker.C) }()
+	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(l.Addr().String()), "admin.sock"))
+	if err != nil {
+		return err
+	}
+	var side errgroup.Group
+	side.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
+	side.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
+	side.Go(func() error { return p.admin(log).Serve(ctx, al) })
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
 	log.Info("dockline-net serves", "socket", l.Addr().String())
-	err := server.Serve(ctx, l)
+	err = server.Serve(ctx, l)
 	cancel()
-	return errors.Join(err, <-done)
+	return errors.Join(err, side.Wait())
+}
+
+// admin is the operator's window.
+func (p *plugin) admin(log *slog.Logger) *admin.Server {
+	s := admin.New(log)
+	s.Handle("/confirm", p.confirm)
+	return s
+}
+
+// confirm agrees to the move of a network's host addresses.
+func (p *plugin) confirm(r *http.Request) (any, error) {
+	id := r.URL.Query().Get("network")
+	if err := p.driver.Networks.Confirm(id); err != nil {
+		return nil, err
+	}
+	return map[string]bool{"confirmed": true}, nil
 }
 
 // onDemand reconciles at each SIGHUP, until it is told to end or ctx does.

@@ -45,6 +45,7 @@ type Host interface {
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
 	SetMTU(name string, mtu int) error
+	SetPort(name string, p kernel.Port, mac net.HardwareAddr) error
 	SetUp(name string) error
 	Link(name string) (kernel.Link, error)
 	EnsureWire(kernel.Wire) (made bool, err error)
@@ -235,9 +236,14 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	switch {
 	case err == nil:
 		return nil // what else the network lacks is reconcile's to report
-	case d.Mode == network.Macvlan && errors.Is(err, kernel.ErrNoLink):
+	case !errors.Is(err, kernel.ErrNoLink):
+	case d.Mode == network.Macvlan:
 		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", errors.Join(again, err))
 		return m.makePlaceholder(e, d)
+	case d.Foreign: // it is connected when the bridge's owner has made it again (Settle)
+		m.log.Warn("an endpoint starts without its bridge", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "bridge", d.BridgeName)
+		d.BridgeName = ""
+		return m.makeLinks(e, d)
 	}
 	return errors.Join(again, err)
 }
@@ -249,7 +255,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
-		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
+		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
 	})
 }
 
@@ -357,11 +363,14 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) {
 		return false, nil // a network that is going takes its endpoints along
 	}
-	return m.repair(l, d, bridgeIndex)
+	if bridgeIndex == 0 {
+		return false, nil // its owner's, who took it away
+	}
+	return m.repair(l, d, e.MAC, bridgeIndex)
 }
 
 // repair makes a pair's host end again what somebody made something else of.
-func (m *Manager) repair(l kernel.Link, d network.Definition, bridgeIndex int) (changed bool, err error) {
+func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int) (changed bool, err error) {
 	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
 		changed = true
 		err = m.host.SetMTU(l.Name, mtu)
@@ -369,7 +378,7 @@ func (m *Manager) repair(l kernel.Link, d network.Definition, bridgeIndex int) (
 	switch {
 	case l.Master != bridgeIndex:
 		changed = true
-		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName))
+		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName), m.host.SetPort(l.Name, d.Port, mac))
 	case !l.Up:
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))

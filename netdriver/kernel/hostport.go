@@ -73,11 +73,7 @@ func (k *Kernel) setConf(l netlink.Link, settings map[uint16]uint32) error {
 	for key, value := range settings {
 		conf.AddRtAttr(int(key), nl.Uint32Attr(value))
 	}
-	req := nl.NewNetlinkRequest(unix.RTM_SETLINK, unix.NLM_F_ACK)
-	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
-	req.AddData(msg)
-	req.AddData(spec)
-	if _, err := req.Execute(unix.NETLINK_ROUTE, 0); err != nil {
+	if _, err := k.rawRequest(unix.RTM_SETLINK, unix.NLM_F_ACK, msg, spec); err != nil {
 		return fmt.Errorf("set how %q answers: %w", l.Attrs().Name, err)
 	}
 	return nil

@@ -44,8 +44,9 @@ type Veth struct {
 	Host, Container string           // names of the two ends
 	Alias           string           // of both
 	Bridge          string           // "": none
+	Port            Port             // how the host end behaves on the bridge
 	MAC             net.HardwareAddr // of the container's end
-	MTU             int              // 0: the bridge's
+	MTU             int              // of the container's end; 0: the bridge's
 }
 
 // Bridge describes a bridge. STP stays off, the kernel's default, and with it
@@ -102,7 +103,13 @@ func (k *Kernel) CreateVeth(v Veth) error {
 	if v.MTU == 0 {
 		v.MTU = bridge.MTU
 	}
-	attrs := newAttrs(v.Host, hashedMAC("host:"+v.Alias), v.MTU)
+	// A bridge takes the least MTU of its ports, and one without a MAC of its own
+	// their least MAC: a port of ours must not be what changes either.
+	mtu := bridge.MTU
+	if v.Bridge == "" {
+		mtu = v.MTU
+	}
+	attrs := newAttrs(v.Host, portMAC(v.Alias), mtu)
 	attrs.MasterIndex = bridge.Index
 	l := netlink.NewVeth(attrs)
 	l.PeerName, l.PeerHardwareAddr, l.PeerMTU = v.Container, v.MAC, uint32(v.MTU) //nolint:gosec // bounded where options are parsed
@@ -131,7 +138,9 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 		err = k.noAutoAddr(host)
 	}
 	if err == nil && v.Bridge != "" {
-		err = k.h.LinkSetUp(host)
+		if err = k.SetPort(v.Host, v.Port, v.MAC); err == nil {
+			err = k.h.LinkSetUp(host)
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))

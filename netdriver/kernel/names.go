@@ -162,6 +162,14 @@ func EndpointMAC(v4, v6 netip.Addr, endpointID string) net.HardwareAddr {
 	return hashedMAC("endpoint:" + endpointID)
 }
 
+// portMAC is the hardware address of a pair's host end: nobody sends to it, and
+// beginning with fe it is never the least on a bridge.
+func portMAC(alias string) net.HardwareAddr {
+	mac := hashedMAC("host:" + alias)
+	mac[0] = 0xfe
+	return mac
+}
+
 func hashedMAC(of string) net.HardwareAddr {
 	sum := sha256.Sum256([]byte(of))
 	mac := net.HardwareAddr(sum[:6])

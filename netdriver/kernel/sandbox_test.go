@@ -117,7 +117,7 @@ func TestALinkInASandboxIsFound(t *testing.T) {
 
 func TestALostSocketIsOpenedAgain(t *testing.T) {
 	k := inNamespace(t)
-	want := map[string]string{self.NetworkAlias("n"): "dlb-n"}
+	want := map[string]Pass{self.NetworkAlias("n"): {Bridge: "dlb-n"}}
 	for range 2 {
 		if err := k.SyncPass(want, nil); err != nil {
 			t.Fatal(err)

@@ -96,6 +96,8 @@ func (d *Definition) readHostAccess(o map[string]string) error {
 	switch {
 	case value != "" && !d.hasHostPort():
 		return bad(keyHostAddress, value, "needs mode=%s and %s=true", Macvlan, keyHostAccess)
+	case d.HostAccess && d.Foreign:
+		return bad(keyHostAccess, "true", "bridge %q is its owner's: give it an address of the host's yourself", d.BridgeName)
 	case d.HostAccess && d.Mode == Bridge && d.Rule != nil:
 		return bad(keyHostAccess, "true", "not offered with an uplink: the host reaches these containers by another interface on the same LAN")
 	case !d.hasHostPort():

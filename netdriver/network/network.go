@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
 )
@@ -52,12 +54,22 @@ type Definition struct {
 	HostAddrs   []netip.Addr       `json:",omitempty"` // asked for, for the host's port on a macvlan network
 	HostPort    []netip.Addr       `json:",omitempty"` // what the port has; by the order of Pools
 	Overlap     bool               `json:",omitempty"` // a route of the host may overlap
-	IfPrefix    string             // of the interface's name in the sandbox
-	IPv4, IPv6  bool
-	Pools       []Pool
+	// Foreign is set where the bridge is its owner's, and nothing on it is ours
+	// but the containers' ports.
+	Foreign bool        `json:",omitempty"`
+	Port    kernel.Port `json:",omitzero"` // the containers', on a bridge
+	// MoveHost has the uplink's addresses and routes moved to the bridge, and
+	// back unless that is confirmed within ConfirmWithin.
+	MoveHost      bool          `json:",omitempty"`
+	ConfirmWithin time.Duration `json:",omitempty"`
+
+	IfPrefix   string // of the interface's name in the sandbox
+	IPv4, IPv6 bool
+	Pools      []Pool
 
 	ParentWasDown bool   `json:",omitempty"` // how the uplink is to be left behind
 	UplinkMAC     string `json:",omitempty"` // the hardware's own; "" for a virtual interface
+	Move          *Move  `json:",omitempty"` // what became of the host's addresses
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
@@ -86,7 +98,7 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
-	SyncPass(want map[string]string, guard []string) error
+	SyncPass(want map[string]kernel.Pass, guard []string) error
 	WaysOut() ([]kernel.WayOut, error)
 	EnsureVLAN(kernel.VLAN) error
 	VLANAlias(base string, id int) string
@@ -96,6 +108,7 @@ type Host interface {
 	SetHostRoutes(port string, from, to []netip.Addr) error
 	AddHostRoutes(port string, from, to []netip.Addr) error
 	RemoveHostRoutes(port string, to []netip.Addr) error
+	MoveHost
 }
 
 // Store is the durable table of definitions, by network id.
@@ -145,6 +158,9 @@ type Manager struct {
 	routes sync.Mutex // held while routes by the host's ports are looked at and changed; a leaf but for ends
 
 	passSaid atomic.Pointer[string] // what Pass logged last
+
+	boot  string        // see SetBoot
+	moved chan struct{} // tells WatchMoves of a new one
 }
 
 // NewManager loads the stored networks. Call SetPools and SetEndpoints
@@ -154,7 +170,7 @@ func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manage
 	if err != nil {
 		return nil, fmt.Errorf("load networks: %w", err)
 	}
-	return &Manager{host: host, store: store, space: space, log: log, all: all}, nil
+	return &Manager{host: host, store: store, space: space, log: log, all: all, moved: make(chan struct{}, 1)}, nil
 }
 
 // SetPools names the pools. They come late because they ask this Manager which
@@ -205,13 +221,13 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.checkOthers(d); err != nil {
 		return err
 	}
-	parent, err := m.checkHost(d)
+	wire, err := m.checkHost(&d)
 	if err != nil {
 		return err
 	}
-	d.ParentWasDown = d.Parent != "" && !parent.Up
+	d.ParentWasDown = d.Parent != "" && !wire.Up
 	if d.Mode == Bridge {
-		d.UplinkMAC = parent.PermMAC.String()
+		d.UplinkMAC = wire.PermMAC.String()
 	}
 	if err := m.reserveForHost(&d); err != nil {
 		return err
@@ -220,14 +236,28 @@ func (m *Manager) Create(d Definition) error {
 		return err
 	}
 	if err := m.ensure(d); err != nil {
-		return errors.Join(err, m.remove(d))
+		return errors.Join(err, m.abandon(d.ID))
 	}
+	d, _ = m.lookup(d.ID) // with what became of the host's addresses
 	d.Complete = true
 	if err := m.put(d); err != nil {
-		return errors.Join(err, m.remove(d))
+		return errors.Join(err, m.abandon(d.ID))
 	}
 	m.pools.ReplayOver()
 	return nil
+}
+
+// abandon removes a network that could not be made. What stays of it goes with
+// the next Sweep.
+func (m *Manager) abandon(id string) error {
+	d, _ := m.lookup(id)
+	err := m.remove(d)
+	if err == nil {
+		return nil
+	}
+	d, _ = m.lookup(id)
+	d.Going = true
+	return errors.Join(err, m.put(d))
 }
 
 func (m *Manager) known(id string) bool {
@@ -240,8 +270,8 @@ func (m *Manager) repeated(d Definition) error {
 	if err != nil {
 		return nil //nolint:nilerr // not there: nothing is repeated
 	}
-	d.Complete, d.ParentWasDown, d.UplinkMAC = old.Complete, old.ParentWasDown, old.UplinkMAC
-	d.Parent, d.VLAN, d.HostPort = old.Parent, old.VLAN, old.HostPort // what the rest led to
+	d.Complete, d.ParentWasDown, d.UplinkMAC, d.Move = old.Complete, old.ParentWasDown, old.UplinkMAC, old.Move
+	d.Parent, d.VLAN, d.HostPort, d.Foreign = old.Parent, old.VLAN, old.HostPort, old.Foreign // what the rest led to
 	if !reflect.DeepEqual(old, d) {
 		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
 	}
@@ -269,8 +299,14 @@ func (m *Manager) forget(d Definition) error {
 }
 
 func (m *Manager) dismantle(d Definition) error {
-	if d.Mode != Bridge {
+	switch {
+	case d.Mode != Bridge:
 		return m.removeHostPort(d)
+	case d.Foreign:
+		return nil
+	}
+	if err := m.giveBack(&d); err != nil {
+		return err
 	}
 	if err := m.releaseUplink(d); err != nil {
 		return err
@@ -281,29 +317,6 @@ func (m *Manager) dismantle(d Definition) error {
 		return nil
 	}
 	return err
-}
-
-// releaseUplink gives the uplink back as it was found. One that somebody took
-// out of the bridge, or gave an address, is at work for its owner again.
-func (m *Manager) releaseUplink(d Definition) error {
-	if d.Parent == "" {
-		return nil
-	}
-	released, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID))
-	if err != nil {
-		return fmt.Errorf("give the uplink back: %w", err)
-	}
-	if !released || !d.ParentWasDown {
-		return nil
-	}
-	addrs, err := m.host.Addrs(d.Parent)
-	if err == nil && len(addrs) == 0 {
-		err = m.host.SetDown(d.Parent)
-	}
-	if err != nil && !errors.Is(err, kernel.ErrNoLink) {
-		return fmt.Errorf("leave the uplink as it was: %w", err)
-	}
-	return nil
 }
 
 func (m *Manager) put(d Definition) error {
@@ -339,10 +352,15 @@ func (m *Manager) ensure(d Definition) error {
 		m.Pass() // before there is anything that it guards
 	}
 	refused := m.ensureVLAN(d)
-	if d.Mode == Macvlan && refused == nil {
-		return m.ensureMacvlan(d)
-	} else if d.Mode == Macvlan {
+	switch {
+	case d.Mode == Macvlan && refused != nil:
 		return refused
+	case d.Mode == Macvlan:
+		return m.ensureMacvlan(d)
+	case d.Foreign:
+		return m.ensureForeign(d)
+	case d.MoveHost:
+		return errors.Join(refused, m.ensureMoved(d))
 	}
 	uplink := d.Parent
 	if refused == nil {
@@ -351,12 +369,8 @@ func (m *Manager) ensure(d Definition) error {
 	if refused != nil {
 		uplink = "" // the containers keep each other all the same
 	}
-	err := m.host.EnsureBridge(kernel.Bridge{
-		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
-		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
-	})
-	if err != nil {
-		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
+	if err := m.ensureBridge(d, kernel.BridgeMAC(d.ID), uplink); err != nil {
+		return err
 	}
 	m.Pass()
 	return refused
@@ -366,54 +380,32 @@ func (m *Manager) ensure(d Definition) error {
 const defaultMTU = 1500
 
 // LinkMTU is the MTU that a bridge and its ports should have: what the user
-// said, else that of the uplink; 0 where the uplink is not there.
+// said, else that of the uplink; 0 where the uplink is not there. Ports of a
+// bridge that is its owner's have what that has: a bridge takes the least.
 func (m *Manager) LinkMTU(d Definition) int {
+	leads := d.Parent
 	switch {
+	case d.Foreign:
+		leads = d.BridgeName
 	case d.MTU != 0:
 		return d.MTU
 	case d.Parent == "":
 		return defaultMTU
 	}
-	uplink, err := m.host.Link(d.Parent)
+	l, err := m.host.Link(leads)
 	if err != nil {
 		return 0
 	}
-	return uplink.MTU
+	return l.MTU
 }
 
-// checkUplink refuses to take an interface as a port that was given another
-// use since the network was made: another master or an address of the host.
-func (m *Manager) checkUplink(d Definition) error {
-	if d.Parent == "" {
-		return nil
-	}
-	links, err := m.host.Links()
+func (m *Manager) ensureBridge(d Definition, mac net.HardwareAddr, uplink string) error {
+	err := m.host.EnsureBridge(kernel.Bridge{
+		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: mac,
+		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
+	})
 	if err != nil {
-		return err
-	}
-	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
-	if at < 0 {
-		return fmt.Errorf("find the uplink of network %s: link %q: %w", Short(d.ID), d.Parent, kernel.ErrNoLink)
-	}
-	uplink := links[at]
-	if uplink.Master != 0 && isPortOf(links, uplink, d.BridgeName) {
-		return nil
-	}
-	addrs, err := m.host.Addrs(d.Parent)
-	if err != nil {
-		return err
-	}
-	return uplinkUsable(d, uplink, addrs, links)
-}
-
-func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links []kernel.Link) error {
-	switch {
-	case uplink.Master != 0:
-		return fmt.Errorf("uplink %q of network %s is a port of %s now: %w", d.Parent, Short(d.ID), nameOf(links, uplink.Master), ErrUplink)
-	case len(addrs) > 0:
-		return fmt.Errorf("uplink %q of network %s carries the host's address %s now: %w", d.Parent, Short(d.ID), addrs[0], ErrUplink)
-	case d.UplinkMAC != "" && d.UplinkMAC != uplink.PermMAC.String():
-		return fmt.Errorf("uplink %q of network %s is another device (%s) than the one it was made with (%s): %w", d.Parent, Short(d.ID), uplink.PermMAC, d.UplinkMAC, ErrUplink)
+		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
 	return nil
 }
@@ -423,11 +415,11 @@ func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links 
 // comes again with every join. An error is logged when it changes: a host may
 // have a firewall of another kind, and then it is its owner's to open.
 func (m *Manager) Pass() {
-	want := map[string]string{}
+	want := map[string]kernel.Pass{}
 	var guard []string
 	for _, d := range m.List() {
 		if d.Mode == Bridge {
-			want[m.host.NetworkAlias(d.ID)] = d.BridgeName
+			want[m.host.NetworkAlias(d.ID)] = kernel.Pass{Bridge: d.BridgeName, Shared: d.Foreign || d.MoveHost}
 		}
 		guard = append(guard, d.guarded()...)
 	}
@@ -442,7 +434,8 @@ func (m *Manager) Pass() {
 }
 
 // Discard removes the networks whose making was cut off by the end of an
-// earlier process. The engine saw that CreateNetwork fail.
+// earlier process. The engine saw that CreateNetwork fail. Moves of the host's
+// addresses that nobody confirmed are undone as well.
 func (m *Manager) Discard() error {
 	m.change.Lock()
 	defer m.change.Unlock()
@@ -454,7 +447,7 @@ func (m *Manager) Discard() error {
 		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
 		errs = append(errs, m.remove(d))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.recoverMoves())...)
 }
 
 // Reserved returns the addresses that networks have for themselves: as a
@@ -507,7 +500,7 @@ func (d *Definition) prefixesIn(space string) []netip.Prefix {
 // Gateway returns the gateway that an endpoint gets for an address of its own;
 // invalid where it gets none.
 func (d *Definition) Gateway(of netip.Prefix) netip.Addr {
-	if d.Internal || d.Mode == Bridge && d.Parent == "" && !d.HostAccess {
+	if d.Internal || d.Mode == Bridge && d.Parent == "" && !d.HostAccess && !d.Foreign {
 		return netip.Addr{}
 	}
 	for _, p := range d.Pools {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -30,6 +31,29 @@ func TestParse(t *testing.T) {
 			want: func(d Definition) bool { return d.BridgeName == "lan0" && d.Rule == nil }},
 		{name: "host access", o: map[string]string{"mode": "bridge", "host_access": "true"},
 			want: func(d Definition) bool { return d.HostAccess }},
+		{name: "an existing bridge", o: map[string]string{"mode": "bridge", "bridge": "br0"},
+			want: func(d Definition) bool { return d.BridgeName == "br0" && d.Foreign && d.Port == (kernel.Port{}) }},
+		{name: "how ports behave", o: map[string]string{"mode": "bridge", "hairpin": "true", "isolated_ports": "true", "learning": "false", "unicast_flood": "false", "multicast_flood": "false", "broadcast_flood": "false"},
+			want: func(d Definition) bool {
+				return d.Port == (kernel.Port{Hairpin: true, Isolated: true, NoLearning: true, NoUnicastFlood: true, NoMulticastFlood: true, NoBroadcastFlood: true})
+			}},
+		{name: "in the built-in driver's words", o: map[string]string{"mode": "bridge", "com.docker.network.bridge.enable_icc": "false"},
+			want: func(d Definition) bool { return d.Port == (kernel.Port{Isolated: true}) }},
+		{name: "the kernel's own, said", o: map[string]string{"mode": "bridge", "hairpin": "false", "learning": "true", "broadcast_flood": "true", "com.docker.network.bridge.enable_icc": "true"},
+			want: func(d Definition) bool { return d.Port == (kernel.Port{}) }},
+		{name: "the host's addresses", o: map[string]string{"mode": "bridge", "uplink": "eth0", "move_host_addresses": "true"},
+			want: func(d Definition) bool { return d.MoveHost && d.ConfirmWithin == time.Minute }},
+		{name: "more time", o: map[string]string{"mode": "bridge", "uplink": "eth0", "move_host_addresses": "true", "confirm_within": "5m"},
+			want: func(d Definition) bool { return d.ConfirmWithin == 5*time.Minute }},
+		{name: "a bridge without the mode", o: map[string]string{"bridge": "br0"}, err: "belongs to mode=bridge"},
+		{name: "no bridge's name", o: map[string]string{"mode": "bridge", "bridge": ""}, err: "not a name"},
+		{name: "ports of macvlan", o: map[string]string{"parent": "eth0", "hairpin": "true"}, err: "no meaning with mode=macvlan"},
+		{name: "neither true nor false", o: map[string]string{"mode": "bridge", "learning": "sometimes"}, err: "not true or false"},
+		{name: "isolated and not", o: map[string]string{"mode": "bridge", "isolated_ports": "false", "com.docker.network.bridge.enable_icc": "false"}, err: "one of the two"},
+		{name: "nothing to move", o: map[string]string{"mode": "bridge", "move_host_addresses": "true"}, err: "the uplink whose addresses"},
+		{name: "moving with macvlan", o: map[string]string{"parent": "eth0", "move_host_addresses": "true"}, err: "needs mode=bridge"},
+		{name: "time for nothing", o: map[string]string{"parent": "eth0", "confirm_within": "1m"}, err: "no meaning without"},
+		{name: "no time", o: map[string]string{"mode": "bridge", "uplink": "eth0", "move_host_addresses": "true", "confirm_within": "1s"}, err: "from 5s to 1h"},
 		{name: "another mode", o: map[string]string{"mode": "ipvlan"}, err: "not one of macvlan, bridge"},
 		{name: "another macvlan mode", o: map[string]string{"parent": "eth0", "macvlan_mode": "vepa"},
 			want: func(d Definition) bool { return d.MacvlanMode == kernel.MacvlanVEPA }},
@@ -87,6 +111,7 @@ func TestGateway(t *testing.T) {
 		"macvlan":                 {Definition{Mode: Macvlan, Parent: "eth0"}, true},
 		"internal macvlan":        {Definition{Mode: Macvlan, Parent: "eth0", Internal: true}, false},
 		"bridge with an uplink":   {Definition{Mode: Bridge, Parent: "eth1"}, true},
+		"existing bridge":         {Definition{Mode: Bridge, Foreign: true}, true},
 		"isolated bridge":         {Definition{Mode: Bridge}, false},
 		"isolated, host on it":    {Definition{Mode: Bridge, HostAccess: true}, true},
 		"internal, host on it":    {Definition{Mode: Bridge, HostAccess: true, Internal: true}, false},

@@ -288,10 +288,11 @@ func (m *Manager) findParent(d *Definition) error {
 }
 
 // restoreParent evaluates the rule again, unless the network is at work on the
-// parent that it has: members of one network stay on one wire. It returns the
+// parent that it has: members of one network stay on one wire. Nor while that one
+// may have to get the host's addresses back. It returns the
 // definition as it is then.
 func (m *Manager) restoreParent(d Definition) (Definition, error) {
-	if d.Rule == nil || m.atWork(d) {
+	if d.Rule == nil || d.moving() || m.atWork(d) {
 		return d, nil
 	}
 	now := d

@@ -54,7 +54,7 @@ func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all)
 func (f *faulty) Links() ([]kernel.Link, error)       { return nil, nil }
 func (f *faulty) JoinedAddrs(string) []netip.Addr     { return nil }
 
-func (f *faulty) SyncPass(map[string]string, []string) error { return nil }
+func (f *faulty) SyncPass(map[string]kernel.Pass, []string) error { return nil }
 
 func (f *faulty) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, f.fault("reserve")
