@@ -27,6 +27,7 @@ import (
 	"github.com/dockline/dockline/netdriver/network"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
+	"github.com/dockline/dockline/netdriver/watch"
 )
 
 // reconcileEvery is how often everything is looked at, whether or not the
@@ -64,8 +65,9 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	// Making links needs NET_ADMIN; the files are root's own.
-	if err := privilege.Keep(cap.NET_ADMIN); err != nil {
+	// Making links needs NET_ADMIN, speaking ARP and ND NET_RAW; the files are
+	// root's own.
+	if err := privilege.Keep(cap.NET_ADMIN, cap.NET_RAW); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	boot, err := state.BootID()
@@ -96,6 +98,7 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
 	}
+	p.watch.Sync()
 	return p.serve(ctx, l, log)
 }
 
@@ -117,22 +120,27 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	if err != nil {
 		return nil, err
 	}
+	wires := watch.New(watch.Config{
+		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Isolated: kept.JournalLost(), Log: log,
+	})
 	addresses, err := ipam.New(ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
-		Now: time.Now, Log: log,
+		Wire: wires, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
+	wires.SetPools(addresses)
 	return &plugin{
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Log: log},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
 		host:      host,
+		watch:     wires,
 	}, nil
 }
 

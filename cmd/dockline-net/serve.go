@@ -11,17 +11,21 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
+	"github.com/dockline/dockline/netdriver/watch"
 )
 
 type plugin struct {
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
 	host      *kernel.Kernel
+	watch     *watch.Manager
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -42,15 +46,16 @@ func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 	ctx, cancel := context.WithCancel(ctx)
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
-	done := make(chan error, 1)
-	go func() { done <- p.reconcile.Run(ctx, p.host, ticker.C) }()
+	var beside errgroup.Group
+	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
+	beside.Go(func() error { return p.watch.Run(ctx) })
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
 	log.Info("dockline-net serves", "socket", l.Addr().String())
 	err := server.Serve(ctx, l)
 	cancel()
-	return errors.Join(err, <-done)
+	return errors.Join(err, beside.Wait())
 }
 
 // onDemand reconciles at each SIGHUP, until it is told to end or ctx does.

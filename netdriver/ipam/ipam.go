@@ -93,7 +93,7 @@ type Store[V any] interface {
 	All() (map[string]V, error)
 }
 
-// Config is what a Manager works on. All fields are needed.
+// Config is what a Manager works on. All fields but Wire are needed.
 type Config struct {
 	Pools     Store[Pool]
 	Addresses Store[Given]
@@ -113,6 +113,9 @@ type Config struct {
 	// Endpoints returns the addresses of the endpoints of our own driver, and
 	// of each whether its endpoint is in a sandbox.
 	Endpoints func() map[netip.Addr]bool
+
+	// Wire says who has addresses that nobody got from us; nil: nobody is asked.
+	Wire Wire
 
 	Now func() time.Time // with a monotonic reading, as of time.Now
 	Log *slog.Logger

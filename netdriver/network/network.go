@@ -47,6 +47,7 @@ type Definition struct {
 	Internal   bool   `json:",omitempty"`
 	HostAccess bool   `json:",omitempty"`
 	Overlap    bool   `json:",omitempty"` // a route of the host may overlap
+	NoProbe    bool   `json:",omitempty"` // nobody is asked who has an address
 	IfPrefix   string // of the interface's name in the sandbox
 	IPv4, IPv6 bool
 	Pools      []Pool

@@ -25,12 +25,13 @@ const (
 	keyIfPrefix    = "com.docker.network.container_iface_prefix"
 	keyHostAccess  = "host_access"
 	keyOverlap     = "allow_overlap"
+	keyProbe       = "probe"
 )
 
 func knownKeys() []string {
 	return []string{
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
-		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap,
+		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe,
 	}
 }
 
@@ -170,7 +171,9 @@ func (d *Definition) readIfPrefix(o map[string]string) error {
 }
 
 func (d *Definition) readSwitches(o map[string]string) error {
-	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap} {
+	probe := true
+	defer func() { d.NoProbe = !probe }()
+	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap, keyProbe: &probe} {
 		value := o[key]
 		if value == "" {
 			continue

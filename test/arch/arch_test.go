@@ -70,6 +70,8 @@ var forbidden = map[string][]string{
 	"netdriver/ipam":      {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/kernel", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/network":   {"netdriver/engine", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/endpoint":  {"netdriver/engine", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/neighbour": {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/kernel", "netdriver/state", "netdriver/reconcile", "netdriver/watch"},
+	"netdriver/watch":     {"netdriver/engine", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/reconcile": {"netdriver/engine", "netdriver/ipam", "netdriver/state"},
 	"netdriver/engine":    {"netdriver/state", "netdriver/reconcile"},
 	"cmd/dockline-log":    {"netdriver"},
@@ -82,6 +84,7 @@ var only = map[string][]string{
 	"github.com/vishvananda/netlink":                       {"netdriver/kernel"},
 	"github.com/vishvananda/netns":                         {"netdriver/kernel"},
 	"github.com/google/nftables":                           {"netdriver/kernel"},
+	"github.com/mdlayher/packet":                           {"netdriver/neighbour"},
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }

@@ -1,0 +1,122 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"runtime"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+const (
+	portPrefix = "dlp-" // a network's port for looking at its wire
+	portAlias  = ":port:"
+
+	// portMTU is less than what IPv6 needs (RFC 8200, 5): the kernel then has no
+	// IPv6 on the link at all, no address, and no route from a router's
+	// advertisement. What the plugin sends by it itself is much shorter.
+	portMTU = 1000
+)
+
+// PortName is the name of a network's port for looking at its wire.
+func PortName(networkID string) string { return portPrefix + digits(networkID) }
+
+// PortAlias is the alias of a network's port. It is no alias of a link that
+// belongs to a container's way, and Owner does not know it.
+func (i Instance) PortAlias(networkID string) string {
+	return aliasPrefix + string(i) + portAlias + networkID
+}
+
+// EnsurePort makes a port of our own on a parent that carries macvlan links: a
+// macvlan link in bridge mode, by which frames reach the wire and this host's
+// other macvlan links, which those sent on the parent itself never do. The host
+// does not use it: it answers no ARP and has no address.
+func (k *Kernel) EnsurePort(networkID, parent string) (Link, error) {
+	name, alias := PortName(networkID), k.PortAlias(networkID)
+	lower, err := k.byName(parent)
+	if err != nil {
+		return Link{}, fmt.Errorf("find the parent: %w", err)
+	}
+	l, err := k.byName(name)
+	if err == nil && (l.Attrs().Alias != alias || l.Attrs().ParentIndex != lower.Attrs().Index) {
+		err = errors.Join(k.DeleteOwned(name, alias), ErrNoLink)
+	}
+	if errors.Is(err, ErrNoLink) {
+		l, err = k.makePort(name, alias, lower)
+	}
+	if err != nil {
+		return Link{}, err
+	}
+	if err := k.h.LinkSetUp(l); err != nil {
+		return Link{}, fmt.Errorf("bring port %q up: %w", name, err)
+	}
+	return k.Link(name)
+}
+
+func (k *Kernel) makePort(name, alias string, lower netlink.Link) (netlink.Link, error) {
+	attrs := newAttrs(name, hashedMAC(alias), portMTU)
+	attrs.ParentIndex = lower.Attrs().Index
+	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	if err := k.h.LinkAdd(l); err != nil {
+		return nil, fmt.Errorf("make port %q on %q: %w", name, lower.Attrs().Name, explainBusy(err, lower.Attrs().Name))
+	}
+	if err := k.claim(l, alias); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(k.noAutoAddr(l), k.h.LinkSetARPOff(l)); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep port %q quiet: %w", name, err), k.h.LinkDel(l))
+	}
+	return k.byName(name)
+}
+
+// Ports returns the ports of this instance that there are: names by network.
+func (k *Kernel) Ports() (map[string]string, error) {
+	links, err := k.Links()
+	if err != nil {
+		return nil, err
+	}
+	ports := map[string]string{}
+	for _, l := range links {
+		if id, ours := strings.CutPrefix(l.Alias, k.PortAlias("")); ours {
+			ports[id] = l.Name
+		}
+	}
+	return ports, nil
+}
+
+// DeletePort removes a network's port. A missing one is success.
+func (k *Kernel) DeletePort(networkID string) error {
+	return k.DeleteOwned(PortName(networkID), k.PortAlias(networkID))
+}
+
+// Interface is a link in the form that opens sockets.
+func (l Link) Interface() *net.Interface {
+	return &net.Interface{Index: l.Index, Name: l.Name, MTU: l.MTU, HardwareAddr: l.MAC}
+}
+
+// Within runs fn where sockets that it opens belong to the handle's namespace.
+// The plugin itself lives there; a caller from elsewhere needs CAP_SYS_ADMIN.
+func (k *Kernel) Within(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		here, err := netns.Get()
+		if err != nil {
+			runtime.UnlockOSThread()
+			done <- fmt.Errorf("look at the thread's namespace: %w", err)
+			return
+		}
+		defer func() { _ = here.Close() }()
+		if here.Equal(k.ns) {
+			runtime.UnlockOSThread()
+		} else if err := netns.Set(k.ns); err != nil { // the thread dies with the goroutine
+			done <- fmt.Errorf("enter the namespace: %w", err)
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
