@@ -12,22 +12,22 @@ import (
 )
 
 const (
-	portPrefix = "dlp-" // a network's port for looking at its wire
-	portAlias  = ":port:"
+	lookPrefix = "dlp-" // a network's port for looking at its wire
+	lookAlias  = ":port:"
 
-	// portMTU is less than what IPv6 needs (RFC 8200, 5): the kernel then has no
+	// lookMTU is less than what IPv6 needs (RFC 8200, 5): the kernel then has no
 	// IPv6 on the link at all, no address, and no route from a router's
 	// advertisement. What the plugin sends by it itself is much shorter.
-	portMTU = 1000
+	lookMTU = 1000
 )
 
 // PortName is the name of a network's port for looking at its wire.
-func PortName(networkID string) string { return portPrefix + digits(networkID) }
+func PortName(networkID string) string { return lookPrefix + digits(networkID) }
 
 // PortAlias is the alias of a network's port. It is no alias of a link that
 // belongs to a container's way, and Owner does not know it.
 func (i Instance) PortAlias(networkID string) string {
-	return aliasPrefix + string(i) + portAlias + networkID
+	return aliasPrefix + string(i) + lookAlias + networkID
 }
 
 // EnsurePort makes a port of our own on a parent that carries macvlan links: a
@@ -57,7 +57,7 @@ func (k *Kernel) EnsurePort(networkID, parent string) (Link, error) {
 }
 
 func (k *Kernel) makePort(name, alias string, lower netlink.Link) (netlink.Link, error) {
-	attrs := newAttrs(name, hashedMAC(alias), portMTU)
+	attrs := newAttrs(name, hashedMAC(alias), lookMTU)
 	attrs.ParentIndex = lower.Attrs().Index
 	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
 	if err := k.h.LinkAdd(l); err != nil {
@@ -98,21 +98,20 @@ func (l Link) Interface() *net.Interface {
 }
 
 // Within runs fn where sockets that it opens belong to the handle's namespace.
-// The plugin itself lives there; a caller from elsewhere needs CAP_SYS_ADMIN.
+// The plugin lives there, every thread of it; who comes from elsewhere needs
+// CAP_SYS_ADMIN.
 func (k *Kernel) Within(fn func() error) error {
+	fd, err := k.enter()
+	if err != nil {
+		return err
+	}
+	if fd == 0 {
+		return fn()
+	}
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread()
-		here, err := netns.Get()
-		if err != nil {
-			runtime.UnlockOSThread()
-			done <- fmt.Errorf("look at the thread's namespace: %w", err)
-			return
-		}
-		defer func() { _ = here.Close() }()
-		if here.Equal(k.ns) {
-			runtime.UnlockOSThread()
-		} else if err := netns.Set(k.ns); err != nil { // the thread dies with the goroutine
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		if err := netns.Set(k.ns); err != nil {
 			done <- fmt.Errorf("enter the namespace: %w", err)
 			return
 		}

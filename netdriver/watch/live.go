@@ -51,6 +51,7 @@ type live struct {
 	up       bool      // it has answered, or it was not waited for
 	answered time.Time // by itself, last
 	checked  time.Time
+	asked    int // checks
 	answers  int // by its MAC to the last check
 	twins    int // checks in a row with more than one
 	conflict *Conflict
@@ -157,6 +158,7 @@ func (w *wire) heardLiveLocked(l *live, c neighbour.Claim) {
 			l.answered = time.Now()
 			l.answers++
 			w.upLocked(l)
+			w.twinsLocked(l)
 		}
 		return
 	}
@@ -186,7 +188,7 @@ func (w *wire) checkLives() {
 	w.mu.Lock()
 	var due []*live
 	for _, l := range w.lives {
-		if time.Since(l.checked) >= checkEvery && l.up {
+		if time.Since(l.checked) >= checkEvery-tickEvery/2 && l.up {
 			due = append(due, l)
 		}
 		w.calmLocked(l)
@@ -194,8 +196,11 @@ func (w *wire) checkLives() {
 	slices.SortFunc(due, func(a, b *live) int { return a.checked.Compare(b.checked) })
 	due = due[:min(len(due), checksPerTick)]
 	for _, l := range due {
-		w.twinsLocked(l)
+		if l.answers < 2 {
+			l.twins = 0
+		}
 		l.checked, l.answers = time.Now(), 0
+		l.asked++
 	}
 	w.mu.Unlock()
 	for _, l := range due {
@@ -203,9 +208,9 @@ func (w *wire) checkLives() {
 	}
 }
 
+// twinsLocked looks at the second answer to one question.
 func (w *wire) twinsLocked(l *live) {
-	if l.answers < 2 {
-		l.twins = 0
+	if l.answers != 2 || l.asked == 0 {
 		return
 	}
 	if l.twins++; l.twins >= twinRounds {

@@ -211,7 +211,7 @@ func (s *site) container(id, addr4, addr6 string) (endpoint.Endpoint, *space) {
 // await waits for a condition that the wire brings about.
 func (s *site) await(what string, cond func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) { // nothing tells of it but time
+	for deadline := time.Now().Add(20 * time.Second); !cond(); time.Sleep(5 * time.Millisecond) { // nothing tells of it but time
 		if time.Now().After(deadline) {
 			s.Fatalf("never: %s; status %+v", what, s.m.Status())
 		}
