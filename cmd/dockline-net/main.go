@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
+	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -33,6 +35,10 @@ import (
 // reconcileEvery is how often everything is looked at, whether or not the
 // kernel said that something changed.
 const reconcileEvery = 30 * time.Second
+
+// adminSocket is the operators', beside the engine's socket: the folder is
+// /run/docker/plugins/<id of the plugin> on the host.
+const adminSocket = "admin.sock"
 
 func main() {
 	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials")
@@ -99,7 +105,11 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 		log.Warn("reconcile at start", "err", err)
 	}
 	p.watch.Sync()
-	return p.serve(ctx, l, log)
+	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(socket), adminSocket))
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, l, al, log)
 }
 
 // tables are the plugin's own, named here so that no two share a name.
@@ -121,7 +131,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 		return nil, err
 	}
 	wires := watch.New(watch.Config{
-		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Isolated: kept.JournalLost(), Log: log,
+		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
 	})
 	addresses, err := ipam.New(ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
@@ -136,9 +146,11 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Log: log}
 	return &plugin{
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Log: log},
-		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
+		admin:     window,
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,
 	}, nil

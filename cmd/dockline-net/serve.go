@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
@@ -22,6 +23,7 @@ import (
 )
 
 type plugin struct {
+	admin     *admin.Plugin
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
 	host      *kernel.Kernel
@@ -42,13 +44,14 @@ func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) er
 }
 
 // serve answers calls and reconciles until ctx ends, and joins both.
-func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
 	var beside errgroup.Group
 	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
 	beside.Go(func() error { return p.watch.Run(ctx) })
+	beside.Go(func() error { return p.admin.Server().Serve(ctx, al) })
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)

@@ -24,7 +24,7 @@ const (
 	slotEvery6 = 100 * time.Millisecond
 	slotBurst  = 4
 
-	recheckFree = 5 * time.Minute
+	recheckFree = 30 * time.Second
 	recheckUsed = time.Minute
 	leftover    = 5 * time.Second // frames of an endpoint that has left may still come
 )
@@ -224,17 +224,22 @@ func (w *wire) found(c neighbour.Claim) {
 	w.refillLocked()
 }
 
-// recheck asks again for one address that is free and for one that is used, of
-// those that nothing was heard of for long.
+// recheck asks again for one address of each family that is free, and for one
+// that is used, of those that nothing was heard of for long.
 func (w *wire) recheck() {
 	w.mu.Lock()
-	var freest, longest netip.Addr
+	var free [2]netip.Addr
+	var longest netip.Addr
 	for a, f := range w.facts {
+		family := &free[0]
+		if a.Is6() {
+			family = &free[1]
+		}
 		switch {
 		case f.done != nil || !f.known:
 		case f.mac == nil:
-			if time.Since(f.since) > recheckFree && (!freest.IsValid() || f.since.Before(w.facts[freest].since)) {
-				freest = a
+			if time.Since(f.since) > recheckFree && (!family.IsValid() || f.since.Before(w.facts[*family].since)) {
+				*family = a
 			}
 		case time.Since(f.heard) > recheckUsed && time.Since(f.asked) > recheckUsed:
 			if !longest.IsValid() || f.asked.Before(w.facts[longest].asked) {
@@ -245,12 +250,16 @@ func (w *wire) recheck() {
 	if longest.IsValid() {
 		w.roundLocked(longest, slow, 0)
 	}
-	if freest.IsValid() {
-		w.facts[freest].since = time.Now()
+	for _, a := range free {
+		if a.IsValid() {
+			w.facts[a].since = time.Now()
+		}
 	}
 	w.mu.Unlock()
-	if freest.IsValid() {
-		w.ask(freest, nil)
+	for _, a := range free {
+		if a.IsValid() {
+			w.ask(a, nil)
+		}
 	}
 }
 

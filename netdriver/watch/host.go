@@ -46,15 +46,11 @@ func (h OnKernel) links(d network.Definition) (link, wire *net.Interface, err er
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the bridge: %w", err)
 	}
-	link, wire = bridge.Interface(), bridge.Interface()
-	if d.Parent != "" {
-		uplink, err := h.Link(d.Parent)
-		if err != nil {
-			return nil, nil, fmt.Errorf("find the uplink: %w", err)
-		}
-		wire = uplink.Interface()
+	uplink, err := h.Link(d.Parent)
+	if err != nil {
+		return nil, nil, fmt.Errorf("find the uplink: %w", err)
 	}
-	return link, wire, nil
+	return bridge.Interface(), uplink.Interface(), nil
 }
 
 // Drop implements Host.

@@ -13,15 +13,19 @@ import (
 
 const (
 	// checkEvery is how often it is asked who has an endpoint's address, where
-	// there are few; of many, no more than checksPerTick are asked for a tick
-	// (see slotEvery), and those who speak of themselves are heard meanwhile.
-	checkEvery    = 3 * time.Second
-	checksPerTick = 8
+	// there are few; of many, no more than these are asked for a tick (see
+	// slotEvery): forty are through in ten seconds, and who speaks of himself is
+	// heard at once.
+	checkEvery     = 5 * time.Second
+	checksPerTick  = 4
+	checksPerTick6 = 16
 
 	// twinRounds is how many questions in a row must have been answered twice in
 	// the name of an endpoint's own MAC. That is how two hosts look that gave
-	// the same address: the MAC follows from it.
-	twinRounds = 2
+	// the same address: the MAC follows from it. The first time it happens it is
+	// asked again at once.
+	twinRounds = 3
+	twinAgain  = 200 * time.Millisecond
 
 	conflictOver = 30 * time.Second // without a sign of it
 )
@@ -51,9 +55,9 @@ type live struct {
 	up       bool      // it has answered, or it was not waited for
 	answered time.Time // by itself, last
 	checked  time.Time
-	asked    int // checks
-	answers  int // by its MAC to the last check
-	twins    int // checks in a row with more than one
+	asked    bool // everybody, not only itself
+	answers  int  // by its MAC to the last check
+	twins    int  // checks in a row with more than one
 	conflict *Conflict
 }
 
@@ -158,7 +162,7 @@ func (w *wire) heardLiveLocked(l *live, c neighbour.Claim) {
 			l.answered = time.Now()
 			l.answers++
 			w.upLocked(l)
-			w.twinsLocked(l)
+			w.twinLocked(l)
 		}
 		return
 	}
@@ -194,28 +198,47 @@ func (w *wire) checkLives() {
 		w.calmLocked(l)
 	}
 	slices.SortFunc(due, func(a, b *live) int { return a.checked.Compare(b.checked) })
-	due = due[:min(len(due), checksPerTick)]
-	for _, l := range due {
-		if l.answers < 2 {
-			l.twins = 0
-		}
-		l.checked, l.answers = time.Now(), 0
-		l.asked++
-	}
 	w.mu.Unlock()
+	left4, left6 := checksPerTick, checksPerTick6
 	for _, l := range due {
-		w.ask(l.addr, nil)
+		left := &left4
+		if l.addr.Is6() {
+			left = &left6
+		}
+		if *left--; *left >= 0 {
+			w.check(l)
+		}
 	}
 }
 
-// twinsLocked looks at the second answer to one question.
-func (w *wire) twinsLocked(l *live) {
-	if l.answers != 2 || l.asked == 0 {
+// check begins the next round of answers.
+func (w *wire) check(l *live) {
+	w.mu.Lock()
+	if l.answers < 2 {
+		l.twins = 0
+	}
+	l.checked, l.answers, l.asked = time.Now(), 0, true
+	w.mu.Unlock()
+	w.ask(l.addr, nil)
+}
+
+// twinLocked looks at the second answer to one question.
+func (w *wire) twinLocked(l *live) {
+	if l.answers != 2 || !l.asked {
 		return
 	}
 	if l.twins++; l.twins >= twinRounds {
 		w.conflictLocked(l, l.mac)
+		return
 	}
+	w.afterLocked(twinAgain, func() {
+		w.mu.Lock()
+		still := w.lives[l.addr] == l
+		w.mu.Unlock()
+		if still {
+			w.check(l)
+		}
+	})
 }
 
 func (w *wire) calmLocked(l *live) {

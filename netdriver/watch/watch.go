@@ -62,10 +62,7 @@ type Config struct {
 	Host      Host
 	Networks  interface{ List() []network.Definition }
 	Endpoints interface{ List() []endpoint.Endpoint }
-	// Isolated has bridges without an uplink watched too: containers of which
-	// nothing is known may be on them.
-	Isolated bool
-	Log      *slog.Logger
+	Log       *slog.Logger
 }
 
 // Stats counts what happened since the start.
@@ -141,7 +138,7 @@ func (m *Manager) Sync() {
 	}
 	want := map[string]network.Definition{}
 	for _, d := range m.cfg.Networks.List() {
-		if m.watched(d) {
+		if watched(d) {
 			want[d.ID] = d
 		}
 	}
@@ -171,12 +168,10 @@ func (m *Manager) Sync() {
 	m.started = true
 }
 
-// watched reports whether a network's addresses are asked about.
-func (m *Manager) watched(d network.Definition) bool {
-	if !d.Complete || d.Going || d.NoProbe {
-		return false
-	}
-	return d.Mode == network.Macvlan || d.Parent != "" || m.cfg.Isolated
+// watched reports whether a network's addresses are asked about: nobody but our
+// own endpoints is on a bridge without an uplink.
+func watched(d network.Definition) bool {
+	return d.Complete && !d.Going && !d.NoProbe && d.Parent != ""
 }
 
 // dropLocked closes the ports that nobody wants and removes their links; the

@@ -72,6 +72,7 @@ var forbidden = map[string][]string{
 	"netdriver/endpoint":  {"netdriver/engine", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/neighbour": {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/kernel", "netdriver/state", "netdriver/reconcile", "netdriver/watch"},
 	"netdriver/watch":     {"netdriver/engine", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/admin":     {"netdriver/engine", "netdriver/state"},
 	"netdriver/reconcile": {"netdriver/engine", "netdriver/ipam", "netdriver/state"},
 	"netdriver/engine":    {"netdriver/state", "netdriver/reconcile"},
 	"cmd/dockline-log":    {"netdriver"},
