@@ -134,7 +134,8 @@ type Manager struct {
 type pool struct {
 	Pool
 	given    map[netip.Addr]*given
-	cursor   netip.Addr
+	cursor   netip.Addr // the address given last, and the one written down as that
+	written  netip.Addr
 	replayed uint64 // the epoch in which it was asked for or made
 	used     uint64 // the epoch in which an address of it was last asked for
 	again    bool   // asked for again since it was made, loaded or released
@@ -162,7 +163,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("load cursors: %w", err)
 	}
 	for id, p := range pools {
-		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id]}
+		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id], written: cursors[id]}
 	}
 	for _, g := range addrs {
 		if p := m.pools[g.Pool]; p != nil {

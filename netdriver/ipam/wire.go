@@ -61,16 +61,16 @@ type question struct {
 // pickLocked chooses an address: of those known to be free, where the wire is
 // asked, the first at or behind the request's start, and if there is none, what
 // to ask for.
-func (m *Manager) pickLocked(p *pool, r AddressRequest, taken map[netip.Addr]bool, try int) (netip.Addr, question, bool) {
+func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, try int) (netip.Addr, question, bool) {
 	start := p.start(r)
 	free, asking := m.reserve(p)
 	if !asking || r.Gateway {
-		a, ok := p.free(start, taken)
+		a, ok := p.free(start, t)
 		return a, question{}, ok
 	}
 	var best netip.Addr
 	for _, a := range free {
-		if p.Range.Contains(a) && p.available(a, taken) && (!best.IsValid() || nearer(start, a, best)) {
+		if p.Range.Contains(a) && p.available(a, t) && (!best.IsValid() || nearer(start, a, best)) {
 			best = a
 		}
 	}
@@ -80,7 +80,7 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, taken map[netip.Addr]boo
 	if try == tries {
 		return netip.Addr{}, question{}, false
 	}
-	ask := p.next(start, askAtOnce, taken, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
+	ask := p.next(start, askAtOnce, t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
 	return netip.Addr{}, question{p.Prefix, ask}, len(ask) > 0
 }
 
@@ -104,10 +104,10 @@ const maxSteps = 1 << 16
 
 // next returns the next n available addresses from start on, going round, that
 // are not known.
-func (p *pool) next(start netip.Addr, n int, taken map[netip.Addr]bool, known func(netip.Addr) bool) (found []netip.Addr) {
+func (p *pool) next(start netip.Addr, n int, t taken, known func(netip.Addr) bool) (found []netip.Addr) {
 	a := start
 	for range maxSteps {
-		if p.available(a, taken) && !known(a) {
+		if p.available(a, t) && !known(a) {
 			found = append(found, a)
 		}
 		if a = p.after(a); a == start || len(found) == n {
@@ -141,7 +141,7 @@ func (m *Manager) quarantined(p *pool) string {
 	if _, asking := m.reserve(p); !asking {
 		return ""
 	}
-	p.next(p.Range.Addr(), maxSteps, nil, func(a netip.Addr) bool {
+	p.next(p.Range.Addr(), maxSteps, taken{}, func(a netip.Addr) bool {
 		if m.cfg.Wire.Look(p.Prefix, a).Known == Used {
 			n++
 		}
@@ -162,12 +162,12 @@ func (m *Manager) Candidates(prefix netip.Prefix, n int, known func(netip.Addr) 
 		if p.Prefix != prefix {
 			continue
 		}
-		taken, err := m.taken()
+		t, err := m.taken()
 		if err != nil {
 			m.cfg.Log.Warn("look for addresses to keep in reserve", "pool", p.ID, "err", err)
 			return nil
 		}
-		return p.next(p.start(AddressRequest{}), n, taken, known)
+		return p.next(p.start(AddressRequest{}), n, t, known)
 	}
 	return nil
 }
