@@ -7,8 +7,10 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -50,6 +52,9 @@ func (k *Kernel) EnsurePort(networkID, parent string) (Link, error) {
 	if err != nil {
 		return Link{}, err
 	}
+	if err := k.deafen(networkID); err != nil {
+		return Link{}, err
+	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return Link{}, fmt.Errorf("bring port %q up: %w", name, err)
 	}
@@ -72,6 +77,42 @@ func (k *Kernel) makePort(name, alias string, lower netlink.Link) (netlink.Link,
 	return k.byName(name)
 }
 
+// deafen drops what comes in by a port, after packet sockets have seen it
+// (net/core/dev.c, __netif_receive_skb_core). Where the kernel cannot do that
+// the port works all the same.
+func (k *Kernel) deafen(networkID string) error {
+	drop := nftables.ChainPolicyDrop
+	err := k.onPortTable(networkID, func(c *nftables.Conn, t *nftables.Table) {
+		c.AddTable(t) // so that there is one to delete, with the chain of an earlier port
+		c.DelTable(t)
+		c.AddTable(t)
+		c.AddChain(&nftables.Chain{
+			Name: "ingress", Table: t, Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookIngress,
+			Priority: nftables.ChainPriorityFilter, Device: PortName(networkID), Policy: &drop,
+		})
+	})
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil
+	}
+	return err
+}
+
+func (k *Kernel) onPortTable(networkID string, change func(*nftables.Conn, *nftables.Table)) error {
+	fd, err := k.enter()
+	if err != nil {
+		return err
+	}
+	c, err := nftables.New(nftables.WithNetNSFd(fd))
+	if err != nil {
+		return fmt.Errorf("open a netfilter socket: %w", err)
+	}
+	change(c, &nftables.Table{Family: nftables.TableFamilyNetdev, Name: "dockline-" + string(k.Instance) + "-" + digits(networkID)})
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("change what comes in by port %q: %w", PortName(networkID), err)
+	}
+	return nil
+}
+
 // Ports returns the ports of this instance that there are: names by network.
 func (k *Kernel) Ports() (map[string]string, error) {
 	links, err := k.Links()
@@ -89,7 +130,11 @@ func (k *Kernel) Ports() (map[string]string, error) {
 
 // DeletePort removes a network's port. A missing one is success.
 func (k *Kernel) DeletePort(networkID string) error {
-	return k.DeleteOwned(PortName(networkID), k.PortAlias(networkID))
+	err := k.onPortTable(networkID, func(c *nftables.Conn, t *nftables.Table) { c.DelTable(t) })
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+		err = nil
+	}
+	return errors.Join(err, k.DeleteOwned(PortName(networkID), k.PortAlias(networkID)))
 }
 
 // Interface is a link in the form that opens sockets.

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
 
@@ -47,6 +48,9 @@ func TestPort(t *testing.T) {
 	if err != nil || len(addrs) != 0 {
 		t.Errorf("the port has addresses %v, %v", addrs, err)
 	}
+	if n := tables(t, k); n != 1 {
+		t.Errorf("what comes in is not dropped: %d tables", n)
+	}
 	if ports, err := k.Ports(); err != nil || ports["n"] != first.Name {
 		t.Errorf("ports %v, %v", ports, err)
 	}
@@ -54,4 +58,16 @@ func TestPort(t *testing.T) {
 		t.Error(err)
 	}
 	gone(t, k, first.Name)
+	if n := tables(t, k); n != 0 {
+		t.Errorf("%d tables are left", n)
+	}
+}
+
+func tables(t *testing.T, k *Kernel) int {
+	t.Helper()
+	all, err := k.nft.ListTablesOfFamily(nftables.TableFamilyNetdev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
