@@ -20,7 +20,7 @@ const (
 	// ARP packets a second (the usual limit), so what nobody waits for goes out
 	// slowly: one address after the other, a few at once in the beginning.
 	// Neighbour solicitations go to few machines only.
-	slotEvery  = 400 * time.Millisecond
+	slotEvery  = 600 * time.Millisecond
 	slotEvery6 = 100 * time.Millisecond
 	slotBurst  = 4
 
@@ -209,15 +209,18 @@ func (w *wire) found(c neighbour.Claim) {
 		return
 	}
 	f := w.facts[c.Addr]
-	if f == nil {
+	asked := f != nil
+	if f == nil { // who speaks of himself: a LAN is full of them
 		f = &fact{}
 		w.facts[c.Addr] = f
 	}
 	now := time.Now()
-	if f.mac == nil || !f.known {
+	if f.mac == nil {
 		f.since = now
+	}
+	if f.mac == nil && asked {
 		w.m.Stats.Answered.Add(1)
-		w.log.Info("an address of our subnet is in use by another machine, it is not given out", "address", c.Addr, "mac", c.MAC.String())
+		w.log.Info("an address that was to be given out is in use by another machine", "address", c.Addr, "mac", c.MAC.String())
 	}
 	f.mac, f.known, f.heard = c.MAC, true, now
 	f.end()

@@ -335,3 +335,27 @@ func (s *space) neighbour(a netip.Addr) string {
 	}
 	return ""
 }
+
+// A port that somebody removed is made again; one that an earlier process left,
+// and that of a network that is gone, are removed.
+func TestThePortComesAndGoes(t *testing.T) {
+	s := newSite(t, network.Macvlan)
+	if _, err := s.host.k.EnsurePort("old", "nic0"); err != nil {
+		t.Fatal(err)
+	}
+	s.watch()
+	if ports, err := s.host.k.Ports(); err != nil || len(ports) != 1 || ports["n"] == "" {
+		t.Errorf("ports %v, %v", ports, err)
+	}
+	first := s.host.link(kernel.PortName("n"))
+	s.host.ok(s.host.lib.LinkDel(first))
+	s.await("another port", func() bool {
+		l, err := s.host.lib.LinkByName(kernel.PortName("n"))
+		return err == nil && l.Attrs().Index != first.Attrs().Index && s.m.Status()[0].Fault == ""
+	})
+	s.m.cfg.Networks = networks{}
+	s.m.Sync()
+	if ports, err := s.host.k.Ports(); err != nil || len(ports) != 0 {
+		t.Errorf("ports of no network: %v, %v", ports, err)
+	}
+}
