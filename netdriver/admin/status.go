@@ -80,7 +80,6 @@ type view struct {
 	byName map[string]kernel.Link
 	names  map[int]string
 	of     map[string][]Seen // by endpoint
-	strays []Seen
 }
 
 // Status looks at everything.

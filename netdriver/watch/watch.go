@@ -180,7 +180,9 @@ func (m *Manager) dropLocked(want map[string]network.Definition) {
 	var gone []string
 	for id, w := range m.wires {
 		if _, wanted := want[id]; !wanted {
-			w.stop()
+			if err := w.stop(); err != nil {
+				w.log.Warn("close the port on a wire", "err", err)
+			}
 			delete(m.wires, id)
 			gone = append(gone, id)
 		}
