@@ -25,9 +25,7 @@ type script struct {
 	claims    chan neighbour.Claim
 	opened    int
 	fail      error
-	next      netip.Addr
 	endpoints []endpoint.Endpoint
-	networks  []network.Definition
 }
 
 type scriptPort struct {
