@@ -35,15 +35,22 @@ func (k *Kernel) EndpointCounters() (map[string]Counters, error) {
 	if err != nil {
 		return nil, err
 	}
+	self, err := k.ownID()
+	if err != nil {
+		return nil, err
+	}
 	by := map[string]Counters{}
 	for _, ns := range ids {
+		if ns == self {
+			continue
+		}
 		ae := mdnetlink.NewAttributeEncoder()
 		ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
 		attrs, err := ae.Encode()
 		if err != nil {
 			return nil, fmt.Errorf("encode a request: %w", err)
 		}
-		msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
+		msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
 		if errors.Is(err, unix.EINVAL) {
 			continue // the namespace has ended
 		} else if err != nil {

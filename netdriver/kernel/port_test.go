@@ -1,27 +1,11 @@
 package kernel
 
 import (
-	"net/netip"
 	"testing"
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 )
-
-// A namespace that has an id in itself is not another one.
-func TestElsewhereIsNotHere(t *testing.T) {
-	k := inNamespace(t)
-	wire(t, k, "nic0")
-	if err := k.CreateMacvlan(Macvlan{Name: ContainerName("e"), Alias: self.EndpointAlias("n", "e"), Parent: "nic0", MAC: EndpointMAC(netip.Addr{}, netip.Addr{}, "e")}); err != nil {
-		t.Fatal(err)
-	}
-	if err := k.h.SetNetNsIdByFd(int(k.ns), 7); err != nil {
-		t.Fatal(err)
-	}
-	if all, err := k.Elsewhere(); err != nil || len(all) != 0 {
-		t.Errorf("links of this namespace are elsewhere: %+v, %v", all, err)
-	}
-}
 
 func TestPort(t *testing.T) {
 	k := inNamespace(t)
