@@ -7,8 +7,12 @@
 //	                               ▼
 //	       network, endpoint, ipam ──▶ state (bbolt; each owns its tables)
 //
+//	admin ──▶ all of these
+//	watch ──▶ network, endpoint, kernel, neighbour (ARP and ND on packet sockets)
+//
 // Dependencies point to the right and down. ipam knows neither kernel nor
-// network: what it asks of them it is given as functions.
+// network nor the wire: what it asks of them it is given as functions, and by
+// watch as an ipam.Wire.
 //
 // What decides, by what the thing is:
 //
@@ -30,8 +34,9 @@
 //     whose network's links are missing asks for network.Manager.change from
 //     within, so nothing that holds change may ask for a turn
 //  3. network.Manager.routes: what the host has routes to
-//  4. ipam.Manager.mu
-//  5. network.Manager.mu, endpoint.Manager.mu: leaves, held over no call
+//  4. ipam.Manager.mu; before it, and never while it is held, watch.Manager.syncing
+//  5. network.Manager.mu, endpoint.Manager.mu, and the mutex of each wire in
+//     watch: leaves, held over no call
 //
 // The first two are taken in either order by different callers only as said
 // there: while change is held no endpoint is touched; Delete of a network drops

@@ -9,24 +9,27 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/dockline/dockline/internal/admin"
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
+	"github.com/dockline/dockline/netdriver/watch"
 )
 
 type plugin struct {
+	admin     *admin.Plugin
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
 	host      *kernel.Kernel
+	watch     *watch.Manager
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -43,31 +46,28 @@ func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) er
 }
 
 // serve answers calls and reconciles until ctx ends, and joins both.
-func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
-	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(l.Addr().String()), "admin.sock"))
-	if err != nil {
-		return err
-	}
-	var side errgroup.Group
-	side.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
-	side.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
-	side.Go(func() error { return p.admin(log).Serve(ctx, al) })
+	var beside errgroup.Group
+	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
+	beside.Go(func() error { return p.watch.Run(ctx) })
+	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
+	beside.Go(func() error { return p.operators().Serve(ctx, al) })
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
 	log.Info("dockline-net serves", "socket", l.Addr().String())
-	err = server.Serve(ctx, l)
+	err := server.Serve(ctx, l)
 	cancel()
-	return errors.Join(err, side.Wait())
+	return errors.Join(err, beside.Wait())
 }
 
-// admin is the operator's window.
-func (p *plugin) admin(log *slog.Logger) *admin.Server {
-	s := admin.New(log)
+// operators is what they see and say.
+func (p *plugin) operators() *shared.Server {
+	s := p.admin.Server()
 	s.Handle("/confirm", p.confirm)
 	return s
 }

@@ -126,6 +126,7 @@ func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error)
 	if err := d.Endpoints.Delete(r.NetworkID, r.EndpointID); err != nil {
 		return nil, err
 	}
+	d.kick()
 	return &empty{}, nil
 }
 
@@ -148,6 +149,7 @@ func (d *Driver) join(r *plugin.JoinRequest) (*plugin.JoinResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.kick()
 	res := &plugin.JoinResponse{
 		InterfaceName: plugin.InterfaceName{SrcName: kernel.ContainerName(e.ID), DstPrefix: def.IfPrefix},
 		Gateway:       text(def.Gateway(e.IPv4)),
@@ -172,5 +174,6 @@ func (d *Driver) leave(r *plugin.LeaveRequest) (*empty, error) {
 	if err := d.Endpoints.Leave(r.EndpointID); err != nil {
 		return nil, err
 	}
+	d.kick()
 	return &empty{}, nil
 }

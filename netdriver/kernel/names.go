@@ -31,7 +31,7 @@ const (
 )
 
 // ownName is what the functions below make: no user's own choice of a name.
-var ownName = regexp.MustCompile(`^dl[bchmvw]-[0-9a-f]{11}$`)
+var ownName = regexp.MustCompile(`^dl[bchmpvw]-[0-9a-f]{11}$`)
 
 // HostName is the name of the host end of an endpoint's veth pair.
 func HostName(endpointID string) string { return hostPrefix + digits(endpointID) }

@@ -54,6 +54,7 @@ type Definition struct {
 	HostAddrs   []netip.Addr       `json:",omitempty"` // asked for, for the host's port on a macvlan network
 	HostPort    []netip.Addr       `json:",omitempty"` // what the port has; by the order of Pools
 	Overlap     bool               `json:",omitempty"` // a route of the host may overlap
+	NoProbe     bool               `json:",omitempty"` // nobody is asked who has an address
 	// Foreign is set where the bridge is its owner's, and nothing on it is ours
 	// but the containers' ports.
 	Foreign bool        `json:",omitempty"`

@@ -26,6 +26,7 @@ const (
 	keyIfPrefix    = "com.docker.network.container_iface_prefix"
 	keyHostAccess  = "host_access"
 	keyOverlap     = "allow_overlap"
+	keyProbe       = "probe"
 	keyVLAN        = "vlan"
 	keyHostAddress = "host_address"
 
@@ -44,7 +45,7 @@ const (
 func knownKeys() []string {
 	return []string{
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
-		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap,
+		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe,
 		keyVLAN, keyHostAddress, keyBridge, keyMove, keyConfirmWithin,
 		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood,
 	}
@@ -222,7 +223,9 @@ func (d *Definition) readIfPrefix(o map[string]string) error {
 }
 
 func (d *Definition) readSwitches(o map[string]string) error {
-	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap, keyMove: &d.MoveHost} {
+	probe := true
+	defer func() { d.NoProbe = !probe }()
+	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap, keyMove: &d.MoveHost, keyProbe: &probe} {
 		if err := readSwitch(o, key, into); err != nil {
 			return err
 		}

@@ -51,6 +51,8 @@ type Reconciler struct {
 	// KeepLinks is set where the journal of this boot was lost: a link may be a
 	// running container's though nothing is known of it, and none is removed.
 	KeepLinks bool
+	// Done is told of every reconcile; nil: nobody is.
+	Done func(Report, error)
 
 	mu      sync.Mutex           // one reconcile at a time; guards all below
 	failing map[string]string    // by network id, what was said last
@@ -112,7 +114,11 @@ func (r *Reconciler) Once() (Report, error) {
 	errs = append(errs, r.links(&rep))
 	rep.Released = r.Addresses.Sweep()
 	rep.Failing, rep.Took = maps.Clone(r.failing), time.Since(begin)
-	return rep, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if r.Done != nil {
+		r.Done(rep, err)
+	}
+	return rep, err
 }
 
 // links brings the endpoints and their links together.
