@@ -29,8 +29,8 @@ install: plugins engine ## build, create (or upgrade) and enable the plugins, or
 	@scripts/plugin.sh install $(PLUGINS) $(SETTINGS)
 
 .PHONY: uninstall
-uninstall: ## remove the plugins from the engine
-	@scripts/plugin.sh uninstall $(PLUGINS)
+uninstall: ## remove the plugins from the engine, once all records are delivered; FORCE=yes does not wait
+	@scripts/plugin.sh uninstall $(PLUGINS) $(if $(FORCE),FORCE=$(FORCE))
 
 .PHONY: engine
 engine:

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
@@ -38,6 +39,7 @@ type StreamStatus struct {
 type CollectorStatus struct {
 	Name    string `json:"name"`
 	Healthy bool   `json:"healthy"`
+	Leaving bool   `json:"leaving"` // in the pool no longer, but not finished with
 	Streams int    `json:"streams"`
 }
 
@@ -49,19 +51,20 @@ type Status struct {
 	Spool        spool.Health      `json:"spool"`
 	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
 	Collectors   []CollectorStatus `json:"collectors"`
+	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
 	Streams      []StreamStatus    `json:"streams"`
 }
 
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Streams: []StreamStatus{}}
+	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
-			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.ship.Where(st.ID()),
+			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.where(st.ID()),
 			SpooledBytes: st.Bytes(), Segments: st.Segments(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
@@ -77,12 +80,20 @@ func (p *Plugin) Status() Status {
 	return s
 }
 
+// where returns the collector that a stream's records go to now.
+func (p *Plugin) where(stream string) string {
+	for _, name := range p.ship.Where(stream) {
+		return name // a container has one pool
+	}
+	return ""
+}
+
 // drainPoll is how often a drain looks: no single event says that all streams
 // are delivered.
 const drainPoll = 100 * time.Millisecond
 
 // Drain returns when everything that is spooled has been acknowledged, or with
-// ctx's error and what is left.
+// what is left when ctx ends.
 func (p *Plugin) Drain(ctx context.Context) error {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
@@ -98,10 +109,28 @@ func (p *Plugin) Drain(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d bytes of %d containers are not delivered yet: %w", left, streams, ctx.Err())
+			return fmt.Errorf("%s of %d containers are not delivered yet%s", units.BytesSize(float64(left)), streams, p.why())
 		case <-tick.C:
 		}
 	}
+}
+
+// why says why nothing is delivered, where that is known.
+func (p *Plugin) why() string {
+	if p.drainOnly.Load() {
+		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
+	}
+	var down []string
+	for _, c := range p.ship.Collectors() {
+		if !c.Healthy {
+			down = append(down, c.Name)
+		}
+	}
+	if len(down) == 0 {
+		return ""
+	}
+	slices.Sort(down)
+	return "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
 }
 
 // Admin returns the server of the plugin's metrics, /status and /drain.
@@ -109,7 +138,17 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, &metrics{p})
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
 	s.Handle("/drain", func(r *http.Request) (any, error) {
-		return map[string]bool{"drained": true}, p.Drain(r.Context())
+		ctx := r.Context()
+		if v := r.URL.Query().Get("timeout"); v != "" {
+			d, err := time.ParseDuration(v)
+			if err != nil {
+				return nil, fmt.Errorf("timeout=%q: %w", v, err)
+			}
+			var cancel func()
+			ctx, cancel = context.WithTimeout(ctx, d)
+			defer cancel()
+		}
+		return map[string]bool{"drained": true}, p.Drain(ctx)
 	})
 	return s
 }

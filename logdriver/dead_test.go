@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
-	"github.com/dockline/dockline/logdriver/ship"
 )
 
 // refusing returns an address at which nobody listens.
@@ -67,7 +67,10 @@ func swallowing(t *testing.T) string {
 }
 
 // names is a resolver that does not come to an end before it is let go.
-type names struct{ asked, let chan struct{} }
+type names struct {
+	discover.Names
+	asked, let chan struct{}
+}
 
 func (n *names) LookupNetIP(ctx context.Context, _, host string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
@@ -105,9 +108,9 @@ func TestDeadCollectorsBlockNothing(t *testing.T) {
 				list = fmt.Sprintf(tc.url, list)
 			}
 			h := newHost(t, "")
-			n := &names{make(chan struct{}, 1), make(chan struct{})}
+			n := &names{asked: make(chan struct{}, 1), let: make(chan struct{})}
 			t.Cleanup(func() { close(n.let) }) // before the plugin is closed, which waits for it
-			h.plugin.names = ship.Resolver(n)
+			h.plugin.pools.names = n
 			s := h.listen()
 			for i := range 3 {
 				s.lifeOfADeadCollectors(i, list)

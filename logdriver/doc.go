@@ -11,7 +11,8 @@
 // sinks, route ranks collectors, discover says which there are, resolve where
 // they are. readlogs answers `docker logs`. Each may use those before it, none
 // those behind it; sinks, route, spool and record do not know each other
-// (test/arch holds the tree to this).
+// (test/arch holds the tree to this). After a downgrade, rescue stands in for
+// all behind the FIFOs.
 //
 // # Lock order
 //
@@ -26,6 +27,8 @@
 //	Stream.mu         spool: what a stream consists of; never held over a write of records or cursors
 //	cursor.mu         spool: one writer to a cursor's file
 //	lane.mu           ship: a collector's queue; watchers run under Stream.mu
+//
+// In rescue: Driver.mu, or Rescued.mu, before Rescue.mu.
 //
 // Everything else in ship belongs to the goroutine of one lane and is handed
 // from lane to lane through their queues.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -36,7 +37,7 @@ type Plugin struct {
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
-	names   ship.Resolver // looks up collectors
+	pools   *pools
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -55,7 +56,9 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), names: resolve.New(resolve.Host(), log)}
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
+	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, filepath.Join(cfg.StateDir, "collectors.json"), log)
+	p.takeOver()
 	all := sp.Streams()
 	for _, st := range all {
 		p.resumeReading(st)
@@ -87,6 +90,7 @@ func (p *Plugin) Close() {
 	}
 	p.mu.Unlock()
 	p.pumps.Close()
+	p.pools.close()
 	p.ship.Close()
 	p.endTidy()
 	p.tidy.Wait()
@@ -122,8 +126,10 @@ func (p *Plugin) resumeShipping(st *spool.Stream) {
 	if err == nil {
 		var o container.Options
 		var pool ship.Pool
-		if o, pool, err = p.parse(&info); err == nil {
+		var done func()
+		if o, pool, done, err = p.parse(&info); err == nil {
 			err = p.startShipping(st, &info, o, pool)
+			done()
 		}
 	}
 	if err != nil {
@@ -131,29 +137,29 @@ func (p *Plugin) resumeShipping(st *spool.Stream) {
 	}
 }
 
-// parse checks a container's options and opens the pool that they name.
-func (p *Plugin) parse(info *container.Info) (container.Options, ship.Pool, error) {
-	o, err := container.ParseOptions(info)
-	if err != nil {
-		return o, ship.Pool{}, err
+// parse checks a container's options and opens the pool that they name, until
+// done is called.
+func (p *Plugin) parse(info *container.Info) (o container.Options, pool ship.Pool, done func(), err error) {
+	if o, err = container.ParseOptions(info); err != nil {
+		return o, pool, nil, err
 	}
 	what, key, list := "log-opt", "collectors", o.Collectors
 	if list == "" {
 		what, key, list = "plugin setting", "COLLECTORS", p.cfg.Collectors
 	}
-	pool, err := openPool(list, p.names)
-	if err != nil {
-		return o, ship.Pool{}, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
+	if pool, done, err = p.pools.use(list); err != nil {
+		return o, pool, nil, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
 	}
-	return o, pool, nil
+	return o, pool, done, nil
 }
 
 // Start implements engine.Driver. Nothing in it waits for a collector.
 func (p *Plugin) Start(_ context.Context, file string, info *container.Info) error {
-	o, pool, err := p.parse(info)
+	o, pool, done, err := p.parse(info)
 	if err != nil {
 		return err
 	}
+	defer done()
 	raw, err := json.Marshal(info)
 	if err != nil {
 		return fmt.Errorf("encode what is known of the container: %w", err)
@@ -162,7 +168,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err := p.policies(o, &params); err != nil {
 		return err
 	}
-	if len(pool.Collectors) > 0 {
+	if pool.ID != "" {
 		params.Routes = []string{routeName}
 	}
 	defer p.calls.lock(info.ContainerID)()
@@ -192,13 +198,14 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 }
 
 func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {
-	if len(pool.Collectors) == 0 {
+	if pool.ID == "" {
 		return st.RemoveRoute(routeName) // kept for docker logs alone
 	}
 	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
 		return err
 	}
-	return p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
+	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
+	return nil
 }
 
 func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Options) *ship.Meta {

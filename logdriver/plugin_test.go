@@ -21,6 +21,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/ship"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -263,8 +264,17 @@ func TestOnlyQuickDeathsAreALoop(t *testing.T) {
 
 func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
-	p1, err1 := openPool(a, nil)
-	p2, err2 := openPool(b, nil)
+	use := func(list string) (ship.Pool, error) {
+		s := ship.New(quiet)
+		defer s.Close()
+		p := newPools(s, nil, "", filepath.Join(t.TempDir(), "collectors.json"), quiet)
+		defer p.close()
+		pool, done, err := p.use(list)
+		defer done()
+		return pool, err
+	}
+	p1, err1 := use(a)
+	p2, err2 := use(b)
 	if err1 != nil || err2 != nil {
 		t.Fatal(err1, err2)
 	}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/logdriver/discover"
-	"github.com/dockline/dockline/logdriver/route"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/relp"
@@ -25,42 +24,6 @@ func sinks() map[string]newSink {
 		"relp":       relp.New,
 		"json+tcp":   jsonl.New,
 	}
-}
-
-// openPool makes a pool of a list of collector URLs. The list, in any order, is
-// the pool's identity: containers that name the same share its connections.
-// The pool of an empty list has no collectors.
-func openPool(list string, resolver ship.Resolver) (ship.Pool, error) {
-	members, err := discover.ParseList(list)
-	if err != nil || len(members) == 0 {
-		return ship.Pool{}, err
-	}
-	var pool ship.Pool
-	var nodes []route.Node
-	var ids []string
-	for _, m := range members {
-		ids = append(ids, m.ID())
-		s, err := openSink(m, resolver)
-		if err != nil {
-			return ship.Pool{}, err
-		}
-		pool.Collectors = append(pool.Collectors, ship.Collector{Name: m.Name, Sink: s})
-		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
-	}
-	slices.Sort(ids)
-	pool.ID = strings.Join(ids, ",")
-	table, err := route.New(nodes)
-	if err != nil {
-		return ship.Pool{}, err
-	}
-	pool.Rank = func(key string) []string {
-		var names []string
-		for _, r := range table.Rank(key, nil) {
-			names = append(names, r.Name)
-		}
-		return names
-	}
-	return pool, nil
 }
 
 func openSink(c discover.Collector, resolver ship.Resolver) (ship.Sink, error) {

@@ -8,15 +8,20 @@ cd "$(dirname "$0")/.."
 usage() {
     cat <<'TEXT'
 usage: scripts/plugin.sh install PLUGIN... [KEY=VALUE...]
-       scripts/plugin.sh uninstall PLUGIN...
+       scripts/plugin.sh drain dockline-log [TIMEOUT=30s]
+       scripts/plugin.sh uninstall PLUGIN... [TIMEOUT=30s] [FORCE=yes]
 
 install creates each plugin from build/plugins/PLUGIN, applies those of the
 settings that it has (docker plugin set) and enables it. Where an older build is installed, it is
 upgraded in place: settings, spooled records and running containers stay.
 Settings of an installed plugin are changed only while no container uses it.
 
-uninstall disables and removes it, with all that it had spooled. A network
-plugin that has networks is left alone: they would stay behind, half made.
+drain waits until all records that the log plugin has spooled are delivered, and
+says every now and then what is not.
+
+uninstall disables and removes it. A log plugin is drained before, and left alone
+where records cannot be delivered, for they would be gone, unless FORCE says so.
+A network plugin that has networks is left alone: they would stay behind, half made.
 TEXT
 }
 
@@ -25,13 +30,14 @@ die() { printf 'plugin: %s\n' "$*" >&2; exit 1; }
 
 inspect() { docker plugin inspect --format "$2" "$1" 2>/dev/null; }
 
+# folder is where the engine keeps the plugin's files.
+folder() { printf '%s/plugins/%s' "$(docker info --format '{{.DockerRootDir}}')" "$(inspect "$1" '{{.Id}}')"; }
+
 # same tells whether the installed plugin is the one in the build folder, by
 # the file that the build leaves in the rootfs. An engine whose files cannot
 # be seen from here counts as different.
 same() {
-    local root
-    root=$(docker info --format '{{.DockerRootDir}}')/plugins/$(inspect "$1" '{{.Id}}')/rootfs
-    cmp -s "$root/etc/dockline-build" "build/plugins/$1/rootfs/etc/dockline-build"
+    cmp -s "$(folder "$1")/rootfs/etc/dockline-build" "build/plugins/$1/rootfs/etc/dockline-build"
 }
 
 create() {
@@ -45,7 +51,7 @@ create() {
 upgrade() {
     local name=$1 remote said
     command -v docker-registry >/dev/null ||
-        die "another build of $name is installed and upgrading it needs docker-registry: run scripts/setup.sh, or make uninstall first (which deletes what it has spooled)"
+        die "another build of $name is installed and upgrading it needs docker-registry: run scripts/setup.sh, or make uninstall first"
     start_registry
     remote=$registry_addr/$name:build
     say "upgrading $name in place"
@@ -125,16 +131,40 @@ install_plugin() {
     say "$name is enabled ($(head -n 1 "build/plugins/$name/rootfs/etc/dockline-build"))"
 }
 
+# drain_plugin types what docs/log-driver.md says. Only a plugin that runs can
+# deliver anything.
+drain_plugin() {
+    local name=$1 timeout=$2 command
+    [[ $name == dockline-log ]] || die "there is nothing to drain in $name"
+    inspect "$name" '{{.Id}}' >/dev/null || die "$name is not installed"
+    command=$(folder "$name")/rootfs/$name
+    [[ -x $command ]] || die "the engine's files cannot be seen from here; drain $name on the engine's machine, as root"
+    if [[ $(inspect "$name" '{{.Enabled}}') != true ]]; then
+        say "enabling $name, which has to run to deliver anything"
+        docker plugin enable "$name" >/dev/null
+    fi
+    "$command" drain -timeout "$timeout"
+}
+
 uninstall_plugin() {
-    local name=$1
+    local name=$1 timeout=$2 force=$3
     if ! inspect "$name" '{{.Id}}' >/dev/null; then
         say "$name is not installed"
         return
     fi
+    if [[ $name == dockline-log && $force != yes ]]; then
+        drain_plugin "$name" "$timeout" ||
+            die "$name holds records that are not delivered (see above), and would delete them. FORCE=yes removes it all the same"
+    fi
     local networks
     networks=$(docker network ls --filter "driver=$name:latest" --format '{{.Name}}' | paste -sd ' ')
     [[ -z $networks ]] || die "$name has networks, and would leave what it made for them: docker network rm $networks"
-    docker plugin disable -f "$name" >/dev/null 2>&1 || true
+    if [[ $force == yes ]]; then
+        docker plugin disable -f "$name" >/dev/null 2>&1 || true
+    elif [[ $(inspect "$name" '{{.Enabled}}') == true ]]; then
+        # Containers that go on writing would be stuck without their plugin.
+        docker plugin disable "$name" >/dev/null || die "$name is in use (see above). FORCE=yes removes it all the same"
+    fi
     docker plugin rm -f "$name" >/dev/null
     say "$name is removed"
 }
@@ -151,14 +181,20 @@ own() {
 main() {
     case ${1:-} in
     -h | --help) usage; exit 0 ;;
-    install | uninstall) (($# >= 2)) || { usage >&2; exit 2; } ;;
+    install | drain | uninstall) (($# >= 2)) || { usage >&2; exit 2; } ;;
     *) usage >&2; exit 2 ;;
     esac
     docker version >/dev/null 2>&1 || die "no engine answers: run scripts/setup.sh"
-    local action=$1 arg name names=() settings=() its
+    local action=$1 arg name names=() settings=() timeout=30s force=no its
     shift
     for arg in "$@"; do
-        if [[ $arg == *=* ]]; then settings+=("$arg"); else names+=("$arg"); fi
+        case $action:$arg in
+        drain:TIMEOUT=* | uninstall:TIMEOUT=*) timeout=${arg#*=} ;;
+        uninstall:FORCE=*) force=${arg#*=} ;;
+        install:*=*) settings+=("$arg") ;;
+        *=*) die "there is no ${arg%%=*} of $action" ;;
+        *) names+=("$arg") ;;
+        esac
     done
     for arg in "${settings[@]}"; do
         for name in "${names[@]}"; do
@@ -167,8 +203,14 @@ main() {
         die "there is no setting ${arg%%=*} of ${names[*]}"
     done
     for name in "${names[@]}"; do
-        mapfile -t its < <(own "$name" "${settings[@]}")
-        ("${action}_plugin" "$name" "${its[@]}") # its clean-up comes with its end
+        case $action in # in a shell of its own: its clean-up comes with its end
+        install)
+            mapfile -t its < <(own "$name" "${settings[@]}")
+            (install_plugin "$name" "${its[@]}")
+            ;;
+        drain) (drain_plugin "$name" "$timeout") ;;
+        uninstall) (uninstall_plugin "$name" "$timeout" "$force") ;;
+        esac
     done
 }
 

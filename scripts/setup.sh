@@ -43,6 +43,7 @@ rsyslogd                                rsyslog
 /usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
 docker-registry                         docker-registry
 debootstrap                             debootstrap
+etcd                                    etcd-server
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
@@ -112,6 +113,7 @@ keep_off() {
     for package in "$@"; do
         case $package in
         rsyslog | docker-registry) systemctl -q disable --now "$package.service" || true ;;
+        etcd-server) systemctl -q disable --now etcd.service || true ;;
         esac
     done
 }

@@ -1,4 +1,5 @@
-// Command dockline-log is the log driver plugin's process.
+// Command dockline-log is the log driver plugin's process, and the command by
+// which an operator asks it.
 package main
 
 import (
@@ -36,11 +37,14 @@ func main() {
 }
 
 func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if len(os.Args) > 1 {
+		return ask(ctx, os.Args[1:])
+	}
 	if err := privilege.Keep(); err != nil { // nothing is needed
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
 	cfg, err := logdriver.ConfigFromEnv(os.Getenv)
 	if err != nil {
 		return err
@@ -55,7 +59,7 @@ func run() error {
 		return err
 	}
 	server := pluginserver.New(log)
-	plugin, err := logdriver.Open(cfg, log)
+	plugin, err := logdriver.Start(cfg, log)
 	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
 		log.Error("dockline-log takes no containers", "err", err)
 		logdriver.Refusal{Why: err}.Register(server)

@@ -205,8 +205,10 @@ func Listen(path string) (net.Listener, error) {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	fresh := &unused{conns: map[net.Conn]bool{}}
 	srv := &http.Server{
 		Handler:           s,
+		ConnState:         fresh.note,
 		ReadHeaderTimeout: headerTimeout,
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
@@ -219,6 +221,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	case <-ctx.Done():
 	}
 	s.endStreams()
+	defer time.AfterFunc(unusedGrace, fresh.close).Stop()
 	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer stop()
 	err := srv.Shutdown(drain)

@@ -147,3 +147,38 @@ func TestServeReplacesAStaleSocketAndDrains(t *testing.T) {
 		t.Error("a stopped server answered")
 	}
 }
+
+// A connection that never brought a call is not waited for.
+func TestAnUnusedConnectionHoldsNothingUp(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.sock")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- newServer().Serve(ctx, l) }()
+	unused, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = unused.Close() }()
+	used, err := net.Dial("unix", path) // accepted after the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = used.Close() }()
+	if _, err := io.WriteString(used, "POST /Ping HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := used.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if _, err := unused.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the connection ended in %v", err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,6 +1,5 @@
-// Package discover says which collectors a pool has. For now they come from a
-// list that an operator wrote: the plugin's COLLECTORS setting or a container's
-// collectors option.
+// Package discover says which collectors a pool has, and follows changes: from a
+// list that an operator wrote, a file, the DNS, Consul or etcd.
 package discover
 
 import (
@@ -26,6 +25,9 @@ func (c Collector) ID() string {
 	return url.QueryEscape(c.Name) + " " + strconv.FormatUint(uint64(c.Weight), 10) + " " + c.URL.String()
 }
 
+// Equal reports whether both are the same in every way.
+func (c Collector) Equal(d Collector) bool { return c.ID() == d.ID() }
+
 // ParseList reads a list of collector URLs, parted by commas or white space.
 // Each may carry the parameters name and weight; the others are for the sink
 // that the scheme names. An error names the entry that it is about, without
@@ -50,11 +52,7 @@ func ParseList(list string) ([]Collector, error) {
 func parse(entry string) (Collector, error) {
 	u, err := url.Parse(entry)
 	if err != nil {
-		var bad *url.Error // its text would repeat the URL with its password
-		if errors.As(err, &bad) {
-			err = bad.Err
-		}
-		return Collector{}, fmt.Errorf("collector %q: %w", redact(entry), err)
+		return Collector{}, fmt.Errorf("collector %q: %w", redact(entry), unwrapURL(err))
 	}
 	if u.Scheme == "" || u.Host == "" {
 		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port", redact(entry))
@@ -86,6 +84,15 @@ func parse(entry string) (Collector, error) {
 	q.Del("weight")
 	u.RawQuery = q.Encode()
 	return c, nil
+}
+
+// unwrapURL takes from an error the URL that it would repeat, password and all.
+func unwrapURL(err error) error {
+	var bad *url.Error
+	if errors.As(err, &bad) {
+		return bad.Err
+	}
+	return err
 }
 
 // RedactList returns a list for people to read: without what may be a password.

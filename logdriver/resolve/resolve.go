@@ -63,11 +63,38 @@ func (r *Resolver) LookupNetIP(ctx context.Context, _, host string) ([]netip.Add
 	if _, ok := dns.IsDomainName(host); !ok {
 		return nil, fmt.Errorf("look up %s: %w", host, errNoName)
 	}
-	conf, err := r.config()
-	if err != nil {
-		return nil, err
+	addrs, _, err := r.query(ctx, host)
+	return addrs, err
+}
+
+// Forever is the life of what is not from the DNS.
+const Forever = time.Duration(1<<63 - 1)
+
+// Addresses is LookupNetIP, and says how long the answer may be relied on.
+func (r *Resolver) Addresses(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+	if addrs := inHosts(r.files.hosts(), host); len(addrs) > 0 {
+		return addrs, Forever, nil
 	}
-	return r.query(ctx, conf, host)
+	return r.query(ctx, host)
+}
+
+// Services returns a name's SRV records (RFC 2782), those of all priorities, and
+// how long they may be relied on. None is no error.
+func (r *Resolver) Services(ctx context.Context, name string) ([]*net.SRV, time.Duration, error) {
+	var found []*net.SRV
+	ttl, err := r.each(ctx, name, func(ctx context.Context, conf *dns.ClientConfig, name string, patience time.Duration) (time.Duration, bool, error) {
+		answer, err := r.one(ctx, conf, name, dns.TypeSRV, patience)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, rr := range answer.Answer {
+			if srv, ok := rr.(*dns.SRV); ok && srv.Target != "." { // which means that there is no such service
+				found = append(found, &net.SRV{Target: srv.Target, Port: srv.Port, Priority: srv.Priority, Weight: srv.Weight})
+			}
+		}
+		return life(answer), true, nil
+	})
+	return found, ttl, err
 }
 
 // inHosts looks a name up in a hosts file (hosts(5)).
@@ -114,23 +141,52 @@ func (r *Resolver) config() (*dns.ClientConfig, error) {
 
 // query asks for the names that the host stands for, in order, until one has an
 // address.
-func (r *Resolver) query(ctx context.Context, conf *dns.ClientConfig, host string) ([]netip.Addr, error) {
+func (r *Resolver) query(ctx context.Context, host string) (addrs []netip.Addr, ttl time.Duration, err error) {
+	ttl, err = r.each(ctx, host, func(ctx context.Context, conf *dns.ClientConfig, name string, patience time.Duration) (ttl time.Duration, ok bool, err error) {
+		addrs, ttl, err = r.both(ctx, conf, name, patience)
+		return ttl, len(addrs) > 0, err
+	})
+	return addrs, ttl, err
+}
+
+// each calls ask for the names that a host stands for, in order, until it knows
+// one. The error is about the name that was most likely meant.
+func (r *Resolver) each(ctx context.Context, host string, ask func(context.Context, *dns.ClientConfig, string, time.Duration) (time.Duration, bool, error)) (time.Duration, error) {
+	conf, err := r.config()
+	if err != nil {
+		return 0, err
+	}
 	patience := time.Duration(conf.Timeout) * time.Second
 	if end, ok := ctx.Deadline(); ok {
 		patience = min(patience, time.Until(end)/time.Duration(2*max(1, conf.Attempts)*len(conf.Servers)))
 	}
-	var first error // about the name that was most likely meant
+	var first error
 	for _, name := range conf.NameList(host) {
-		addrs, err := r.both(ctx, conf, name, patience)
-		if len(addrs) > 0 {
-			return addrs, nil
+		ttl, ok, err := ask(ctx, conf, name, patience)
+		if ok {
+			return ttl, nil
 		}
 		first = cmp.Or(first, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, fmt.Errorf("look up %s: %w", host, first)
+	return 0, fmt.Errorf("look up %s: %w", host, first)
+}
+
+// life is how long an answer may be relied on: as long as the shortest-lived of
+// its records.
+func life(answer *dns.Msg) time.Duration {
+	ttl := Forever
+	for _, rr := range answer.Answer {
+		ttl = min(ttl, time.Duration(rr.Header().Ttl)*time.Second)
+	}
+	for _, rr := range answer.Ns { // RFC 2308 section 5: how long there being none holds
+		if soa, ok := rr.(*dns.SOA); ok && len(answer.Answer) == 0 {
+			ttl = min(ttl, time.Duration(min(soa.Minttl, soa.Hdr.Ttl))*time.Second)
+		}
+	}
+	return ttl
 }
 
 var (
@@ -140,32 +196,57 @@ var (
 
 // both asks for addresses of both kinds at once; those of IPv6 come first. The
 // error says why there are none.
-func (r *Resolver) both(ctx context.Context, conf *dns.ClientConfig, name string, patience time.Duration) ([]netip.Addr, error) {
-	var addrs6 []netip.Addr
+func (r *Resolver) both(ctx context.Context, conf *dns.ClientConfig, name string, patience time.Duration) ([]netip.Addr, time.Duration, error) {
+	var answer6 *dns.Msg
 	var err6 error
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		addrs6, err6 = r.one(ctx, conf, name, dns.TypeAAAA, patience)
+		answer6, err6 = r.one(ctx, conf, name, dns.TypeAAAA, patience)
 	}()
-	addrs, err := r.one(ctx, conf, name, dns.TypeA, patience)
+	answer, err := r.one(ctx, conf, name, dns.TypeA, patience)
 	<-done
-	if addrs = append(addrs6, addrs...); len(addrs) > 0 {
-		return addrs, nil
+	ttl := Forever
+	var addrs []netip.Addr
+	for _, m := range []*dns.Msg{answer6, answer} {
+		if m != nil {
+			addrs, ttl = append(addrs, addresses(m)...), min(ttl, life(m))
+		}
 	}
-	return nil, cmp.Or(err, err6, errNoAddress)
+	if len(addrs) > 0 {
+		return addrs, ttl, nil
+	}
+	return nil, 0, cmp.Or(err, err6, errNoAddress)
+}
+
+// addresses returns those that an answer holds: servers follow aliases themselves
+// and give all of the way.
+func addresses(answer *dns.Msg) (addrs []netip.Addr) {
+	for _, rr := range answer.Answer {
+		var ip net.IP
+		switch rr := rr.(type) {
+		case *dns.A:
+			ip = rr.A.To4()
+		case *dns.AAAA:
+			ip = rr.AAAA
+		}
+		if addr, ok := netip.AddrFromSlice(ip); ok {
+			addrs = append(addrs, addr)
+		}
+	}
+	return addrs
 }
 
 // one asks the servers in turn until one knows the name, or that there is none.
-func (r *Resolver) one(ctx context.Context, conf *dns.ClientConfig, name string, kind uint16, patience time.Duration) (addrs []netip.Addr, err error) {
+func (r *Resolver) one(ctx context.Context, conf *dns.ClientConfig, name string, kind uint16, patience time.Duration) (answer *dns.Msg, err error) {
 	for range max(1, conf.Attempts) {
 		for _, server := range conf.Servers {
 			tctx, cancel := context.WithTimeout(ctx, patience)
-			addrs, err = ask(tctx, net.JoinHostPort(server, r.port), name, kind)
+			answer, err = ask(tctx, net.JoinHostPort(server, r.port), name, kind)
 			cancel()
 			var refused *refusal
 			if err == nil || ctx.Err() != nil || errors.As(err, &refused) && refused.code == dns.RcodeNameError {
-				return addrs, err
+				return answer, err
 			}
 		}
 	}
@@ -182,7 +263,7 @@ func (e *refusal) Error() string {
 	return fmt.Sprintf("%s: name server %s answers %s", e.name, e.server, cmp.Or(dns.RcodeToString[e.code], "an unknown code"))
 }
 
-func ask(ctx context.Context, server, name string, kind uint16) ([]netip.Addr, error) {
+func ask(ctx context.Context, server, name string, kind uint16) (*dns.Msg, error) {
 	question := new(dns.Msg).SetQuestion(name, kind).SetEdns0(udpSize, false)
 	answer, err := exchange(ctx, "udp", server, question)
 	if err == nil && answer.Truncated {
@@ -194,20 +275,7 @@ func ask(ctx context.Context, server, name string, kind uint16) ([]netip.Addr, e
 	if answer.Rcode != dns.RcodeSuccess {
 		return nil, &refusal{server, name, answer.Rcode}
 	}
-	var addrs []netip.Addr
-	for _, rr := range answer.Answer { // servers follow aliases themselves and give all of the way
-		var ip net.IP
-		switch rr := rr.(type) {
-		case *dns.A:
-			ip = rr.A.To4()
-		case *dns.AAAA:
-			ip = rr.AAAA
-		}
-		if addr, ok := netip.AddrFromSlice(ip); ok {
-			addrs = append(addrs, addr)
-		}
-	}
-	return addrs, nil
+	return answer, nil
 }
 
 // exchange ends at ctx's end.

@@ -180,6 +180,9 @@ func (s *nameServer) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 // record returns what there is for an address, behind an alias, or nothing if it
 // is of the other kind.
 func record(name string, kind uint16, address string) []dns.RR {
+	if kind == dns.TypeSRV || strings.HasPrefix(address, "srv:") {
+		return service(name, kind, strings.TrimPrefix(address, "srv:"))
+	}
 	addr := netip.MustParseAddr(address)
 	if addr.Is4() != (kind == dns.TypeA) {
 		return nil
@@ -190,6 +193,18 @@ func record(name string, kind uint16, address string) []dns.RR {
 		panic(errors.Join(err1, err2))
 	}
 	return []dns.RR{alias, rr}
+}
+
+// service returns what there is for priority,weight,port,target.
+func service(name string, kind uint16, what string) []dns.RR {
+	if kind != dns.TypeSRV {
+		return nil
+	}
+	rr, err := dns.NewRR(name + " 7 IN SRV " + strings.ReplaceAll(what, ",", " "))
+	if err != nil {
+		panic(err)
+	}
+	return []dns.RR{rr}
 }
 
 func (h *host) resolver(port string) *Resolver {
@@ -297,4 +312,39 @@ func (s *nameServer) questions() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked
+}
+
+// Lasting answers: those who follow a name are told how long each holds.
+func TestRecordsAndTheirLives(t *testing.T) {
+	server := &nameServer{names: map[string]string{
+		"c1.test.": "192.0.2.1 2001:db8::1", "_logs._tcp.test.": "srv:10,3,601,a.test. srv:20,1,602,b.test.", "_none._tcp.test.": "srv:0,0,0,.",
+	}}
+	port := newNameServers(t, map[string]*nameServer{"127.0.0.1": server})
+	h := newHost(t)
+	h.put("etc/hosts", "192.0.2.99 in.hosts\n")
+	h.put("etc/resolv.conf", "nameserver 127.0.0.1\n")
+	r := h.resolver(port)
+	for name, want := range map[string]string{
+		"c1.test": "[2001:db8::1 192.0.2.1] 5s <nil>", "in.hosts": fmt.Sprint("[192.0.2.99] ", Forever, " <nil>"),
+	} {
+		addrs, ttl, err := r.Addresses(t.Context(), name)
+		if got := fmt.Sprint(addrs, " ", ttl, " ", err); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	for name, want := range map[string]string{
+		"_logs._tcp.test": "{a.test. 601 10 3} {b.test. 602 20 1} 7s", "_none._tcp.test": "7s",
+	} {
+		records, ttl, err := r.Services(t.Context(), name)
+		var got []string
+		for _, srv := range records {
+			got = append(got, fmt.Sprint(*srv))
+		}
+		if said := strings.Join(append(got, ttl.String()), " "); err != nil || said != want {
+			t.Errorf("%s: %s, %v, want %s", name, said, err, want)
+		}
+	}
+	if _, _, err := r.Services(t.Context(), "_gone._tcp.test"); err == nil || !strings.Contains(err.Error(), "NXDOMAIN") {
+		t.Errorf("a name that is not there: %v", err)
+	}
 }

@@ -47,7 +47,7 @@ func TestLinesThatDoNotEnd(t *testing.T) {
 		s := New(quiet)
 		defer s.Close()
 		m := newMemory()
-		add(t, s, m, "s", Pool{ID: "a", Collectors: []Collector{{"a", a}}, Rank: func(string) []string { return []string{"a"} }})
+		add(t, s, m, "s", Pool{ID: "a", Collectors: []Collector{{Name: "a", Sink: a}}, Rank: func(string) []string { return []string{"a"} }})
 		m.write(chunk(t, "stdout", "out-1 ", false))
 		m.write(chunk(t, "stderr", "err-1 ", false))
 		for range 5 { // one goes on, the other does not
@@ -206,7 +206,7 @@ func TestBackOffGrowsAndJitters(t *testing.T) {
 			name := fmt.Sprint("c", i)
 			m := newMemory()
 			m.write(frames(t, 0, 1))
-			add(t, s, m, name, Pool{ID: name, Collectors: []Collector{{name, p}}, Rank: func(string) []string { return []string{name} }})
+			add(t, s, m, name, Pool{ID: name, Collectors: []Collector{{Name: name, Sink: p}}, Rank: func(string) []string { return []string{name} }})
 		}
 		time.Sleep(30 * time.Minute)
 		s.Close() // after which nobody dials

@@ -22,10 +22,12 @@ const (
 // feed is one stream on its way to a collector. Exactly one lane works on it
 // at a time: the one that lane points to.
 type feed struct {
+	id      feedID
 	src     Source
 	meta    atomic.Pointer[Meta]
 	pool    *pool
-	ranking []*lane // best first
+	key     string
+	ranking atomic.Pointer[[]*lane] // best first, never empty
 	log     *slog.Logger
 	stop    func() // ends the watch
 
@@ -73,12 +75,13 @@ func (f *feed) rewind() {
 // home returns the lane that the feed belongs to now: the best that is
 // healthy, or simply the best where none is.
 func (f *feed) home() *lane {
-	for _, l := range f.ranking {
+	ranking := *f.ranking.Load()
+	for _, l := range ranking {
 		if l.healthy.Load() {
 			return l
 		}
 	}
-	return f.ranking[0]
+	return ranking[0]
 }
 
 // fill reads one window and gives every record that is complete to emit.

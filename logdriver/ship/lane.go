@@ -26,14 +26,17 @@ const (
 // its batch and the reading side of the feeds that are assigned to it.
 type lane struct {
 	name    string
+	id      string // of the collector
 	sink    Sink
+	pool    *pool
 	log     *slog.Logger
 	stats   *Stats
 	healthy atomic.Bool
-	changed func() // tells the shipper that health has changed
+	end     context.CancelFunc
 
-	mu    sync.Mutex // guards queue
+	mu    sync.Mutex // guards queue and over
 	queue []*feed
+	over  bool          // nobody works on it any more
 	wake  chan struct{} // has a value when the queue has grown
 	turn  chan struct{} // has a value when the health of a collector of the pool has changed
 
@@ -58,21 +61,44 @@ type mark struct {
 	safe uint64
 }
 
-func newLane(c Collector, log *slog.Logger, stats *Stats, changed func()) *lane {
+func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
 	l := &lane{
-		name: c.Name, sink: c.Sink, log: log.With("collector", c.Name), stats: stats, changed: changed,
+		name: c.Name, id: c.ID, sink: c.Sink, pool: p, log: log.With("collector", c.Name), stats: stats,
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes), hold: holdTime,
 	}
 	l.healthy.Store(true)
 	return l
 }
 
-// push adds a feed to the queue and wakes the lane.
+// push adds a feed to the queue and wakes the lane. A feed that was moved at
+// that moment may come to a lane that is over: it goes on to its own.
 func (l *lane) push(f *feed) {
 	l.mu.Lock()
-	l.queue = append(l.queue, f)
+	over := l.over
+	if !over {
+		l.queue = append(l.queue, f)
+	}
 	l.mu.Unlock()
-	poke(l.wake)
+	if !over {
+		poke(l.wake)
+	} else if owner := f.lane.Load(); owner != l {
+		owner.push(f)
+	}
+}
+
+// finish lets go of what there still is and sends on what was moved while it
+// stood in the queue.
+func (l *lane) finish() {
+	for f := range l.feeds {
+		f.src.Release()
+	}
+	l.mu.Lock()
+	rest := l.queue
+	l.queue, l.over = nil, true
+	l.mu.Unlock()
+	for _, f := range rest {
+		l.push(f)
+	}
 }
 
 func poke(ch chan struct{}) {
@@ -95,6 +121,7 @@ func (l *lane) pop() *feed {
 		l.queue = l.queue[1:]
 		l.mu.Unlock()
 		if f.over.Load() {
+			l.drop(f)
 			continue
 		}
 		if owner := f.lane.Load(); owner != l {
@@ -107,13 +134,25 @@ func (l *lane) pop() *feed {
 	}
 }
 
+// drop is for a feed that is shipped no longer.
+func (l *lane) drop(f *feed) {
+	if _, ok := l.feeds[f]; ok {
+		delete(l.feeds, f)
+		f.src.Release()
+	}
+}
+
 // wanted reports whether a feed has something to send. Those that have not
-// are done with here: no connection is needed for that.
+// are done with here: no connection is needed for that. Nor is one for those
+// that belong elsewhere.
 func (l *lane) wanted() bool {
 	for {
 		f := l.pop()
 		if f == nil {
 			return false
+		}
+		if l.handOn(f) {
+			continue
 		}
 		if f.src.Pending(f.read) {
 			f.notify()
@@ -138,6 +177,11 @@ func (l *lane) rest(f *feed) {
 // run ships until ctx ends. It never gives up on a collector: while it cannot
 // be reached, its feeds go to the next in their ranking if that one can.
 func (l *lane) run(ctx context.Context) {
+	defer l.finish()
+	if _, none := l.sink.(nobody); none {
+		l.wait(ctx)
+		return
+	}
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = minBackOff, maxBackOff
 	for l.idle(ctx); ctx.Err() == nil; l.idle(ctx) {
@@ -156,6 +200,23 @@ func (l *lane) run(ctx context.Context) {
 		l.stats.Failures.Add(1)
 		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
 		l.pause(ctx, pause)
+	}
+}
+
+// wait keeps feeds that no collector takes until one does.
+func (l *lane) wait(ctx context.Context) {
+	for ctx.Err() == nil {
+		for f := l.pop(); f != nil; f = l.pop() {
+			if !l.handOn(f) && !f.src.Pending(f.read) {
+				l.rest(f)
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-l.wake:
+		case <-l.turn:
+			l.rehome()
+		}
 	}
 }
 
@@ -251,8 +312,7 @@ func (l *lane) queued() int {
 // handOn gives the feed to the lane that it belongs to, if that is another one
 // and nothing of it is under way here. It reports whether it did.
 func (l *lane) handOn(f *feed) bool {
-	to := f.home()
-	if to == l || f.outstanding > 0 {
+	if f.outstanding > 0 || f.home() == l {
 		return false
 	}
 	f.rewind()
@@ -260,7 +320,7 @@ func (l *lane) handOn(f *feed) bool {
 	f.tmpl = nil
 	delete(l.feeds, f)
 	l.stats.Moved.Add(1)
-	f.lane.Store(to)
+	l.pool.move(f)
 	f.notify()
 	return true
 }
@@ -272,7 +332,7 @@ func (l *lane) setHealthy(ok bool) {
 		} else {
 			l.log.Warn("collector is taken for down")
 		}
-		l.changed()
+		l.pool.recheck()
 	}
 }
 

@@ -150,6 +150,7 @@ type peer struct {
 	down     bool
 	breakAt  func() (batches int, acked int) // nil: never
 	silent   bool                            // never acknowledges
+	tell     func(line string)               // of each line that comes; may be nil
 	got      []string
 	dials    int
 	batches  int
@@ -224,6 +225,9 @@ func (c *peerConn) Send(_ context.Context, batch []byte) error {
 		c.peer.inFlight = max(c.peer.inFlight, c.sent-c.acked)
 		for l := range strings.Lines(string(batch)) {
 			c.peer.got = append(c.peer.got, strings.TrimSpace(l))
+			if c.peer.tell != nil {
+				c.peer.tell(strings.TrimSpace(l))
+			}
 		}
 	})
 	return nil
@@ -245,7 +249,12 @@ func (c *peerConn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 		if acked > seen {
 			return acked, nil
 		}
+		var later <-chan time.Time
+		if silent {
+			later = time.After(time.Second) // it may have found its tongue
+		}
 		select {
+		case <-later:
 		case <-c.news:
 			time.Sleep(time.Millisecond) // the way there and back, in the bubble's time
 		case <-c.closed:

@@ -273,7 +273,7 @@ func (s *session) apply(count uint64) {
 
 // settled is for a feed of which something was acknowledged.
 func (s *session) settled(f *feed) {
-	if f.outstanding > 0 {
+	if f.outstanding > 0 || f.over.Load() {
 		return
 	}
 	f.settle()

@@ -2,7 +2,6 @@ package ship
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -26,6 +25,9 @@ type Stats struct {
 type Shipper struct {
 	log   *slog.Logger
 	Stats Stats
+	// Ended is called, if it is set before the first Add, when nothing is shipped
+	// to a pool any more. It calls no method of the shipper.
+	Ended func(pool string)
 
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
@@ -33,79 +35,62 @@ type Shipper struct {
 
 	mu    sync.Mutex // guards what follows
 	pools map[string]*pool
-	feeds map[string]*feed // by stream id
+	feeds map[feedID]*feed
 }
 
-// pool is a Pool in use.
-type pool struct {
-	id     string
-	owner  *Shipper
-	rank   func(string) []string
-	lanes  map[string]*lane
-	feeds  int // guarded by owner.mu
-	cancel context.CancelFunc
-}
+// feedID is a stream on its way to a pool.
+type feedID struct{ stream, pool string }
 
 // New returns a shipper without streams.
 func New(log *slog.Logger) *Shipper {
-	s := &Shipper{log: log, pools: map[string]*pool{}, feeds: map[string]*feed{}}
+	s := &Shipper{log: log, pools: map[string]*pool{}, feeds: map[feedID]*feed{}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
 // Add begins to ship a stream to the collector of the pool that key selects.
-// For a stream that is shipped already, it only takes over what is known of it.
-func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) error {
+// For a stream that is shipped to that pool already, it only takes over what is
+// known of it.
+func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.feeds[meta.Stream]; f != nil {
+	id := feedID{meta.Stream, p.ID}
+	if f := s.feeds[id]; f != nil {
 		f.meta.Store(meta)
-		return nil
+		return
 	}
-	pl := s.poolLocked(p)
+	pl := s.pools[p.ID]
+	if pl == nil {
+		pl = s.newPool(p)
+		s.pools[p.ID] = pl
+	}
 	f := &feed{
-		src: src, pool: pl, log: s.log, stats: &s.Stats,
+		id: id, src: src, pool: pl, key: key, log: s.log, stats: &s.Stats,
 		join: record.Joiner{Max: maxRecord}, acked: src.Cursor(),
 	}
 	f.meta.Store(meta)
-	for _, name := range pl.rank(key) {
-		if l := pl.lanes[name]; l != nil {
-			f.ranking = append(f.ranking, l)
-		}
-	}
-	if len(f.ranking) == 0 {
-		s.releaseLocked(pl)
-		return fmt.Errorf("pool %s has no collector that takes records: all have weight 0", p.ID)
-	}
 	f.rewind()
-	pl.feeds++
-	s.feeds[meta.Stream] = f
-	f.lane.Store(f.home())
+	s.feeds[id] = f
+	pl.add(f)
 	f.stop = src.Watch(f.notify)
 	f.notify()
-	return nil
 }
 
-func (s *Shipper) poolLocked(p Pool) *pool {
-	if pl := s.pools[p.ID]; pl != nil {
-		return pl
+// Update changes the collectors of a pool and their order, for the streams that
+// are shipped to it now. What is under way to a collector that is no longer
+// there, or takes no more, is finished first; no other stream moves.
+func (s *Shipper) Update(p Pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	pl := s.pools[p.ID]
+	if pl == nil {
+		return
 	}
-	ctx, cancel := context.WithCancel(s.ctx)
-	pl := &pool{id: p.ID, owner: s, rank: p.Rank, lanes: map[string]*lane{}, cancel: cancel}
-	for _, c := range p.Collectors {
-		pl.lanes[c.Name] = newLane(c, s.log, &s.Stats, pl.recheck)
-	}
-	for _, l := range pl.lanes {
-		s.lanes.Go(func() { l.run(ctx) })
-	}
-	s.pools[p.ID] = pl
-	return pl
-}
-
-// recheck has every lane look whether its feeds have a better place.
-func (p *pool) recheck() {
-	for _, l := range p.lanes {
-		poke(l.turn)
+	pl.update(p)
+	for _, f := range s.feeds {
+		if f.pool == pl {
+			f.notify() // one that is quiet moves too
+		}
 	}
 }
 
@@ -115,8 +100,7 @@ func (p *pool) recheck() {
 func (s *Shipper) retire(f *feed, gone func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	stream := f.meta.Load().Stream
-	if s.feeds[stream] != f {
+	if s.feeds[f.id] != f {
 		return
 	}
 	f.stop() // from here on nothing queues it
@@ -127,23 +111,47 @@ func (s *Shipper) retire(f *feed, gone func()) {
 	}
 	f.over.Store(true)
 	gone()
-	delete(s.feeds, stream)
-	f.pool.feeds--
-	s.releaseLocked(f.pool)
+	s.removeLocked(f)
 }
 
-// releaseLocked ends a pool that nothing is shipped to.
-func (s *Shipper) releaseLocked(p *pool) {
-	if p.feeds == 0 && s.pools[p.id] == p {
-		delete(s.pools, p.id)
-		p.cancel()
+func (s *Shipper) removeLocked(f *feed) {
+	delete(s.feeds, f.id)
+	if f.pool.remove(f) && s.pools[f.pool.id] == f.pool {
+		delete(s.pools, f.pool.id)
+		if s.Ended != nil {
+			s.Ended(f.pool.id)
+		}
 	}
+}
+
+// Uses reports whether anything is shipped to the pool.
+func (s *Shipper) Uses(pool string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.pools[pool] != nil
+}
+
+// Remove ends the shipping of a stream to a pool at once. What is under way may
+// arrive; its acknowledgement counts for nothing.
+func (s *Shipper) Remove(stream, pool string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.feeds[feedID{stream, pool}]
+	if f == nil {
+		return
+	}
+	f.stop()
+	f.over.Store(true)
+	f.queued.Store(true)
+	f.lane.Load().push(f) // which lets go of it
+	s.removeLocked(f)
 }
 
 // CollectorStatus is what is known of one collector of one pool.
 type CollectorStatus struct {
 	Name    string
 	Healthy bool // takes the streams that prefer it
+	Leaving bool // in the pool no longer, but not finished with
 	Streams int  // that go to it now
 }
 
@@ -152,31 +160,28 @@ type CollectorStatus struct {
 func (s *Shipper) Collectors() []CollectorStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	streams := map[*lane]int{}
-	for _, f := range s.feeds {
-		streams[f.lane.Load()]++
-	}
 	var all []CollectorStatus
 	for _, p := range s.pools {
-		for _, l := range p.lanes {
-			all = append(all, CollectorStatus{l.name, l.healthy.Load(), streams[l]})
-		}
+		all = append(all, p.status()...)
 	}
 	return all
 }
 
-// Where returns the name of the collector that a stream's records go to now,
-// "" where it is not shipped.
-func (s *Shipper) Where(stream string) string {
+// Where returns the name of the collector that a stream's records go to now, by
+// the id of the pool; "" where there is none that takes them.
+func (s *Shipper) Where(stream string) map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if f := s.feeds[stream]; f != nil {
-		return f.lane.Load().name
+	at := map[string]string{}
+	for id, f := range s.feeds {
+		if id.stream == stream {
+			at[id.pool] = f.lane.Load().name
+		}
 	}
-	return ""
+	return at
 }
 
-// Len returns the number of streams that are being shipped.
+// Len returns the number of streams that are being shipped, once for each pool.
 func (s *Shipper) Len() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -43,7 +43,8 @@ type Span struct {
 
 // Collector is one member of a pool.
 type Collector struct {
-	Name string
+	Name string // its identity in the ranking
+	ID   string // one with another id is another, which has to be connected to anew
 	Sink Sink
 }
 
@@ -51,5 +52,5 @@ type Collector struct {
 type Pool struct {
 	ID         string // pools with the same id are one
 	Collectors []Collector
-	Rank       func(key string) []string // names of collectors, best first
+	Rank       func(key string) []string // names of the collectors that take the key, best first; may be empty
 }

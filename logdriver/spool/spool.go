@@ -35,9 +35,13 @@ const (
 	streamFile  = "stream.json"
 )
 
-// ErrVersion means that the directory was written by a version that this one
-// cannot read. Nothing in it has been touched.
-var ErrVersion = errors.New("spool of another version")
+// VersionError means that the spool in the directory was written by a version
+// that this one cannot read. Nothing in it has been touched.
+type VersionError struct{ Dir, Is, Want string }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("the spool is of another version: %s says %q, this dockline-log reads %q", filepath.Join(e.Dir, versionFile), e.Is, e.Want)
+}
 
 // Config bounds the spool. Sizes are in bytes.
 type Config struct {
@@ -101,17 +105,20 @@ type header struct {
 }
 
 // Open reads the spool below dir, making it where there is none. The error
-// wraps ErrVersion where another version wrote it. A stream that cannot be read
+// wraps a *VersionError where another version wrote it. A stream that cannot be read
 // is reported and left alone.
 func Open(dir string, cfg Config, log *slog.Logger) (*Spool, error) {
 	s := &Spool{syncs: syncs{wanted: make(chan struct{}, 1)}, dir: dir, cfg: cfg, log: log, streams: map[string]*Stream{}, byOwner: map[string]*Stream{}, nobodys: map[string]*Stream{}, maxOpen: maxOpen()}
+	if err := cfg.disk.mkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("make the spool's directory: %w", err)
+	}
+	if err := s.checkVersion(); err != nil {
+		return nil, err // before anything is touched
+	}
 	for _, sub := range []string{streamsDir, badDir} {
 		if err := cfg.disk.mkdirAll(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("make the spool's directory: %w", err)
 		}
-	}
-	if err := s.checkVersion(); err != nil {
-		return nil, err
 	}
 	if err := s.countQuarantine(); err != nil {
 		return nil, err
@@ -150,7 +157,7 @@ func (s *Spool) checkVersion() error {
 		return nil
 	}
 	if string(got) != version {
-		return fmt.Errorf("%w: %s says %q, this dockline-log reads %q", ErrVersion, path, strings.TrimSpace(string(got)), strings.TrimSpace(version))
+		return &VersionError{Dir: s.dir, Is: strings.TrimSpace(string(got)), Want: strings.TrimSpace(version)}
 	}
 	return nil
 }

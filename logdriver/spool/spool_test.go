@@ -335,7 +335,11 @@ func TestOtherVersionIsRefusedUntouched(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := Open(dir, Config{}, slog.New(slog.DiscardHandler))
-	if !errors.Is(err, ErrVersion) || !strings.Contains(err.Error(), "99") {
+	var other *VersionError
+	if !errors.As(err, &other) || other.Dir != dir || !strings.Contains(err.Error(), "99") {
 		t.Errorf("got %v", err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("there is more in it now: %v %v", entries, err)
 	}
 }

@@ -64,6 +64,7 @@ var forbidden = map[string][]string{
 	"logdriver/discover":  {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
 	"logdriver/resolve":   {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
+	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/engine":    {"logdriver/sink", "logdriver/record"},
 	"logdriver/sink":      {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"netdriver/kernel":    {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},

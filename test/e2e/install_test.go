@@ -45,16 +45,12 @@ func TestInstallFromRegistry(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = r.Close() })
-	remote := r.Addr + "/dockline/dockline-log:1"
-	for _, args := range [][]string{
-		{"plugin", "create", remote, shared.build},
-		{"plugin", "push", remote},
-		{"plugin", "rm", remote},
-		{"plugin", "install", "--grant-all-permissions", "--alias", "lines", remote},
-	} {
-		if _, err := e.Run(ctx, args...); err != nil {
-			t.Fatal(err)
-		}
+	remote, err := r.Push(ctx, e.Docker, "dockline/dockline-log:1", shared.build)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Run(ctx, "plugin", "install", "--grant-all-permissions", "--alias", "lines", remote); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		if err := e.RemovePlugin(context.WithoutCancel(ctx), "lines"); err != nil {
@@ -85,19 +81,20 @@ func TestMakeInstall(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run := func(args ...string) string {
-		t.Helper()
-		cmd := exec.CommandContext(ctx, "make", append([]string{"-s", "-C", top}, args...)...)
+	run := func(args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Dir = top
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Addr, "MAKEFLAGS=")
 		out, err := cmd.CombinedOutput()
-		if err != nil {
-			t.Fatalf("make %v: %v\n%s", args, err, out)
-		}
-		return string(out)
+		return string(out), err
 	}
 	want := func(says string, args ...string) {
 		t.Helper()
-		if out := run(args...); !strings.Contains(out, says) {
+		out, err := run(append([]string{"make", "-s"}, args...)...)
+		if err != nil {
+			t.Fatalf("make %v: %v\n%s", args, err, out)
+		}
+		if !strings.Contains(out, says) {
 			t.Errorf("make %v says %q, without %q", args, out, says)
 		}
 	}
@@ -114,10 +111,39 @@ func TestMakeInstall(t *testing.T) {
 		}
 	}
 	upgradeUnderLoad(newBench(t, ctx, e), func() { want("upgrading dockline-log", "install", "VERSION=next") })
+	drainBeforeRemoval(newBench(t, ctx, e), func(args ...string) (string, error) {
+		return run(append([]string{"scripts/plugin.sh"}, args...)...)
+	})
 	want("is removed", "uninstall")
 	out, err := e.Run(ctx, "plugin", "ls", "-q")
 	if err != nil || out != "" {
 		t.Errorf("plugins are left: %q %v", out, err)
+	}
+}
+
+// drainBeforeRemoval tries to remove the plugin while its records cannot be
+// delivered, and drains it when they can.
+func drainBeforeRemoval(b *bench, script func(...string) (string, error)) {
+	b.Helper()
+	s := b.collector("c1", "relp")
+	if err := s.Reset(); err != nil {
+		b.Fatal(err)
+	}
+	b.start("late", nil, "workload", "seq", "-n", "300")
+	b.finish("late")
+	for _, args := range [][]string{{"drain", driver, "TIMEOUT=1500ms"}, {"uninstall", driver, "TIMEOUT=1500ms"}} {
+		out, err := script(args...)
+		if err == nil || !strings.Contains(out, "of 1 containers are not delivered yet; collectors that cannot be reached: c1") {
+			b.Errorf("plugin.sh %v with its collector down: %v\n%s", args, err, out)
+		}
+	}
+	b.restart("c1", "relp", s.Addr())
+	if out, err := script("drain", driver); err != nil || !strings.Contains(out, "everything is delivered") {
+		b.Errorf("plugin.sh drain: %v\n%s", err, out)
+	}
+	b.settle()
+	if err := b.engine.Remove(b.ctx, b.names...); err != nil {
+		b.Error(err)
 	}
 }
 

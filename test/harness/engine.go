@@ -2,6 +2,7 @@ package harness
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -87,10 +88,22 @@ func StartEngine(ctx context.Context, l *lab.Lab, name string, opts EngineOption
 		}
 	}
 	// An empty configuration of its own keeps the machine's out.
-	if err := os.WriteFile(filepath.Join(dir, "daemon.json"), []byte("{}\n"), 0o644); err != nil {
-		return nil, fmt.Errorf("write the engine's configuration: %w", err)
+	if err := e.Configure(map[string]any{}); err != nil {
+		return nil, err
 	}
 	return e, e.Start(ctx)
+}
+
+// Configure writes the engine's daemon.json, which it reads when it is started next.
+func (e *Engine) Configure(config map[string]any) error {
+	data, err := json.Marshal(config)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(e.Dir, "daemon.json"), data, 0o644)
+	}
+	if err != nil {
+		return fmt.Errorf("write the engine's configuration: %w", err)
+	}
+	return nil
 }
 
 func (e *Engine) args() []string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -30,6 +31,32 @@ func (d Docker) InstallPlugin(ctx context.Context, name, folder string, settings
 	}
 	_, err := d.Run(ctx, "plugin", "enable", name)
 	return err
+}
+
+// UpgradePlugin replaces a plugin by one that a registry has, in use or not.
+func (d Docker) UpgradePlugin(ctx context.Context, name, remote string) error {
+	for _, args := range [][]string{
+		{"disable", "-f", name},
+		{"upgrade", "--skip-remote-check", "--grant-all-permissions", name, remote},
+		{"enable", name},
+	} {
+		if _, err := d.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// AnotherBuild copies a plugin's build folder and makes it another one in the
+// eyes of an engine: etc/dockline-build holds what it is called.
+func AnotherBuild(ctx context.Context, folder, copied, called string) error {
+	if out, err := exec.CommandContext(ctx, "cp", "-a", folder, copied).CombinedOutput(); err != nil {
+		return fmt.Errorf("copy the plugin (make plugins): %w: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(copied, "rootfs/etc/dockline-build"), []byte(called+"\n"), 0o644); err != nil {
+		return fmt.Errorf("make another plugin: %w", err)
+	}
+	return nil
 }
 
 // RemovePlugin disables and removes a plugin, in use or not; a missing one is no error.

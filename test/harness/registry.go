@@ -75,6 +75,19 @@ func (r *Registry) await(ctx context.Context, log string) error {
 	})
 }
 
+// Push makes a plugin of a build folder, leaves it in the registry, to install
+// from or upgrade to, and returns its name there. The engine forgets it: it
+// keeps no two plugins of the same content.
+func (r *Registry) Push(ctx context.Context, d Docker, name, folder string) (remote string, err error) {
+	remote = r.Addr + "/" + name
+	for _, args := range [][]string{{"create", remote, folder}, {"push", remote}, {"rm", remote}} {
+		if _, err := d.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
+			return "", err
+		}
+	}
+	return remote, nil
+}
+
 // Close ends the registry. Its folder goes with the lab.
 func (r *Registry) Close() error {
 	if err := r.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

@@ -57,7 +57,7 @@ func (w *world) upsetOne(ctx context.Context, e event, s *server) error {
 // away brings a collector back at its address after a while.
 func (w *world) away(ctx context.Context, e event, s *server) error {
 	rest(ctx, e.hold)
-	return s.start(s.Name(), s.Addr(), w.book.record)
+	return s.start(s.Name(), s.Addr(), w.book.Record)
 }
 
 // cut takes the network from collectors and gives it back.

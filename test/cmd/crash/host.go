@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/witness"
 )
+
+// fillTime is how long the plugin stands still before the engine is killed.
+const fillTime = 300 * time.Millisecond
 
 // kill kills the plugin and waits until the engine has started it again.
 func (w *world) kill(ctx context.Context) error {
@@ -62,16 +64,7 @@ func (w *world) killEarly(ctx context.Context) error {
 // upgrade replaces the plugin under its running containers.
 func (w *world) upgrade(ctx context.Context) error {
 	say("upgrading the plugin")
-	for _, args := range [][]string{
-		{"disable", "-f", plugin},
-		{"upgrade", "--skip-remote-check", "--grant-all-permissions", plugin, w.next},
-		{"enable", plugin},
-	} {
-		if _, err := w.engine.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
-			return err
-		}
-	}
-	return nil
+	return w.engine.UpgradePlugin(ctx, plugin, w.next)
 }
 
 // restart stops a container and starts it again.
@@ -94,25 +87,19 @@ func (w *world) crashEngine(ctx context.Context, full bool) error {
 		return err
 	}
 	if full {
-		if err := freeze(ctx, p.PID); err != nil {
+		if err := witness.Freeze(ctx, p.PID); err != nil {
 			return err
 		}
 		if !rest(ctx, fillTime) {
 			return context.Cause(ctx)
 		}
 	}
-	if err := freeze(ctx, w.engine.PID()); err != nil {
-		return err
-	}
-	if err := w.spool.noteEnds(ctx); err != nil {
-		return err
-	}
-	if err := w.engine.Kill(); err != nil {
+	if err := w.spool.KillEngine(ctx, w.engine); err != nil {
 		return err
 	}
 	if full {
-		if err := syscall.Kill(p.PID, syscall.SIGCONT); err != nil {
-			return fmt.Errorf("let the plugin go on: %w", err)
+		if err := witness.Thaw(p.PID); err != nil {
+			return err
 		}
 	}
 	if err := w.engine.Start(ctx); err != nil {
@@ -133,28 +120,4 @@ func (w *world) alive(ctx context.Context) error {
 	}
 	say("the engine is back; the plugin is process %d", now.PID)
 	return err
-}
-
-// freeze stops a process and returns when all its threads stand still.
-func freeze(ctx context.Context, pid int) error {
-	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
-		return fmt.Errorf("stop process %d: %w", pid, err)
-	}
-	return proc.Await(ctx, func(context.Context) error {
-		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
-		if err != nil {
-			return err
-		}
-		for _, name := range tasks {
-			stat, err := os.ReadFile(name)
-			if err != nil {
-				continue // it has ended
-			}
-			_, rest, _ := strings.Cut(string(stat), ") ")
-			if !strings.HasPrefix(rest, "T") {
-				return fmt.Errorf("process %d has not stopped", pid)
-			}
-		}
-		return nil
-	})
 }

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -40,26 +38,18 @@ func (w *world) finish(ctx context.Context) error {
 	late, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("not everything is acknowledged in time"))
 	defer cancel()
 	return proc.Await(late, func(context.Context) error {
-		return errors.Join(w.spool.acked(), w.complete())
+		return errors.Join(w.spool.Acked(), w.complete())
 	})
 }
 
 // complete returns an error as long as a collector that acknowledges has not
 // shown all that it acknowledged: rsyslog's file is read a moment later.
 func (w *world) complete() error {
-	ends, err := w.spool.spooled()
-	if err != nil {
-		return err
-	}
-	w.book.mu.Lock()
-	defer w.book.mu.Unlock()
 	for _, c := range w.containers {
-		a := w.book.accounts[c.name]
-		if a == nil {
-			return fmt.Errorf("nothing has come from %s", c.name)
-		}
-		if c.acks && a.bytes < ends[a.stream] {
-			return fmt.Errorf("%d of the %d bytes that %s wrote to its FIFO have come", a.bytes, ends[a.stream], c.name)
+		if a := w.book.Account(c.name); c.acks || a.Records == 0 {
+			if err := w.spool.Complete(c.name, a); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -72,10 +62,8 @@ func (w *world) judge() (*result, error) {
 			return nil, err
 		}
 	}
-	w.book.mu.Lock()
-	defer w.book.mu.Unlock()
 	r := &result{kills: w.killed.Load()}
-	problems := w.book.problems
+	problems := w.book.Problems()
 	for _, c := range w.containers {
 		problems = append(problems, w.compare(r, c)...)
 	}
@@ -107,28 +95,19 @@ func (w *world) explain(r *result) (problems []string) {
 
 // compare judges one container.
 func (w *world) compare(r *result, c *writer) (problems []string) {
-	a := w.book.accounts[c.name]
-	var wrote uint64
-	for _, run := range c.runs {
-		wrote += run.lines
-	}
-	dup, re := a.order()
-	r.records += wrote
-	r.duplicated += dup
-	r.reordered += re
-	g := gaps{runs: c.runs, deaths: w.spool.ends[a.stream], strict: c.acks, name: c.name}
-	g.walk(a.distinct())
+	v := w.book.Judge(c.name, c.runs, w.spool, c.acks)
+	r.records += v.Wrote
+	r.duplicated += v.Duplicated
+	r.reordered += v.Reordered
+	r.engineLost += v.Engine
 	if c.acks {
-		r.lost += g.lost
+		r.lost += v.Lost
 	} else {
-		r.plainLost += g.lost
+		r.plainLost += v.Lost
 	}
-	r.engineLost += g.engine
-	say("%-4s %s, runs %d: wrote %d, lost %d, with the engine %d, duplicated %d, reordered %d", c.name, protocols(c.acks), len(c.runs), wrote, g.lost, g.engine, dup, re)
-	if re > 0 {
-		problems = append(problems, fmt.Sprintf("%s: %d records came after later ones", c.name, re))
-	}
-	return append(problems, g.problems...)
+	say("%-4s %s, runs %d: wrote %d, lost %d, with the engine %d, duplicated %d, reordered %d",
+		c.name, protocols(c.acks), len(c.runs), v.Wrote, v.Lost, v.Engine, v.Duplicated, v.Reordered)
+	return v.Problems
 }
 
 func protocols(acks bool) string {
@@ -136,32 +115,4 @@ func protocols(acks bool) string {
 		return "acknowledged"
 	}
 	return "plain TCP   "
-}
-
-// order counts repetitions, and first deliveries that came after later records.
-func (a *account) order() (duplicated, reordered uint64) {
-	last := map[lane]uint64{}
-	for _, d := range a.deliveries {
-		switch {
-		case !d.first:
-			duplicated++
-		case d.offset < last[d.lane]:
-			reordered++
-		default:
-			last[d.lane] = d.offset
-		}
-	}
-	return duplicated, reordered
-}
-
-// distinct returns each record once, in the order of the stream.
-func (a *account) distinct() []delivery {
-	var all []delivery
-	for _, d := range a.deliveries {
-		if d.first {
-			all = append(all, d)
-		}
-	}
-	slices.SortFunc(all, func(x, y delivery) int { return cmp.Compare(x.offset, y.offset) })
-	return all
 }

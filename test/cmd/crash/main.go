@@ -9,10 +9,7 @@
 // The last line says how it went; the exit code is 1 if anything was lost.
 //
 // What the engine had read from a container and not yet written to the FIFO
-// dies with it. Such records are told from lost ones by proof: the engine is
-// stopped before it is killed, the end of each stream (spool and pipe) is noted,
-// and only records that are missing at exactly that offset, with nothing
-// missing from the stream of bytes itself, are counted as the engine's.
+// dies with it; package witness tells such records from lost ones.
 package main
 
 import (

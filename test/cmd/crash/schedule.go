@@ -130,7 +130,7 @@ func rest(ctx context.Context, d time.Duration) bool {
 
 func (w *world) progress(ctx context.Context) {
 	for last := uint64(0); rest(ctx, 2*time.Second); {
-		now := w.book.total()
+		now := w.book.Received()
 		say("killed %d of %d, records received %d (%+.0f/s)", w.killed.Load(), w.kills, now, float64(now-last)/2)
 		last = now
 	}

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
 	"github.com/dockline/dockline/test/harness/rsyslog"
+	"github.com/dockline/dockline/test/harness/witness"
 )
 
 const plugin = "dockline-log"
@@ -26,11 +25,11 @@ type world struct {
 	lab        *lab.Lab
 	engine     *harness.Engine
 	registry   *harness.Registry
-	book       *book
+	book       *witness.Book
 	containers []*writer
 	servers    []*server // ours
 	rsyslog    *rsyslog.Server
-	spool      *spool
+	spool      *witness.Spool
 	next       string // the plugin to upgrade to, in the registry
 	killed     atomic.Int64
 }
@@ -40,13 +39,7 @@ type writer struct {
 	name    string
 	acks    bool // its collectors acknowledge
 	command []string
-	runs    []written
-}
-
-// written is one run that is over.
-type written struct {
-	lines uint64
-	ended time.Time
+	runs    []witness.Run
 }
 
 // server is a collector of ours that comes and goes at one address.
@@ -61,7 +54,7 @@ func newWorld(c config) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &world{config: c, lab: l, book: newBook()}, nil
+	return &world{config: c, lab: l, book: witness.NewBook()}, nil
 }
 
 func (w *world) startAll(ctx context.Context) error {
@@ -91,26 +84,20 @@ func (w *world) installPlugin(ctx context.Context) error {
 		return err
 	}
 	build, other := filepath.Join(top, "build/plugins", plugin), filepath.Join(w.lab.Dir, "next")
-	if out, err := exec.CommandContext(ctx, "cp", "-a", build, other).CombinedOutput(); err != nil {
-		return fmt.Errorf("copy the plugin (make plugins): %w: %s", err, out)
-	}
-	if err := os.WriteFile(filepath.Join(other, "rootfs/etc/dockline-build"), []byte("next\n"), 0o644); err != nil {
-		return fmt.Errorf("make another plugin: %w", err)
+	if err := harness.AnotherBuild(ctx, build, other, "next"); err != nil {
+		return err
 	}
 	if w.registry, err = harness.StartRegistry(ctx, w.lab, "registry"); err != nil {
 		return err
 	}
-	w.next = w.registry.Addr + "/" + plugin + ":next"
-	for _, args := range [][]string{{"create", w.next, other}, {"push", w.next}, {"rm", w.next}} {
-		if _, err := w.engine.Run(ctx, append([]string{"plugin"}, args...)...); err != nil {
-			return err
-		}
+	if w.next, err = w.registry.Push(ctx, w.engine.Docker, plugin+":next", other); err != nil {
+		return err
 	}
 	if err := w.engine.InstallPlugin(ctx, plugin, build, "SPOOL_MAX=32GiB"); err != nil {
 		return err
 	}
 	id, err := w.engine.Run(ctx, "plugin", "inspect", "--format", "{{.Id}}", plugin)
-	w.spool = &spool{mount: filepath.Join(w.engine.DataRoot, "plugins", id, "propagated-mount")}
+	w.spool = witness.NewSpool(w.engine.DataRoot, id)
 	return err
 }
 
@@ -118,13 +105,13 @@ func (w *world) installPlugin(ctx context.Context) error {
 func (w *world) startCollectors(ctx context.Context) error {
 	for i, proto := range []string{"relp", "relp", "json+tcp", "json+tcp", "syslog+tcp"} {
 		s := &server{proto: proto}
-		if err := s.start(fmt.Sprintf("%s%d", strings.TrimSuffix(proto, "+tcp"), i), "", w.book.record); err != nil {
+		if err := s.start(fmt.Sprintf("%s%d", strings.TrimSuffix(proto, "+tcp"), i), "", w.book.Record); err != nil {
 			return err
 		}
 		w.servers = append(w.servers, s)
 	}
 	var err error
-	if w.rsyslog, err = rsyslog.New(w.lab, "rsyslog", w.book.record); err != nil {
+	if w.rsyslog, err = rsyslog.New(w.lab, "rsyslog", w.book.Record); err != nil {
 		return err
 	}
 	w.rsyslog.Direct = true
@@ -181,7 +168,7 @@ func (w *world) stop(ctx context.Context, c *writer) error {
 	if err != nil {
 		return err
 	}
-	c.runs = append(c.runs, written{wrote.Stdout.Count, time.Now()})
+	c.runs = append(c.runs, witness.Run{Lines: wrote.Stdout.Count, Ended: time.Now()})
 	return nil
 }
 

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/test/harness"
-	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/debian"
 	"github.com/dockline/dockline/test/harness/hosts"
 	"github.com/dockline/dockline/test/harness/proc"
@@ -87,62 +86,6 @@ func TestHostsShareAWire(t *testing.T) {
 	}
 }
 
-// On every engine version, a plugin that is killed while records pour in loses
-// none of them.
-func TestLogPluginOnEveryEngine(t *testing.T) {
-	t.Parallel()
-	folder := build(t, driver)
-	for _, suite := range debian.Suites {
-		t.Run(string(suite), func(t *testing.T) {
-			t.Parallel()
-			lab := hosts.Open(t)
-			h := lab.Host(t, "a", suite)
-			version := h.Docker("version", "--format", "{{.Server.Version}}")
-			t.Log("engine", version)
-			if !strings.HasPrefix(version, engines[suite]) {
-				t.Errorf("the engine of %s is %s", suite, version)
-			}
-			h.Install(driver, folder)
-			got := collect(t, h)
-			got.run("loud", "workload", "seq", "-n", "20000", "-rate", "8000")
-			for kill := range uint64(2) {
-				got.await("loud", 6000*(kill+1))
-				h.KillPlugin(driver)
-			}
-			got.settle("loud")
-		})
-	}
-}
-
-// With live-restore, containers survive their engine, and so do their records.
-// Without, an engine that comes back ends what the old one has left.
-func TestKilledEngine(t *testing.T) {
-	t.Parallel()
-	folder := build(t, driver)
-	for _, suite := range []debian.Suite{debian.Bookworm, debian.Sid} {
-		for _, live := range []bool{true, false} {
-			t.Run(fmt.Sprintf("%s/live-restore=%v", suite, live), func(t *testing.T) {
-				t.Parallel()
-				lab := hosts.Open(t)
-				h := lab.Host(t, "a", suite, hosts.Args(fmt.Sprintf("--live-restore=%v", live)))
-				h.Install(driver, folder)
-				h.Docker("run", "-d", "--network", "none", "--stop-signal", "KILL", "--name", "idle", harness.Image, "sleep", "1000")
-				before := h.Docker("inspect", "--format", "{{.State.Pid}}", "idle")
-				h.KillEngine()
-				after := h.Docker("inspect", "--format", "{{.State.Pid}}", "idle")
-				if want := map[bool]string{true: before, false: "0"}[live]; after != want {
-					t.Errorf("the container's process was %s and is %s", before, after)
-				}
-				h.RestartEngine()
-				h.Docker("run", "--rm", "--network", "none", harness.Image, "true")
-				if state := h.Docker("plugin", "inspect", "--format", "{{.Enabled}}", driver); state != "true" {
-					t.Errorf("the plugin is enabled: %s", state)
-				}
-			})
-		}
-	}
-}
-
 // A power cut takes links, /run and every process; what was written stays.
 func TestPowerCut(t *testing.T) {
 	t.Parallel()
@@ -197,77 +140,4 @@ func expectFrom(address, want string) error {
 		err = fmt.Errorf("%s says %q", address, said)
 	}
 	return err
-}
-
-// collection is a collector in a host's network and what it received.
-type collection struct {
-	*testing.T
-	host  *hosts.Host
-	check *collector.Checker
-	url   string
-}
-
-func collect(t *testing.T, h *hosts.Host) *collection {
-	t.Helper()
-	c := &collection{T: t, host: h, check: collector.NewChecker()}
-	var s *collector.Server
-	h.Do(func() (err error) {
-		s, err = collector.Start(collector.Options{Name: "c1", Proto: "relp", Each: c.check.Record})
-		return err
-	})
-	c.url = s.URL()
-	t.Cleanup(func() {
-		_ = s.Reset()
-		if st := s.Stats(); st.Errors > 0 {
-			t.Errorf("the collector was sent something wrong: %s", st.LastError)
-		}
-	})
-	return c
-}
-
-// run starts a container that logs to the collector.
-func (c *collection) run(name string, workload ...string) {
-	c.Helper()
-	c.host.Docker(append([]string{
-		"run", "-d", "--network", "none", "--name", name,
-		"--log-driver", driver, "--log-opt", "collectors=" + c.url,
-		harness.Image, "workload", "tally",
-	}, workload...)...)
-}
-
-func (c *collection) context() (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(c.Context(), time.Minute, errors.New("not everything has come in time"))
-}
-
-// await waits until some records of a container have come.
-func (c *collection) await(name string, n uint64) {
-	c.Helper()
-	ctx, cancel := c.context()
-	defer cancel()
-	if err := c.check.Wait(ctx, func() bool { return c.check.Count(name) >= n }); err != nil {
-		c.Fatal(err)
-	}
-}
-
-// settle waits for the container's end, and for all that it wrote.
-func (c *collection) settle(name string) {
-	c.Helper()
-	ctx, cancel := c.context()
-	defer cancel()
-	if code := c.host.Docker("wait", name); code != "0" {
-		c.Fatalf("%s ended with code %s", name, code)
-	}
-	wrote, err := c.host.Engine.Tally(ctx, name)
-	if err != nil {
-		c.Fatal(err)
-	}
-	c.check.Expect(name, wrote)
-	if err := c.check.Wait(ctx, c.check.Complete); err != nil {
-		c.Error(err)
-	}
-	rep := c.check.Report()
-	for _, p := range rep.Problems {
-		c.Error(p)
-	}
-	c.Logf("delivered %d of %d, duplicated %d, reordered %d", rep.Delivered, rep.Expected, rep.Duplicated, rep.Reordered)
 }

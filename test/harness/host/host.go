@@ -66,6 +66,9 @@ func New(ctx context.Context, l *lab.Lab, name string, suite debian.Suite) (*Hos
 	return h, nil
 }
 
+// Lab is where the host was made.
+func (h *Host) Lab() *lab.Lab { return h.lab }
+
 func (h *Host) layer(name string) string { return filepath.Join(h.over, name) }
 
 // StartEngine starts the host's engine, with more arguments if there are any.

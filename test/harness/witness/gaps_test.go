@@ -1,4 +1,4 @@
-package main
+package witness
 
 import (
 	"testing"
@@ -36,7 +36,7 @@ func TestGaps(t *testing.T) {
 		"engine died and more did not arrive": {lines: []int64{0, -2, 3, 4}, deaths: []uint64{20}, lost: 2, problem: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			g := gaps{name: "w", runs: []written{{lines: 5, ended: time.Unix(1, 0)}}, deaths: map[uint64]bool{}, strict: true}
+			g := gaps{name: "w", runs: []Run{{Lines: 5, Ended: time.Unix(1, 0)}}, deaths: map[uint64]bool{}, strict: true}
 			for _, d := range c.deaths {
 				g.deaths[d] = true
 			}
@@ -50,7 +50,7 @@ func TestGaps(t *testing.T) {
 }
 
 func TestGapsAcrossRuns(t *testing.T) {
-	g := gaps{name: "w", runs: []written{{3, time.Unix(1, 0)}, {2, time.Unix(3, 0)}}, strict: true}
+	g := gaps{name: "w", runs: []Run{{Lines: 3, Ended: time.Unix(1, 0)}, {Lines: 2, Ended: time.Unix(3, 0)}}, strict: true}
 	all := stream(0, 1, 2, 0, 1)
 	for i := range all {
 		all[i].wrote = int64(i/3)*2e9 + 1
@@ -61,5 +61,38 @@ func TestGapsAcrossRuns(t *testing.T) {
 	g = gaps{name: "w", runs: g.runs, strict: true}
 	if g.walk(append(all[:2:2], all[3:]...)); g.lost != 1 {
 		t.Errorf("lost %d, not the last line of the first run", g.lost)
+	}
+}
+
+// Of a run that was killed nobody knows the last line; what is missing before
+// its last one is missing all the same, and offsets that were jumped over are not.
+func TestGapsOfKilledRuns(t *testing.T) {
+	for name, c := range map[string]struct {
+		lines []int64
+		lost  uint64
+	}{
+		"whole":              {lines: []int64{0, 1, 2, 0, 1}},
+		"less came than was": {lines: []int64{0, 0, 1}},
+		"missing within":     {lines: []int64{0, 2, 0, 1}, lost: 1},
+		"missing after":      {lines: []int64{0, 1, 1}, lost: 1},
+		"nothing came":       {lines: []int64{}, lost: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const jump = 1 << 40
+			g := gaps{name: "w", runs: []Run{{Killed: true, Ended: time.Unix(1, 0)}, {Lines: 2, Ended: time.Unix(9, 0)}}, strict: true}
+			all, second := stream(c.lines...), false
+			for i := range all {
+				second = second || i > 0 && all[i].seq <= all[i-1].seq
+				if second {
+					if g.jumps == nil {
+						g.jumps = map[uint64]uint64{all[i].offset: all[i].offset + jump}
+					}
+					all[i].offset, all[i].wrote = all[i].offset+jump, 2e9
+				}
+			}
+			if g.walk(all); g.lost != c.lost || len(g.problems) != int(min(c.lost, 1)) {
+				t.Errorf("lost %d, problems %q", g.lost, g.problems)
+			}
+		})
 	}
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/dockline/dockline/internal/admin"
+)
+
+const usage = `usage: dockline-log COMMAND [-socket PATH] [-timeout DURATION]
+
+The engine starts the plugin without a command. On the host, from the plugin's
+folder in the engine's data root, as root:
+
+  status   what is spooled of which container, and which collectors are healthy
+  metrics  the same in numbers, as Prometheus reads them
+  drain    wait until everything that is spooled is delivered; before the plugin is removed
+
+drain ends with code 1 when the time is over; without -timeout it waits for ever.
+`
+
+// ask carries out a command that a person has typed on the host.
+func ask(ctx context.Context, args []string) error {
+	command := args[0]
+	f := flag.NewFlagSet("dockline-log "+command, flag.ContinueOnError)
+	f.Usage = func() { fmt.Fprint(f.Output(), usage) }
+	socket := f.String("socket", "", "")
+	timeout := f.Duration("timeout", 0, "")
+	if err := f.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if f.NArg() > 0 {
+		return fmt.Errorf("%q is too much\n%s", f.Arg(0), usage)
+	}
+	if *timeout > 0 {
+		var cancel func()
+		ctx, cancel = context.WithTimeout(ctx, *timeout)
+		defer cancel()
+	}
+	var do func(ctx context.Context, socket string) error
+	switch command {
+	case "status", "metrics":
+		do = func(ctx context.Context, socket string) error { return admin.Get(ctx, socket, "/"+command, os.Stdout) }
+	case "drain":
+		do = drain
+	case "help", "-h", "-help", "--help":
+		fmt.Print(usage)
+		return nil
+	default:
+		return fmt.Errorf("there is no command %q\n%s", command, usage)
+	}
+	if *socket == "" {
+		path, err := ownSocket()
+		if err != nil {
+			return err
+		}
+		*socket = path
+	}
+	if _, err := os.Stat(*socket); err != nil {
+		return fmt.Errorf("reach the plugin (is it enabled?): %w", err)
+	}
+	return do(ctx, *socket)
+}
+
+// installed is the path of the plugin's binary in an engine's data root.
+var installed = regexp.MustCompile(`/plugins/([0-9a-f]{64})/rootfs/`)
+
+// ownSocket finds the plugin that this binary is the one of.
+func ownSocket() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find out which plugin this is: %w", err)
+	}
+	m := installed.FindStringSubmatch(self)
+	if m == nil {
+		return "", fmt.Errorf("%s lies in no plugin's folder (DATA-ROOT/plugins/ID/rootfs): say with -socket which plugin is meant", self)
+	}
+	return filepath.Join("/run/docker/plugins", m[1], filepath.Base(adminSocket)), nil
+}
+
+// drain waits until everything is delivered and says every now and then what is not.
+func drain(ctx context.Context, socket string) error {
+	said := ""
+	for begun := time.Now(); ; {
+		var left *admin.RefusedError
+		err := admin.Get(ctx, socket, "/drain?timeout=1s", io.Discard)
+		switch {
+		case err == nil:
+			fmt.Println("everything is delivered")
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("not drained within %v: %s", time.Since(begun).Round(time.Second), said)
+		case !errors.As(err, &left):
+			return err
+		case left.Text != said:
+			said = left.Text
+			fmt.Fprintln(os.Stderr, "waiting:", said)
+		}
+	}
+}

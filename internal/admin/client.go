@@ -1,0 +1,43 @@
+package admin
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// RefusedError is what a plugin answered instead of what it was asked for.
+type RefusedError struct{ Text string }
+
+func (e *RefusedError) Error() string { return e.Text }
+
+// Get asks the plugin behind a socket and copies its answer to w. The error is
+// a *RefusedError where it answered with one.
+func Get(ctx context.Context, socket, path string, w io.Writer) error {
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
+	if err != nil {
+		return fmt.Errorf("ask the plugin: %w", err)
+	}
+	res, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the plugin: %w", err)
+	}
+	defer res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		text, err := io.ReadAll(io.LimitReader(res.Body, 4096))
+		if err != nil {
+			return fmt.Errorf("read the plugin's answer: %w", err)
+		}
+		return &RefusedError{strings.TrimSpace(string(text))}
+	}
+	if _, err := io.Copy(w, res.Body); err != nil {
+		return fmt.Errorf("read the plugin's answer: %w", err)
+	}
+	return nil
+}

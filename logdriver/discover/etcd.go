@@ -1,0 +1,173 @@
+package discover
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+const etcdTimeout = 5 * time.Second
+
+// etcd is a source that follows the keys below a prefix: what is behind the
+// prefix names the member, the value is host:port, with parameters of its own
+// if need be (10.0.0.7:5170?weight=2).
+type etcd struct {
+	url      *url.URL // of its members, but for the host
+	hosts    []string
+	prefix   string
+	user     string
+	password string // the file that holds it
+	ca       string // "" for no TLS
+}
+
+func newEtcd(u *url.URL, host Host) (Source, error) {
+	e := &etcd{url: u, hosts: strings.Split(u.Host, ";"), prefix: u.Path,
+		user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
+	if more := take(u, "etcd-endpoints"); more != "" {
+		e.hosts = append(e.hosts, strings.FieldsFunc(more, func(r rune) bool { return r == '+' || r == ' ' })...)
+	}
+	for _, file := range []*string{&e.password, &e.ca} {
+		if *file != "" {
+			*file = host.path(*file)
+		}
+	}
+	if u.Host == "" || len(u.Path) < 2 || u.Scheme == "" {
+		return nil, errors.New("not of the form etcd+SCHEME://host:port/prefix/")
+	}
+	if !strings.HasSuffix(e.prefix, "/") {
+		e.prefix += "/"
+	}
+	if (e.user == "") != (e.password == "") {
+		return nil, errors.New("etcd-user and etcd-password-file go together")
+	}
+	_, err := e.config()
+	return e, err
+}
+
+func (e *etcd) String() string {
+	u := *e.url
+	u.Host, u.Path = strings.Join(e.hosts, ";"), e.prefix
+	return "etcd+" + u.Redacted()
+}
+
+func (e *etcd) ID() string { return fmt.Sprintf("etcd %v %s %s %s", e.hosts, e.prefix, e.user, e.url) }
+
+// config reads the files that the source's parameters name.
+func (e *etcd) config() (clientv3.Config, error) {
+	c := clientv3.Config{DialTimeout: etcdTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: etcdTimeout, Logger: zap.NewNop()}
+	scheme := "http://"
+	if e.ca != "" {
+		pem, err := os.ReadFile(e.ca)
+		if err != nil {
+			return c, fmt.Errorf("etcd-ca: %w", err)
+		}
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM(pem) {
+			return c, fmt.Errorf("etcd-ca: %s holds no certificate", e.ca)
+		}
+		scheme, c.TLS = "https://", &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	for _, h := range e.hosts {
+		c.Endpoints = append(c.Endpoints, scheme+h)
+	}
+	if e.user != "" {
+		secret, err := os.ReadFile(e.password)
+		if err != nil {
+			return c, fmt.Errorf("etcd-password-file: %w", err)
+		}
+		c.Username, c.Password = e.user, strings.TrimSpace(string(secret))
+	}
+	return c, nil
+}
+
+// Follow lists the prefix, then watches it from there on.
+func (e *etcd) Follow(ctx context.Context, set func([]Collector)) error {
+	conf, err := e.config()
+	if err != nil {
+		return err
+	}
+	conf.Context = ctx
+	client, err := clientv3.New(conf)
+	if err != nil {
+		return fmt.Errorf("connect to etcd: %w", err)
+	}
+	defer client.Close()
+	for {
+		asked, cancel := context.WithTimeout(ctx, etcdTimeout)
+		list, err := client.Get(asked, e.prefix, clientv3.WithPrefix())
+		cancel()
+		if err != nil {
+			return fmt.Errorf("list %s in etcd: %w", e.prefix, err)
+		}
+		known := map[string]Collector{}
+		for _, kv := range list.Kvs {
+			if err := e.put(known, kv); err != nil {
+				return err
+			}
+		}
+		set(members(known))
+		err = e.watch(ctx, client, list.Header.Revision+1, known, set)
+		if !errors.Is(err, rpctypes.ErrCompacted) {
+			return err
+		}
+	}
+}
+
+func (e *etcd) watch(ctx context.Context, client *clientv3.Client, from int64, known map[string]Collector, set func([]Collector)) error {
+	// Without a leader a watch would be silent for ever.
+	changes := client.Watch(clientv3.WithRequireLeader(ctx), e.prefix, clientv3.WithPrefix(), clientv3.WithRev(from))
+	for change := range changes {
+		if err := change.Err(); err != nil {
+			return fmt.Errorf("watch %s in etcd: %w", e.prefix, err)
+		}
+		for _, ev := range change.Events {
+			if ev.Type == mvccpb.DELETE {
+				delete(known, string(ev.Kv.Key))
+			} else if err := e.put(known, ev.Kv); err != nil {
+				return err
+			}
+		}
+		set(members(known))
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("watch %s in etcd: it ended", e.prefix)
+}
+
+func (e *etcd) put(known map[string]Collector, kv *mvccpb.KeyValue) error {
+	value := strings.TrimSpace(string(kv.Value))
+	if !strings.Contains(value, "://") {
+		value = e.url.Scheme + "://" + value
+		if e.url.RawQuery != "" {
+			sep := "?"
+			if strings.Contains(value, "?") {
+				sep = "&"
+			}
+			value += sep + e.url.RawQuery
+		}
+	}
+	c, err := parse(value)
+	if err != nil {
+		return fmt.Errorf("etcd's key %s: %w", kv.Key, err)
+	}
+	known[string(kv.Key)] = c
+	return nil
+}
+
+func members(known map[string]Collector) []Collector {
+	return sorted(slices.Collect(maps.Values(known)))
+}

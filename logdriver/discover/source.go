@@ -1,0 +1,240 @@
+package discover
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// Source says who the members of a pool are.
+type Source interface {
+	// Follow calls set with all members as soon as they are known and on each
+	// change. It returns an error when it cannot go on, nil at ctx's end; it
+	// may be called again then.
+	Follow(ctx context.Context, set func([]Collector)) error
+	// String names the source for people, without credentials.
+	String() string
+	// ID sets the source apart from every other: two with the same id are one.
+	ID() string
+}
+
+// Static is a source that never changes.
+type Static []Collector
+
+// ID returns those of the members.
+func (s Static) ID() string {
+	var ids []string
+	for _, c := range s {
+		ids = append(ids, c.ID())
+	}
+	return strings.Join(ids, ",")
+}
+
+// Follow tells the members once.
+func (s Static) Follow(ctx context.Context, set func([]Collector)) error {
+	set(s)
+	<-ctx.Done()
+	return nil
+}
+
+func (s Static) String() string {
+	var ids []string
+	for _, c := range s {
+		ids = append(ids, c.URL.Redacted())
+	}
+	return strings.Join(ids, ",")
+}
+
+// Host is what sources see of the host.
+type Host struct {
+	Names Names
+	// Etc is where the host's /etc is seen, "" for /etc itself. Files are named as
+	// the host names them.
+	Etc string
+}
+
+// path returns where a file of the host is.
+func (h Host) path(file string) string {
+	file = filepath.Clean(file)
+	if rest, ok := strings.CutPrefix(file, "/etc/"); ok && h.Etc != "" {
+		return filepath.Join(h.Etc, rest)
+	}
+	return file
+}
+
+// kinds maps the prefixes of schemes to the sources behind them.
+var kinds = map[string]func(*url.URL, Host) (Source, error){
+	"file":   newFile,
+	"dns":    newDNS,
+	"srv":    newSRV,
+	"consul": newConsul,
+	"etcd":   newEtcd,
+}
+
+// Parse reads a list as ParseList does, in which an entry may also name a
+// source of members by a prefix to the scheme:
+//
+//	file:///etc/dockline/pools/web           a file with a list, watched
+//	dns+json+tcp://logs.example:5170         one for each address of the name
+//	srv+json+tcp://_logs._tcp.example        one for each SRV record
+//	consul+json+tcp://127.0.0.1:8500/logs    one for each healthy instance of a service
+//	etcd+json+tcp://127.0.0.1:2379/logs/     one for each key below a prefix
+func Parse(list string, host Host) ([]Source, error) {
+	var fixed []string
+	var sources []Source
+	for _, entry := range strings.FieldsFunc(list, isSeparator) {
+		kind, isSource := kindOf(entry)
+		if !isSource {
+			fixed = append(fixed, entry)
+			continue
+		}
+		u, err := url.Parse(entry)
+		if err != nil {
+			return nil, fmt.Errorf("collectors %q: %w", redact(entry), unwrapURL(err))
+		}
+		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
+		s, err := kinds[kind](u, host)
+		if err != nil {
+			return nil, fmt.Errorf("collectors %q: %w", redact(entry), err)
+		}
+		sources = append(sources, s)
+	}
+	if len(fixed) > 0 {
+		members, err := ParseList(strings.Join(fixed, ","))
+		if err != nil {
+			return nil, err
+		}
+		sources = append(sources, Static(members))
+	}
+	return sources, nil
+}
+
+func kindOf(entry string) (string, bool) {
+	scheme, _, _ := strings.Cut(entry, "://")
+	kind, _, _ := strings.Cut(scheme, "+")
+	return kind, kinds[kind] != nil
+}
+
+// State is what is known of one source.
+type State struct {
+	Source  string // its name
+	ID      string
+	Members []Collector
+	Since   time.Time // when they were told; zero: never
+	Err     error     // why they may be out of date
+}
+
+// event is what one of several sources said.
+type event struct {
+	source  int
+	members []Collector
+	err     error
+}
+
+// Retry bounds how long a source that failed is left alone.
+const (
+	retryMin = time.Second
+	retryMax = time.Minute
+)
+
+// Follow follows all sources until ctx ends, beginning with what is known of
+// their last members, by id, and calls set with the union of
+// their members whenever it changes, and with the states of the sources whenever
+// those do. A source that fails keeps what it said last, and one that names no
+// members at all does too: an empty answer is more often a fault of whoever gives
+// it than a wish to send nothing anywhere. A name that two sources have counts
+// once, in the order of the sources.
+func Follow(ctx context.Context, sources []Source, last map[string][]Collector, set func([]Collector, []State)) {
+	events := make(chan event)
+	var all sync.WaitGroup
+	defer all.Wait()
+	states := make([]State, len(sources))
+	for i, s := range sources {
+		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()]}
+		all.Go(func() { follow(ctx, i, s, events) })
+	}
+	if len(last) > 0 {
+		set(union(states), slices.Clone(states))
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e := <-events:
+			st := &states[e.source]
+			switch {
+			case e.err != nil:
+				st.Err = e.err
+			case len(e.members) == 0 && len(st.Members) > 0:
+				st.Err = fmt.Errorf("it names no collectors now; the %d that it named before stay", len(st.Members))
+			default:
+				st.Members, st.Since, st.Err = e.members, time.Now(), nil
+			}
+			set(union(states), slices.Clone(states))
+		}
+	}
+}
+
+// follow follows one source for ever.
+func follow(ctx context.Context, i int, s Source, events chan<- event) {
+	send := func(e event) {
+		select {
+		case events <- e:
+		case <-ctx.Done():
+		}
+	}
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = retryMin, retryMax
+	for ctx.Err() == nil {
+		err := s.Follow(ctx, func(m []Collector) {
+			pause.Reset()
+			send(event{source: i, members: m})
+		})
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		send(event{source: i, err: err})
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause.NextBackOff()):
+		}
+	}
+}
+
+func union(states []State) []Collector {
+	byName := map[string]Collector{}
+	for _, st := range slices.Backward(states) { // the first of them wins
+		for _, c := range st.Members {
+			byName[c.Name] = c
+		}
+	}
+	var all []Collector
+	for _, name := range slices.Sorted(maps.Keys(byName)) {
+		all = append(all, byName[name])
+	}
+	return all
+}
+
+// member is the collector at host and port that is otherwise like u.
+func member(u *url.URL, hostport string, weight uint32) Collector {
+	c := *u
+	c.Host, c.Path, c.RawPath = hostport, "", ""
+	return Collector{Name: hostport, Weight: weight, URL: &c}
+}
+
+// take removes a parameter from u's query and returns it.
+func take(u *url.URL, key string) string {
+	q := u.Query()
+	v := q.Get(key)
+	q.Del(key)
+	u.RawQuery = q.Encode()
+	return v
+}

@@ -1,0 +1,123 @@
+package logdriver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/rescue"
+	"github.com/dockline/dockline/logdriver/spool"
+)
+
+// Driver is the log driver as the process sees it.
+type Driver interface {
+	Register(*pluginserver.Server) // adds the engine's calls
+	Admin(*slog.Logger) *admin.Server
+	Close()
+}
+
+// Start opens the plugin, or where a newer version wrote the spool, what keeps
+// containers going until that version is back.
+func Start(cfg Config, log *slog.Logger) (Driver, error) {
+	p, err := Open(cfg, log)
+	var other *spool.VersionError
+	if errors.As(err, &other) {
+		return openDowngraded(cfg, other, log)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// rescueShare is the part of SPOOL_MAX that may be put aside, beside the spool.
+const rescueShare = 4
+
+type downgraded struct{ *rescue.Driver }
+
+func openDowngraded(cfg Config, why *spool.VersionError, log *slog.Logger) (Driver, error) {
+	c := spool.Config{MaxBytes: max(cfg.SpoolMax/rescueShare, minSpool), MinFree: cfg.MinFree, SegmentBytes: segmentBytes}
+	aside, err := spool.OpenRescue(why.Dir, c, log)
+	if err != nil {
+		return nil, err
+	}
+	d, err := rescue.Open(aside, filepath.Dir(cfg.StateDir), why, log)
+	if err != nil {
+		return nil, err
+	}
+	return downgraded{d}, nil
+}
+
+// Register implements Driver.
+func (d downgraded) Register(s *pluginserver.Server) { engine.Register(s, d) }
+
+// Admin implements Driver. There is no status, and nothing is drained.
+func (d downgraded) Admin(log *slog.Logger) *admin.Server {
+	s := admin.New(log, d)
+	refuse := func(*http.Request) (any, error) { return nil, d.Why() }
+	s.Handle("/status", refuse)
+	s.Handle("/drain", refuse)
+	return s
+}
+
+// Describe implements prometheus.Collector.
+func (d downgraded) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (d downgraded) Collect(ch chan<- prometheus.Metric) {
+	used, dropped := d.Used()
+	ch <- prometheus.MustNewConstMetric(desc("downgraded", "1 while a newer version's spool is left alone and nothing is shipped."), prometheus.GaugeValue, 1)
+	ch <- prometheus.MustNewConstMetric(desc("put_aside_bytes", "Disk space of what containers wrote meanwhile."), prometheus.GaugeValue, float64(used))
+	ch <- prometheus.MustNewConstMetric(desc("spool_dropped_bytes_total", "Bytes dropped or evicted before every collector had them."), prometheus.CounterValue, float64(dropped))
+}
+
+// takeOver makes what was put aside after a downgrade part of the spool. It is
+// called before anything is read from a FIFO.
+func (p *Plugin) takeOver() {
+	all, err := p.spool.Rescued()
+	if err != nil {
+		p.log.Error("what was put aside after a downgrade cannot be read", "err", err)
+	}
+	for _, r := range all {
+		if err := p.takeOverOne(r); err != nil {
+			p.log.Error("what was put aside after a downgrade stays there", "fifo", r.FIFO, "err", err)
+		}
+	}
+	if len(all) > 0 {
+		p.log.Info("took over what was put aside after a downgrade", "fifos", len(all))
+	}
+}
+
+func (p *Plugin) takeOverOne(r *spool.Rescued) error {
+	se := p.spool.SessionOf(r.FIFO)
+	if se == nil {
+		var info container.Info
+		switch {
+		case r.Info == nil && r.Empty(): // left by an engine that has died
+			return r.Forget()
+		case r.Info == nil:
+			return errors.New("nobody knows which container it belongs to")
+		}
+		if err := json.Unmarshal(r.Info, &info); err != nil {
+			return fmt.Errorf("read what it belongs to: %w", err)
+		}
+		o, err := container.ParseOptions(&info)
+		if err != nil {
+			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+		}
+		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: o.KeepBytes, Routes: []string{routeName}}
+		if se, _, err = p.spool.Attach(params, r.FIFO); err != nil {
+			return err
+		}
+	}
+	return se.Adopt(r)
+}

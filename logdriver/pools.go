@@ -1,0 +1,337 @@
+package logdriver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/route"
+	"github.com/dockline/dockline/logdriver/ship"
+)
+
+// resolver looks names up as the host does.
+type resolver interface {
+	ship.Resolver
+	discover.Names
+}
+
+// pools keeps the pools that containers use in step with what their sources say.
+type pools struct {
+	names resolver
+	etc   string // where the host's /etc is seen
+	file  string // where the members that sources told last are kept
+	log   *slog.Logger
+	ship  *ship.Shipper
+
+	ctx       context.Context // ends when nothing is followed any more
+	cancel    context.CancelFunc
+	followers sync.WaitGroup
+
+	mu   sync.Mutex // guards what follows; not held while the shipper is called
+	open map[string]*openPool
+	last map[string][]discover.Collector // by source
+}
+
+// openPool is a pool in use.
+type openPool struct {
+	pool    ship.Pool
+	states  []discover.State
+	cancel  context.CancelFunc // nil where nothing is followed
+	pending int                // containers that are about to be shipped to it
+}
+
+func newPools(s *ship.Shipper, names resolver, etc, file string, log *slog.Logger) *pools {
+	p := &pools{names: names, etc: etc, file: file, log: log, ship: s, open: map[string]*openPool{}}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	var err error
+	if p.last, err = loadMembers(file); err != nil {
+		log.Warn("the collectors that were known before are not; they are asked for anew", "err", err)
+	}
+	s.Ended = p.ended
+	return p
+}
+
+func (p *pools) close() {
+	p.cancel()
+	p.followers.Wait()
+}
+
+// use returns the pool of a list of collectors and of sources of collectors. The
+// list, in any order, is the pool's identity: containers that name the same share
+// its connections. The pool of an empty list has no id. done is to be called when
+// the pool has been added to the shipper, or is not going to be.
+func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
+	sources, err := discover.Parse(list, discover.Host{Names: p.names, Etc: p.etc})
+	if err != nil || len(sources) == 0 {
+		return ship.Pool{}, func() {}, err
+	}
+	id, dynamic := identity(sources)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := p.open[id]
+	if o == nil {
+		var known []discover.Collector
+		for _, s := range sources {
+			fixed, isFixed := s.(discover.Static)
+			if isFixed {
+				known = append(known, fixed...)
+			} else {
+				known = append(known, p.last[s.ID()]...)
+			}
+		}
+		// A collector that is wrong in the list is the container's fault; one
+		// that a source named before cannot be wrong.
+		pool, err := p.pool(id, known, dynamic)
+		if err != nil {
+			return ship.Pool{}, func() {}, err
+		}
+		o = &openPool{pool: pool}
+		if dynamic {
+			p.follow(o, sources)
+		}
+		p.open[id] = o
+	}
+	o.pending++
+	pool = o.pool
+	return pool, func() { p.done(pool) }, nil
+}
+
+func identity(sources []discover.Source) (id string, dynamic bool) {
+	var ids []string
+	for _, s := range sources {
+		fixed, ok := s.(discover.Static)
+		for _, c := range fixed {
+			ids = append(ids, c.ID())
+		}
+		if !ok {
+			dynamic = true
+			ids = append(ids, s.ID())
+		}
+	}
+	slices.Sort(ids)
+	return strings.Join(ids, ","), dynamic
+}
+
+// done ends what nobody turned out to use. What the sources said while the pool
+// was on its way to the shipper, the shipper did not hear.
+func (p *pools) done(given ship.Pool) {
+	p.mu.Lock()
+	now := given
+	if o := p.open[given.ID]; o != nil {
+		o.pending--
+		now = o.pool
+	}
+	p.mu.Unlock()
+	if describe(given) != describe(now) {
+		p.ship.Update(now)
+	}
+	if !p.ship.Uses(given.ID) {
+		p.ended(given.ID)
+	}
+}
+
+// ended is for a pool that nothing is shipped to any more.
+func (p *pools) ended(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o := p.open[id]; o != nil && o.pending == 0 {
+		if o.cancel != nil {
+			o.cancel()
+		}
+		delete(p.open, id)
+	}
+}
+
+// follow keeps a pool up to date. p.mu is held.
+func (p *pools) follow(o *openPool, sources []discover.Source) {
+	ctx, cancel := context.WithCancel(p.ctx)
+	o.cancel = cancel
+	last := map[string][]discover.Collector{}
+	for _, s := range sources {
+		if m, ok := p.last[s.ID()]; ok {
+			last[s.ID()] = m
+		}
+	}
+	p.followers.Go(func() {
+		discover.Follow(ctx, sources, last, func(m []discover.Collector, st []discover.State) {
+			if ctx.Err() == nil {
+				p.update(o, m, st)
+			}
+		})
+	})
+}
+
+// update takes over what the sources of a pool say.
+func (p *pools) update(o *openPool, members []discover.Collector, states []discover.State) {
+	p.mu.Lock()
+	for i, st := range states {
+		if st.Err != nil && (i >= len(o.states) || o.states[i].Err == nil || o.states[i].Err.Error() != st.Err.Error()) {
+			p.log.Warn("a source of collectors does not say who they are; those that it named last stay", "source", st.Source, "err", st.Err, "collectors", len(st.Members))
+		}
+	}
+	o.states = states
+	pool, err := p.pool(o.pool.ID, members, true)
+	if err != nil {
+		p.log.Error("the collectors that a source names cannot be used; those that it named last stay", "err", err)
+		for i := range states {
+			states[i].Err = cmp.Or(states[i].Err, err)
+		}
+		p.mu.Unlock()
+		return
+	}
+	before := o.pool
+	o.pool = pool
+	p.remember(states)
+	p.mu.Unlock()
+	if a, b := describe(before), describe(pool); a != b {
+		p.log.Info("the collectors of a pool have changed", "were", a, "are", b)
+		p.ship.Update(pool)
+	}
+}
+
+func describe(p ship.Pool) string {
+	var all []string
+	for _, c := range p.Collectors {
+		all = append(all, c.Name+" "+c.ID)
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
+
+// pool makes a pool of collectors. One without any is an error unless some may come.
+func (p *pools) pool(id string, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
+	pool := ship.Pool{ID: id, Rank: func(string) []string { return nil }}
+	var nodes []route.Node
+	weight := uint32(0)
+	for _, m := range members {
+		weight = max(weight, m.Weight)
+		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
+		s, err := openSink(m, p.names)
+		if err != nil {
+			return ship.Pool{}, err
+		}
+		if m.Weight > 0 { // one without is finished with, then closed
+			pool.Collectors = append(pool.Collectors, ship.Collector{Name: m.Name, ID: m.URL.String(), Sink: s})
+		}
+	}
+	if len(pool.Collectors) == 0 {
+		if mayBeEmpty {
+			return pool, nil
+		}
+		return ship.Pool{}, errors.New("no collector takes records: all have weight 0")
+	}
+	table, err := route.New(nodes)
+	if err != nil {
+		return ship.Pool{}, err
+	}
+	pool.Rank = func(key string) []string {
+		var names []string
+		for _, r := range table.Rank(key, nil) {
+			names = append(names, r.Name)
+		}
+		return names
+	}
+	return pool, nil
+}
+
+// SourceStatus is one source of collectors as an operator sees it.
+type SourceStatus struct {
+	Source     string    `json:"source"`
+	Collectors int       `json:"collectors"`
+	Since      time.Time `json:"since,omitzero"`  // when it said so; zero: before the process began
+	Error      string    `json:"error,omitempty"` // why it may be out of date
+}
+
+// status returns the sources in use.
+func (p *pools) status() []SourceStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []SourceStatus{}
+	for _, o := range p.open {
+		for _, st := range o.states {
+			one := SourceStatus{Source: st.Source, Collectors: len(st.Members), Since: st.Since}
+			if st.Err != nil {
+				one.Error = st.Err.Error()
+			}
+			all = append(all, one)
+		}
+	}
+	slices.SortFunc(all, func(a, b SourceStatus) int {
+		return cmp.Or(strings.Compare(a.Source, b.Source), a.Since.Compare(b.Since))
+	})
+	return all
+}
+
+// savedMember is a collector in the file of those that were known last.
+type savedMember struct {
+	Name   string
+	Weight uint32
+	URL    string
+}
+
+// remember keeps what sources said for the next process: it may begin while
+// they are away. p.mu is held.
+func (p *pools) remember(states []discover.State) {
+	changed := false
+	for _, st := range states {
+		if st.Err == nil && !st.Since.IsZero() && !slices.EqualFunc(p.last[st.ID], st.Members, discover.Collector.Equal) {
+			p.last[st.ID], changed = st.Members, true
+		}
+	}
+	if !changed {
+		return
+	}
+	saved := map[string][]savedMember{}
+	for source, members := range p.last {
+		saved[source] = []savedMember{}
+		for _, m := range members {
+			saved[source] = append(saved[source], savedMember{m.Name, m.Weight, m.URL.String()})
+		}
+	}
+	data, err := json.Marshal(saved)
+	if err == nil {
+		err = renameio.WriteFile(p.file, data, 0o600)
+	}
+	if err != nil {
+		p.log.Warn("the collectors could not be noted for the next start", "err", err)
+	}
+}
+
+func loadMembers(file string) (map[string][]discover.Collector, error) {
+	all := map[string][]discover.Collector{}
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err != nil {
+		return all, fmt.Errorf("read the collectors known before: %w", err)
+	}
+	var saved map[string][]savedMember
+	if err := json.Unmarshal(data, &saved); err != nil {
+		return all, fmt.Errorf("read the collectors known before, %s: %w", filepath.Base(file), err)
+	}
+	for source, members := range saved {
+		for _, m := range members {
+			u, err := url.Parse(m.URL)
+			if err != nil {
+				return map[string][]discover.Collector{}, fmt.Errorf("read the collectors known before, %s: %w", filepath.Base(file), err)
+			}
+			all[source] = append(all[source], discover.Collector{Name: m.Name, Weight: m.Weight, URL: u})
+		}
+	}
+	return all, nil
+}

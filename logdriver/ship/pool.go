@@ -1,0 +1,178 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+)
+
+// pool is a Pool in use.
+type pool struct {
+	id     string
+	owner  *Shipper
+	ctx    context.Context // ends with the pool
+	cancel context.CancelFunc
+	nobody *lane // where streams wait that no collector takes
+
+	mu      sync.Mutex // guards what follows; taken while Shipper.mu is held, before any lane.mu
+	rank    func(string) []string
+	lanes   map[string]*lane // of its collectors, by name
+	leaving map[*lane]struct{}
+	feeds   map[*feed]*lane // whose feed it is
+}
+
+// errNobody means that there is no collector to connect to.
+var errNobody = errors.New("the pool has no collector that takes records")
+
+type nobody struct{}
+
+func (nobody) Prepare(*Meta) Template             { return nil }
+func (nobody) Dial(context.Context) (Conn, error) { return nil, errNobody }
+func (nobody) Limits() Limits                     { return Limits{} }
+
+func (s *Shipper) newPool(p Pool) *pool {
+	pl := &pool{id: p.ID, owner: s, lanes: map[string]*lane{}, leaving: map[*lane]struct{}{}, feeds: map[*feed]*lane{}}
+	pl.ctx, pl.cancel = context.WithCancel(s.ctx)
+	pl.nobody = pl.start(Collector{Sink: nobody{}})
+	pl.update(p)
+	return pl
+}
+
+// start makes a lane and has it run.
+func (p *pool) start(c Collector) *lane {
+	ctx, cancel := context.WithCancel(p.ctx)
+	l := newLane(c, p.owner.log, &p.owner.Stats, p)
+	l.end = cancel
+	p.owner.lanes.Go(func() { l.run(ctx) })
+	return l
+}
+
+// update takes over the collectors of a Pool.
+func (p *pool) update(to Pool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rank = to.Rank
+	old := p.lanes
+	p.lanes = map[string]*lane{}
+	for _, c := range to.Collectors {
+		l := old[c.Name]
+		if l == nil || l.id != c.ID {
+			l = p.start(c)
+		} else {
+			delete(old, c.Name)
+		}
+		p.lanes[c.Name] = l
+	}
+	for _, l := range old {
+		p.leaving[l] = struct{}{}
+	}
+	for f := range p.feeds {
+		p.placeLocked(f)
+	}
+	p.reapLocked()
+	p.recheckLocked()
+}
+
+// placeLocked ranks the pool's collectors for a feed.
+func (p *pool) placeLocked(f *feed) {
+	var ranking []*lane
+	for _, name := range p.rank(f.key) {
+		if l := p.lanes[name]; l != nil {
+			ranking = append(ranking, l)
+		}
+	}
+	if len(ranking) == 0 {
+		ranking = append(ranking, p.nobody)
+	}
+	f.ranking.Store(&ranking)
+}
+
+// add gives a feed its first lane.
+func (p *pool) add(f *feed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.placeLocked(f)
+	p.assignLocked(f, f.home())
+}
+
+func (p *pool) assignLocked(f *feed, l *lane) {
+	p.feeds[f] = l
+	f.lane.Store(l)
+}
+
+// move gives a feed the lane that it belongs to now.
+func (p *pool) move(f *feed) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.feeds[f]; ok {
+		p.assignLocked(f, f.home())
+		p.reapLocked()
+	}
+}
+
+// remove takes a feed out. With the last one it ends the pool and reports so.
+// Shipper.mu is held: nothing is added meanwhile.
+func (p *pool) remove(f *feed) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.feeds, f)
+	p.reapLocked()
+	if len(p.feeds) == 0 {
+		p.cancel()
+		return true
+	}
+	return false
+}
+
+// reapLocked ends the lanes of former collectors that have no feed any more.
+// None gets one again: they are in no ranking.
+func (p *pool) reapLocked() {
+	if len(p.leaving) == 0 {
+		return
+	}
+	used := map[*lane]struct{}{}
+	for _, l := range p.feeds {
+		used[l] = struct{}{}
+	}
+	for l := range p.leaving {
+		if _, ok := used[l]; !ok {
+			delete(p.leaving, l)
+			l.end()
+		}
+	}
+}
+
+// recheck has every lane look whether its feeds have a better place.
+func (p *pool) recheck() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recheckLocked()
+}
+
+func (p *pool) recheckLocked() {
+	for _, l := range p.lanes {
+		poke(l.turn)
+	}
+	for l := range p.leaving {
+		poke(l.turn)
+	}
+	poke(p.nobody.turn)
+}
+
+// status returns the collectors, those that are leaving included.
+func (p *pool) status() []CollectorStatus {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	streams := map[*lane]int{}
+	for _, l := range p.feeds {
+		streams[l]++
+	}
+	var all []CollectorStatus
+	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
+		_, leaving := p.leaving[l]
+		all = append(all, CollectorStatus{Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l]})
+	}
+	return all
+}
