@@ -45,7 +45,7 @@ demo: plugins engine ## show both plugins at work, on this machine's engine and 
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
-test: test-unit reproducible test-e2e ## all tests
+test: test-unit reproducible test-e2e test-vm ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
@@ -55,6 +55,10 @@ test-unit: packages ## tests that need no engine, with the race detector
 test-e2e: packages plugins ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
 
+.PHONY: test-vm
+test-vm: packages ## tests that need another kernel, in an emulated virtual machine
+	$(GO) test -count=1 -v ./test/vm
+
 KILLS ?= 200
 SECONDS ?= 600
 CONTAINERS ?= 8
@@ -62,6 +66,12 @@ CONTAINERS ?= 8
 .PHONY: crash
 crash: packages plugins ## kill plugin, engine and collectors at random and count what becomes of each record; KILLS, SECONDS, CONTAINERS, SEED
 	@$(GO) run ./test/cmd/crash -kills $(KILLS) -seconds $(SECONDS) -containers $(CONTAINERS) $(if $(SEED),-seed $(SEED))
+
+N ?= 300
+
+.PHONY: crash-net
+crash-net: packages plugins ## kill the network plugin at every step of every call, and look at links, addresses and connections; N, SECONDS (0: no limit), SEED, SUITE
+	@$(GO) run ./test/cmd/crashnet -n $(N) -seconds $(if $(filter file,$(origin SECONDS)),0,$(SECONDS)) $(if $(SEED),-seed $(SEED)) $(if $(SUITE),-suite $(SUITE))
 
 LINES ?= 2000000
 ROUNDS ?= 3
@@ -75,6 +85,10 @@ DISK_SECONDS ?= 60
 .PHONY: bench-disk
 bench-disk: packages plugins ## measure what the log plugin writes to the disk, by the kernel's count; DISK_SECONDS
 	@$(GO) run ./test/cmd/benchdisk -seconds $(DISK_SECONDS)
+
+.PHONY: bench-net
+bench-net: packages plugins ## measure the network plugin against the host's own network and the engine's own drivers; SUITE
+	@$(GO) run ./test/cmd/benchnet $(if $(SUITE),-suite $(SUITE))
 
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind

@@ -47,6 +47,9 @@ etcd                                    etcd-server
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
+iperf3                                  iperf3
+qemu-system-x86_64                      qemu-system-x86
+xz                                      xz-utils
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
 TEXT

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
+	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -27,14 +29,19 @@ import (
 	"github.com/dockline/dockline/netdriver/network"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
+	"github.com/dockline/dockline/netdriver/watch"
 )
 
-// reconcileEvery is how soon a bridge or uplink that somebody removed is put
-// right; one that is needed by a container that starts is put right then.
+// reconcileEvery is how often everything is looked at, whether or not the
+// kernel said that something changed.
 const reconcileEvery = 30 * time.Second
 
+// adminSocket is the operators', beside the engine's socket: the folder is
+// /run/docker/plugins/<id of the plugin> on the host.
+const adminSocket = "admin.sock"
+
 func main() {
-	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials")
+	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
 	log := logger(os.Getenv("LOG_LEVEL"))
@@ -64,8 +71,9 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	// Making links needs NET_ADMIN; the files are root's own.
-	if err := privilege.Keep(cap.NET_ADMIN); err != nil {
+	// Making links needs NET_ADMIN, speaking ARP and ND NET_RAW; the files are
+	// root's own.
+	if err := privilege.Keep(cap.NET_ADMIN, cap.NET_RAW); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	boot, err := state.BootID()
@@ -93,10 +101,16 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 	if err != nil {
 		return refuse(ctx, l, err, log)
 	}
+	p.driver.Networks.SetBoot(boot)
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
 	}
-	return p.serve(ctx, l, log)
+	p.watch.Sync()
+	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(socket), adminSocket))
+	if err != nil {
+		return err
+	}
+	return p.serve(ctx, l, al, log)
 }
 
 // tables are the plugin's own, named here so that no two share a name.
@@ -117,21 +131,29 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	if err != nil {
 		return nil, err
 	}
+	wires := watch.New(watch.Config{
+		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
+	})
 	addresses, err := ipam.New(ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
-		Now: time.Now, Log: log,
+		Wire: wires, Now: time.Now, Log: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
+	wires.SetPools(addresses)
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Log: log}
 	return &plugin{
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
-		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
+		admin:     window,
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
+		host:      host,
+		watch:     wires,
 	}, nil
 }
 

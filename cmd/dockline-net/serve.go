@@ -6,17 +6,30 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/engine"
+	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
+	"github.com/dockline/dockline/netdriver/watch"
 )
 
 type plugin struct {
+	admin     *admin.Plugin
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
+	host      *kernel.Kernel
+	watch     *watch.Manager
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -33,16 +46,61 @@ func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) er
 }
 
 // serve answers calls and reconciles until ctx ends, and joins both.
-func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) error {
+func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
-	done := make(chan error, 1)
-	go func() { done <- p.reconcile.Run(ctx, ticker.C) }()
+	var beside errgroup.Group
+	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
+	beside.Go(func() error { return p.watch.Run(ctx) })
+	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
+	beside.Go(func() error { return p.operators().Serve(ctx, al) })
+	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
 	log.Info("dockline-net serves", "socket", l.Addr().String())
 	err := server.Serve(ctx, l)
 	cancel()
-	return errors.Join(err, <-done)
+	return errors.Join(err, beside.Wait())
+}
+
+// operators is what they see and say.
+func (p *plugin) operators() *shared.Server {
+	s := p.admin.Server()
+	s.Handle("/confirm", p.confirm)
+	return s
+}
+
+// confirm agrees to the move of a network's host addresses.
+func (p *plugin) confirm(r *http.Request) (any, error) {
+	id := r.URL.Query().Get("network")
+	if err := p.driver.Networks.Confirm(id); err != nil {
+		return nil, err
+	}
+	return map[string]bool{"confirmed": true}, nil
+}
+
+// onDemand reconciles at each SIGHUP, until it is told to end or ctx does.
+func (p *plugin) onDemand(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				p.reconcile.Say(p.reconcile.Once())
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		cancel()
+		<-done
+	}
 }

@@ -44,7 +44,14 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
+	SetMTU(name string, mtu int) error
+	SetPort(name string, p kernel.Port, mac net.HardwareAddr) error
 	SetUp(name string) error
+	Link(name string) (kernel.Link, error)
+	EnsureWire(kernel.Wire) (made bool, err error)
+	WireAlias(networkID, endpointID string) string
+	WireOwner(alias string) (kernel.Owner, bool)
+	Owner(alias string) (kernel.Owner, bool)
 }
 
 // Store is the journal, by endpoint id.
@@ -59,8 +66,13 @@ type Networks interface {
 	Get(id string) (network.Definition, error)
 	// Ensure makes the network's own links again where they are missing.
 	Ensure(id string) error
+	// LinkMTU is the MTU of a bridge's ports; 0 if it cannot be known now.
+	LinkMTU(d network.Definition) int
 	// Pass lets frames within our bridges through the engine's firewall.
 	Pass()
+	// Reach and Unreach make and remove the host's own routes to an endpoint.
+	Reach(d network.Definition, addrs []netip.Addr) error
+	Unreach(d network.Definition, addrs []netip.Addr) error
 }
 
 // Manager holds the endpoints. It is safe for concurrent use; what concerns
@@ -93,13 +105,17 @@ func (m *Manager) Create(e Endpoint) (Endpoint, error) {
 		return Endpoint{}, errors.New("an endpoint needs an id and a network")
 	}
 	defer m.turns.take(e.ID)()
-	if _, err := m.networks.Get(e.Network); err != nil {
+	d, err := m.networks.Get(e.Network)
+	if err != nil {
 		return Endpoint{}, err
 	}
-	if len(e.MAC) == 0 {
-		e.MAC = kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
+	old, err := m.Get(e.ID)
+	if len(e.MAC) == 0 && err == nil {
+		e.MAC = old.MAC
+	} else if len(e.MAC) == 0 {
+		e.MAC = m.chooseMAC(e, d)
 	}
-	if old, err := m.Get(e.ID); err == nil {
+	if err == nil {
 		return repeated(old, e)
 	}
 	return e, m.put(e)
@@ -199,6 +215,9 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	} else if err != nil {
 		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
 	}
+	if err := m.networks.Reach(d, e.Addrs()); err != nil {
+		m.log.Warn("the host does not reach an endpoint yet", "network", network.Short(d.ID), "endpoint", network.Short(id), "err", err)
+	}
 	return e, d, nil
 }
 
@@ -209,26 +228,34 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
-	if again := m.networks.Ensure(d.ID); again != nil {
-		return errors.Join(err, again)
+	again := m.networks.Ensure(d.ID)
+	if d, err = m.networks.Get(d.ID); err != nil { // its parent may be another one now
+		return err
 	}
-	return m.makeLinks(e, d)
+	err = m.makeLinks(e, d)
+	switch {
+	case err == nil:
+		return nil // what else the network lacks is reconcile's to report
+	case !errors.Is(err, kernel.ErrNoLink):
+	case d.Mode == network.Macvlan:
+		m.log.Warn("an endpoint starts without its wire", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "err", errors.Join(again, err))
+		return m.makePlaceholder(e, d)
+	case d.Foreign: // it is connected when the bridge's owner has made it again (Settle)
+		m.log.Warn("an endpoint starts without its bridge", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "bridge", d.BridgeName)
+		d.BridgeName = ""
+		return m.makeLinks(e, d)
+	}
+	return errors.Join(again, err)
 }
 
 func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
-	alias := m.host.EndpointAlias(e.Network, e.ID)
 	if d.Mode == network.Macvlan {
-		if err := m.host.SetUp(d.Parent); err != nil {
-			return fmt.Errorf("bring the parent up: %w", err)
-		}
-		return m.host.CreateMacvlan(kernel.Macvlan{
-			Name: kernel.ContainerName(e.ID), Alias: alias, Parent: d.Parent, MAC: e.MAC, MTU: d.MTU,
-		})
+		return m.makeMacvlan(e, d)
 	}
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
-		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: alias,
-		Bridge: d.BridgeName, MAC: e.MAC, MTU: d.MTU,
+		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
+		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
 	})
 }
 
@@ -240,7 +267,7 @@ func (m *Manager) unjoin(e Endpoint) error {
 // unlink removes what links of an endpoint are in the host's namespace. Those
 // in a sandbox come back before the endpoint is deleted, or die with it.
 func (m *Manager) unlink(networkID, id string) error {
-	var errs []error
+	errs := []error{m.host.DeleteOwned(kernel.WireName(id), m.host.WireAlias(networkID, id))}
 	for _, name := range []string{kernel.HostName(id), kernel.ContainerName(id)} {
 		errs = append(errs, m.host.DeleteOwned(name, m.host.EndpointAlias(networkID, id)))
 	}
@@ -256,7 +283,11 @@ func (m *Manager) Leave(id string) error {
 		return nil // not there: it has left
 	}
 	e.Joined = false
-	return m.put(e)
+	if err := m.put(e); err != nil {
+		return err
+	}
+	m.unreach(e)
+	return nil
 }
 
 // Delete removes an endpoint and its links. A missing one is success, and its
@@ -266,19 +297,35 @@ func (m *Manager) Delete(networkID, id string) error {
 	return m.remove(networkID, id)
 }
 
-// DropAbandoned removes an endpoint in a sandbox if the check, made in the
-// endpoint's turn, still finds it abandoned, and reports whether it did.
+// DropAbandoned removes an endpoint if the check, made in the endpoint's turn,
+// still finds it abandoned, and reports whether it did.
 func (m *Manager) DropAbandoned(id string, check func(Endpoint) (bool, error)) (bool, error) {
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
-	if err != nil || !e.Joined {
+	if err != nil {
 		return false, nil // not there any more: nothing to drop
 	}
 	if abandoned, err := check(e); err != nil || !abandoned {
 		return false, err
 	}
-	m.log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(id))
+	m.log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(id), "joined", e.Joined)
 	return true, m.remove(e.Network, id)
+}
+
+// Adopt journals an endpoint that is at work in a sandbox and was lost from the
+// journal, if the check, made in the endpoint's turn, still finds it there. It
+// reports whether it did.
+func (m *Manager) Adopt(e Endpoint, check func() (bool, error)) (bool, error) {
+	defer m.turns.take(e.ID)()
+	if _, err := m.Get(e.ID); err == nil {
+		return false, nil
+	}
+	if there, err := check(); err != nil || !there {
+		return false, err
+	}
+	m.log.Warn("found an endpoint at work that the journal does not know", "network", network.Short(e.Network), "endpoint", network.Short(e.ID), "ipv4", e.IPv4, "ipv6", e.IPv6)
+	e.Joined = true
+	return true, m.put(e)
 }
 
 // remove forgets an endpoint after its links are gone; in the endpoint's turn.
@@ -290,16 +337,20 @@ func (m *Manager) remove(networkID, id string) error {
 		return fmt.Errorf("forget endpoint %s: %w", network.Short(id), err)
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
+	e := m.all[id]
 	delete(m.all, id)
+	m.mu.Unlock()
+	if e.Joined {
+		m.unreach(e)
+	}
 	return nil
 }
 
 // Settle makes an endpoint's link that was seen in the host's namespace what
 // it should be: removed where the endpoint is unknown or has left, else a port
-// of its network's bridge. A pair whose other end is in a sandbox stays even if
-// nobody knows its endpoint: a journal can be lost while containers run. It
-// reports whether it changed anything.
+// of its network's bridge that is up and has the network's MTU. A pair whose
+// other end is in a sandbox stays even if nobody knows its endpoint: a journal
+// can be lost while containers run. It reports whether it changed anything.
 func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
 	defer m.turns.take(o.Endpoint)()
 	e, err := m.Get(o.Endpoint)
@@ -309,10 +360,33 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 		return true, m.host.DeleteOwned(l.Name, l.Alias)
 	}
 	d, err := m.networks.Get(o.Network)
-	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) || l.Master == bridgeIndex {
+	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) {
 		return false, nil // a network that is going takes its endpoints along
 	}
-	return true, m.host.SetMaster(l.Name, d.BridgeName)
+	if bridgeIndex == 0 {
+		return false, nil // its owner's, who took it away
+	}
+	return m.repair(l, d, e.MAC, bridgeIndex)
+}
+
+// repair makes a pair's host end again what somebody made something else of.
+func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int) (changed bool, err error) {
+	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
+		changed = true
+		err = m.host.SetMTU(l.Name, mtu)
+	}
+	switch {
+	case l.Master != bridgeIndex:
+		changed = true
+		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName), m.host.SetPort(l.Name, d.Port, mac))
+	case !l.Up:
+		changed = true
+		err = errors.Join(err, m.host.SetUp(l.Name))
+	}
+	if changed {
+		m.log.Info("repaired a port", "link", l.Name, "network", network.Short(d.ID), "err", err)
+	}
+	return changed, err
 }
 
 func (m *Manager) put(e Endpoint) error {

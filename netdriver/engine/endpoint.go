@@ -88,6 +88,9 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 		}
 		e.MAC = mac
 	}
+	if n := len(e.MAC); n > 0 && (n != 6 || e.MAC[0]&1 != 0) {
+		return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's MAC: %s is not that of one Ethernet interface", e.MAC)
+	}
 	return e, nil
 }
 
@@ -123,6 +126,7 @@ func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error)
 	if err := d.Endpoints.Delete(r.NetworkID, r.EndpointID); err != nil {
 		return nil, err
 	}
+	d.kick()
 	return &empty{}, nil
 }
 
@@ -145,6 +149,7 @@ func (d *Driver) join(r *plugin.JoinRequest) (*plugin.JoinResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.kick()
 	res := &plugin.JoinResponse{
 		InterfaceName: plugin.InterfaceName{SrcName: kernel.ContainerName(e.ID), DstPrefix: def.IfPrefix},
 		Gateway:       text(def.Gateway(e.IPv4)),
@@ -169,5 +174,6 @@ func (d *Driver) leave(r *plugin.LeaveRequest) (*empty, error) {
 	if err := d.Endpoints.Leave(r.EndpointID); err != nil {
 		return nil, err
 	}
+	d.kick()
 	return &empty{}, nil
 }

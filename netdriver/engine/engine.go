@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
+	"github.com/dockline/dockline/internal/failpoint"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -23,12 +25,45 @@ import (
 // errGlobal answers the calls that only a driver of swarm scope gets.
 var errGlobal = errors.New("dockline-net serves networks of one host; swarm-scoped networks are not offered (make one of the same options on every node)")
 
-// Driver answers the engine's calls. All fields are needed.
+// Watch follows the networks and endpoints, on their wires.
+type Watch interface {
+	Kick() // look soon at what has changed
+	Sync() // look now
+}
+
+// Calls takes note of how long calls took and whether they succeeded.
+type Calls interface {
+	Observe(call string, took time.Duration, err error)
+}
+
+// Driver answers the engine's calls. All fields but Watch and Calls are needed.
 type Driver struct {
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
 	IPAM      *ipam.Manager
+	Watch     Watch
+	Calls     Calls
 	Log       *slog.Logger
+}
+
+func (d *Driver) kick() {
+	if d.Watch != nil {
+		d.Watch.Kick()
+	}
+}
+
+func (d *Driver) sync() {
+	if d.Watch != nil {
+		d.Watch.Sync()
+	}
+}
+
+func (d *Driver) observe(path string, begin time.Time, err error) time.Duration {
+	took := time.Since(begin)
+	if d.Calls != nil {
+		d.Calls.Observe(strings.TrimPrefix(path, "/"), took, err)
+	}
+	return took
 }
 
 // Register adds the calls of both protocols to a server.
@@ -42,8 +77,10 @@ func (d *Driver) Register(s *pluginserver.Server) {
 func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn func(*Req) (*Res, error)) {
 	pluginserver.Handle(s, path, func(ctx context.Context, req *Req) (*Res, error) {
 		begin := time.Now()
+		failpoint.Hit("call", path)
 		res, err := fn(req)
-		d.Log.DebugContext(ctx, "call", "path", path, "request", req, "reply", res, "err", err, "took", time.Since(begin))
+		failpoint.Hit("reply", path)
+		d.Log.DebugContext(ctx, "call", "path", path, "request", req, "reply", res, "err", err, "took", d.observe(path, begin, err))
 		return res, err
 	})
 }
@@ -51,8 +88,10 @@ func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn fun
 // handleEmpty adds a call without a request body.
 func handleEmpty[Res any](d *Driver, s *pluginserver.Server, path string, fn func() (*Res, error)) {
 	pluginserver.HandleEmpty(s, path, func(ctx context.Context) (*Res, error) {
-		d.Log.DebugContext(ctx, "call", "path", path)
-		return fn()
+		begin := time.Now()
+		res, err := fn()
+		d.Log.DebugContext(ctx, "call", "path", path, "reply", res, "err", err, "took", d.observe(path, begin, err))
+		return res, err
 	})
 }
 

@@ -43,6 +43,7 @@ func (d *Driver) createNetwork(r *plugin.CreateNetworkRequest) (*empty, error) {
 	if err := d.Networks.Create(def); err != nil {
 		return nil, err
 	}
+	d.sync() // what starts next finds the wire looked at
 	return &empty{}, nil
 }
 
@@ -50,7 +51,9 @@ func (d *Driver) deleteNetwork(r *plugin.DeleteNetworkRequest) (*empty, error) {
 	if r.NetworkID == "" {
 		return nil, errors.New("the request names no network")
 	}
-	if err := d.Networks.Delete(r.NetworkID); err != nil {
+	err := d.Networks.Delete(r.NetworkID)
+	d.sync() // the parent may be wanted for something else next
+	if err != nil {
 		return nil, err
 	}
 	return &empty{}, nil
@@ -114,6 +117,9 @@ func address(text string) (netip.Addr, error) {
 	a, err := netip.ParseAddr(text)
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("not an address: %w", err)
+	}
+	if a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("not an address of a network: %s has a zone", a)
 	}
 	return a.Unmap(), nil
 }

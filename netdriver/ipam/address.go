@@ -20,35 +20,52 @@ type AddressRequest struct {
 	Key string
 }
 
-// RequestAddress gives out an address, with the pool's prefix length.
+// RequestAddress gives out an address, with the pool's prefix length. Where
+// nothing is known yet of who has the address on the wire, it waits for that.
 func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
+	for try := 0; ; try++ {
+		got, ask, err := m.request(id, r, try)
+		if len(ask.addrs) == 0 {
+			return got, err
+		}
+		m.cfg.Wire.Probe(ask.pool, ask.addrs...)
+	}
+}
+
+func (m *Manager) request(id string, r AddressRequest, try int) (netip.Prefix, question, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.pools[id]
 	if p == nil {
-		return netip.Prefix{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
+		return netip.Prefix{}, question{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
 	}
 	if err := m.knownLocked(p); err != nil {
-		return netip.Prefix{}, err
+		return netip.Prefix{}, question{}, err
 	}
 	if !r.Addr.IsValid() {
 		if !r.Gateway {
 			m.closeEpochLocked() // a replay names the address
 		}
-		addr, err := m.findLocked(p, r)
-		if err != nil {
-			return netip.Prefix{}, err
+		addr, ask, err := m.findLocked(p, r, try)
+		if err != nil || len(ask.addrs) > 0 {
+			return netip.Prefix{}, ask, err
 		}
-		return m.giveLocked(p, addr, r.Gateway)
+		got, err := m.giveLocked(p, addr, r.Gateway)
+		return got, question{}, err
 	}
 	confirmed, err := m.takeLocked(p, r.Addr, r.Gateway)
-	if err != nil {
-		return netip.Prefix{}, err
+	switch {
+	case err != nil:
+		return netip.Prefix{}, question{}, err
+	case confirmed:
+		return netip.PrefixFrom(r.Addr, p.Prefix.Bits()), question{}, nil
+	case !r.Gateway:
+		if ask, err := m.checkWire(p, r.Addr, try); err != nil || len(ask.addrs) > 0 {
+			return netip.Prefix{}, ask, err
+		}
 	}
-	if confirmed {
-		return netip.PrefixFrom(r.Addr, p.Prefix.Bits()), nil
-	}
-	return m.giveLocked(p, r.Addr, r.Gateway)
+	got, err := m.giveLocked(p, r.Addr, r.Gateway)
+	return got, question{}, err
 }
 
 // takeLocked checks an address that was named. It is confirmed, and nothing is
@@ -68,7 +85,7 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 		return false, m.checkHost(addr)
 	case gateway && g.Gateway:
 	case replay && g.confirmed != m.epoch.number:
-	case m.orphanLocked(p, g):
+	case m.orphanLocked(p, g, m.cfg.Endpoints()):
 		return false, nil
 	default:
 		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
@@ -111,11 +128,11 @@ func (m *Manager) checkHost(addr netip.Addr) error {
 // no endpoint has it, in a sandbox or on its way in or out, and that for so long
 // that neither its endpoint nor its release is still to come. One of two
 // processes was killed in between.
-func (m *Manager) orphanLocked(p *pool, g *given) bool {
+func (m *Manager) orphanLocked(p *pool, g *given, endpoints map[netip.Addr]bool) bool {
 	if g.Gateway || m.cfg.Now().Sub(g.idle) <= orphanAge || !m.cfg.Bound(p.Pool) {
 		return false
 	}
-	_, held := m.cfg.Endpoints()[g.Addr]
+	_, held := endpoints[g.Addr]
 	return !held && !slices.Contains(m.cfg.Reserved(), g.Addr)
 }
 
@@ -139,6 +156,9 @@ func (m *Manager) giveLocked(p *pool, addr netip.Addr, gateway bool) (netip.Pref
 		return netip.Prefix{}, err
 	}
 	p.given[addr] = g
+	if m.cfg.Wire != nil {
+		m.cfg.Wire.Taken(p.Prefix, addr)
+	}
 	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
 }
 
@@ -151,54 +171,70 @@ func (m *Manager) putAddressLocked(g *given) error {
 
 // findLocked chooses a free address, after a second look at the orphans where
 // there seems to be none.
-func (m *Manager) findLocked(p *pool, r AddressRequest) (netip.Addr, error) {
-	taken, err := m.taken()
+func (m *Manager) findLocked(p *pool, r AddressRequest, try int) (netip.Addr, question, error) {
+	t, err := m.taken()
 	if err != nil {
-		return netip.Addr{}, err
+		return netip.Addr{}, question{}, err
 	}
-	start := p.start(r)
-	addr, ok := p.free(start, taken)
+	addr, ask, ok := m.pickLocked(p, r, t, try)
 	if !ok {
 		m.dropOrphansLocked(p)
-		addr, ok = p.free(start, taken)
+		addr, ask, ok = m.pickLocked(p, r, t, try)
 	}
 	if !ok {
-		return netip.Addr{}, fmt.Errorf("pool %s, range %s, %d addresses given: %w", p.Prefix, p.Range, len(p.given), ErrExhausted)
+		return netip.Addr{}, question{}, fmt.Errorf("pool %s, range %s, %d addresses given%s: %w", p.Prefix, p.Range, len(p.given), m.quarantined(p), ErrExhausted)
+	}
+	if len(ask.addrs) > 0 {
+		return netip.Addr{}, ask, nil
 	}
 	if r.Key == "" && !r.Gateway {
-		if err := m.cfg.Cursors.Put(p.ID, addr); err != nil {
-			return netip.Addr{}, fmt.Errorf("store the cursor of pool %s: %w", p.Prefix, err)
-		}
 		p.cursor = addr
 	}
-	return addr, nil
+	return addr, question{}, nil
 }
 
-// taken returns the addresses that are not to be chosen, whether given or not:
-// the host's own, and those of our networks and of endpoints in a sandbox.
-func (m *Manager) taken() (map[netip.Addr]bool, error) {
+// taken are the addresses that are not to be chosen, whether given or not: the
+// host's own and those of our networks, and those of endpoints in a sandbox.
+type taken struct {
+	own  map[netip.Addr]bool
+	ends map[netip.Addr]bool
+}
+
+func (t taken) has(a netip.Addr) bool { return t.own[a] || t.ends[a] }
+
+func (m *Manager) taken() (taken, error) {
 	own, err := m.cfg.HostAddrs()
 	if err != nil {
-		return nil, fmt.Errorf("look at the host's addresses: %w", err)
+		return taken{}, fmt.Errorf("look at the host's addresses: %w", err)
 	}
-	taken := map[netip.Addr]bool{}
+	t := taken{own: map[netip.Addr]bool{}, ends: m.cfg.Endpoints()}
 	for _, a := range append(own, m.cfg.Reserved()...) {
-		taken[a] = true
+		t.own[a] = true
 	}
-	for a, joined := range m.cfg.Endpoints() {
-		if joined {
-			taken[a] = true
-		}
-	}
-	return taken, nil
+	return t, nil
 }
 
-func (m *Manager) dropOrphansLocked(p *pool) {
+// Sweep takes back the addresses that are left over on networks of our own, and
+// returns how many.
+func (m *Manager) Sweep() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, p := range m.pools {
+		n += m.dropOrphansLocked(p)
+	}
+	return n
+}
+
+func (m *Manager) dropOrphansLocked(p *pool) (n int) {
+	endpoints := m.cfg.Endpoints()
 	for _, g := range p.given {
-		if m.orphanLocked(p, g) {
+		if m.orphanLocked(p, g, endpoints) {
 			m.forgetAddressLocked(p, g)
+			n++
 		}
 	}
+	return n
 }
 
 // start is where the search begins: the first address for a gateway, a place
@@ -218,10 +254,10 @@ func (p *pool) start(r AddressRequest) netip.Addr {
 // free returns the first free address of the range at or behind start, going
 // round. Only given addresses, taken ones and the two at the ends are skipped,
 // so that many steps are enough whatever the size of the range.
-func (p *pool) free(start netip.Addr, taken map[netip.Addr]bool) (netip.Addr, bool) {
+func (p *pool) free(start netip.Addr, t taken) (netip.Addr, bool) {
 	a := start
-	for range len(p.given) + len(taken) + 3 {
-		if p.given[a] == nil && !taken[a] && p.check(a) == nil {
+	for range len(p.given) + len(t.own) + len(t.ends) + 3 {
+		if p.available(a, t) {
 			return a, true
 		}
 		if a = p.after(a); a == start {
@@ -229,6 +265,10 @@ func (p *pool) free(start netip.Addr, taken map[netip.Addr]bool) (netip.Addr, bo
 		}
 	}
 	return netip.Addr{}, false
+}
+
+func (p *pool) available(a netip.Addr, t taken) bool {
+	return p.given[a] == nil && !t.has(a) && p.check(a) == nil
 }
 
 func (p *pool) after(a netip.Addr) netip.Addr {
@@ -271,7 +311,16 @@ func (m *Manager) ReleaseAddress(id string, addr netip.Addr) error {
 	return m.dropAddressLocked(p, addr)
 }
 
+// dropAddressLocked makes an address free, and therefore writes down first where
+// the next one is to be looked for: that is not needed earlier, as what was given
+// since is not free.
 func (m *Manager) dropAddressLocked(p *pool, addr netip.Addr) error {
+	if p.cursor != p.written {
+		if err := m.cfg.Cursors.Put(p.ID, p.cursor); err != nil {
+			return fmt.Errorf("store the cursor of pool %s: %w", p.Prefix, err)
+		}
+		p.written = p.cursor
+	}
 	if err := m.cfg.Addresses.Delete(addressKey(p.ID, addr)); err != nil {
 		return fmt.Errorf("release address %s: %w", addr, err)
 	}

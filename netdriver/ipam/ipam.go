@@ -93,7 +93,7 @@ type Store[V any] interface {
 	All() (map[string]V, error)
 }
 
-// Config is what a Manager works on. All fields are needed.
+// Config is what a Manager works on. All fields but Wire are needed.
 type Config struct {
 	Pools     Store[Pool]
 	Addresses Store[Given]
@@ -114,6 +114,9 @@ type Config struct {
 	// of each whether its endpoint is in a sandbox.
 	Endpoints func() map[netip.Addr]bool
 
+	// Wire says who has addresses that nobody got from us; nil: nobody is asked.
+	Wire Wire
+
 	Now func() time.Time // with a monotonic reading, as of time.Now
 	Log *slog.Logger
 }
@@ -131,7 +134,8 @@ type Manager struct {
 type pool struct {
 	Pool
 	given    map[netip.Addr]*given
-	cursor   netip.Addr
+	cursor   netip.Addr // the address given last, and the one written down as that
+	written  netip.Addr
 	replayed uint64 // the epoch in which it was asked for or made
 	used     uint64 // the epoch in which an address of it was last asked for
 	again    bool   // asked for again since it was made, loaded or released
@@ -159,7 +163,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("load cursors: %w", err)
 	}
 	for id, p := range pools {
-		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id]}
+		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id], written: cursors[id]}
 	}
 	for _, g := range addrs {
 		if p := m.pools[g.Pool]; p != nil {

@@ -37,6 +37,7 @@ type world struct {
 	reserved []netip.Addr
 	ends     map[netip.Addr]bool
 	now      time.Time
+	wire     Wire
 }
 
 func newWorld() *world {
@@ -52,6 +53,7 @@ func (w *world) start(t testing.TB) *Manager {
 		Bound:     func(Pool) bool { return w.bound },
 		Reserved:  func() []netip.Addr { return slices.Clone(w.reserved) },
 		Endpoints: func() map[netip.Addr]bool { return w.ends },
+		Wire:      w.wire,
 		Now:       func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -191,7 +191,7 @@ func TestAddressesAndRoutes(t *testing.T) {
 func TestSyncPass(t *testing.T) {
 	k := inNamespace(t)
 	a, b := self.NetworkAlias("a"), self.NetworkAlias("b")
-	if err := k.SyncPass(map[string]string{a: "dlb-a"}); err != nil {
+	if err := k.SyncPass(map[string]Pass{a: {Bridge: "dlb-a"}}, nil); err != nil {
 		t.Fatalf("without the engine's chain: %v", err)
 	}
 	table := k.nft.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "filter"})
@@ -203,16 +203,16 @@ func TestSyncPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
-		want  map[string]string
+		want  map[string]Pass
 		rules int
 	}{
-		{map[string]string{a: "dlb-a"}, 3},
-		{map[string]string{a: "dlb-a"}, 3},
-		{map[string]string{a: "dlb-a", b: "dlb-b"}, 4},
-		{map[string]string{b: "renamed"}, 3},
+		{map[string]Pass{a: {Bridge: "dlb-a"}}, 3},
+		{map[string]Pass{a: {Bridge: "dlb-a"}}, 3},
+		{map[string]Pass{a: {Bridge: "dlb-a"}, b: {Bridge: "dlb-b"}}, 4},
+		{map[string]Pass{b: {Bridge: "renamed"}}, 3},
 		{nil, 2},
 	} {
-		if err := k.SyncPass(step.want); err != nil {
+		if err := k.SyncPass(step.want, nil); err != nil {
 			t.Fatal(err)
 		}
 		rules, err := k.nft.GetRules(table, chain)

@@ -12,21 +12,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Macvlan describes a macvlan link in bridge mode.
+// MacvlanMode says whom a macvlan link reaches besides the wire (ip-link(8)).
+type MacvlanMode string
+
+// The modes of macvlan.
+const (
+	MacvlanBridge   MacvlanMode = "bridge"
+	MacvlanPrivate  MacvlanMode = "private"
+	MacvlanVEPA     MacvlanMode = "vepa"
+	MacvlanPassthru MacvlanMode = "passthru"
+)
+
+var macvlanModes = map[MacvlanMode]netlink.MacvlanMode{
+	"": netlink.MACVLAN_MODE_BRIDGE, MacvlanBridge: netlink.MACVLAN_MODE_BRIDGE, MacvlanPrivate: netlink.MACVLAN_MODE_PRIVATE,
+	MacvlanVEPA: netlink.MACVLAN_MODE_VEPA, MacvlanPassthru: netlink.MACVLAN_MODE_PASSTHRU,
+}
+
+// Macvlan describes a macvlan link. In passthru mode it has the parent's MAC
+// until it is given another, which the parent takes over as long as it lasts.
 type Macvlan struct {
 	Name, Alias string
 	Parent      string
+	Mode        MacvlanMode // "": bridge
 	MAC         net.HardwareAddr
 	MTU         int // 0: the parent's
 }
 
-// Veth describes a pair whose host end is a port of a bridge.
+// Veth describes a pair whose host end is a port of a bridge, or of nothing and
+// then down.
 type Veth struct {
-	Host, Container string // names of the two ends
-	Alias           string // of both
-	Bridge          string
+	Host, Container string           // names of the two ends
+	Alias           string           // of both
+	Bridge          string           // "": none
+	Port            Port             // how the host end behaves on the bridge
 	MAC             net.HardwareAddr // of the container's end
-	MTU             int              // 0: the bridge's
+	MTU             int              // of the container's end; 0: the bridge's
 }
 
 // Bridge describes a bridge. STP stays off, the kernel's default, and with it
@@ -40,6 +60,8 @@ type Bridge struct {
 	Addrs       []netip.Prefix // the host's own, on the bridge
 }
 
+const defaultMTU = 1500 // of Ethernet (RFC 894)
+
 // CreateMacvlan makes a macvlan link. A link of that name and alias that is
 // already there is replaced: it is the remains of a try that was cut off.
 func (k *Kernel) CreateMacvlan(m Macvlan) error {
@@ -52,10 +74,10 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 	}
 	attrs := newAttrs(m.Name, m.MAC, m.MTU)
 	attrs.ParentIndex = parent.Attrs().Index
-	if attrs.MTU == 0 {
-		attrs.MTU = parent.Attrs().MTU
+	if most := parent.Attrs().MTU; attrs.MTU == 0 || attrs.MTU > most { // lowered since the network was made
+		attrs.MTU = most
 	}
-	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: netlink.MACVLAN_MODE_BRIDGE}
+	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: macvlanModes[m.Mode]}
 	if err := k.h.LinkAdd(l); err != nil {
 		return fmt.Errorf("make macvlan %q on %q: %w", m.Name, m.Parent, explainBusy(err, m.Parent))
 	}
@@ -66,7 +88,7 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 // brings that end up. Remains of an earlier try are replaced; a pair whose
 // other end is in a sandbox is a container's at work, and ErrInUse.
 func (k *Kernel) CreateVeth(v Veth) error {
-	bridge, err := k.byName(v.Bridge)
+	bridge, err := k.bridgeOf(v)
 	if err != nil {
 		return fmt.Errorf("find the bridge: %w", err)
 	}
@@ -79,16 +101,29 @@ func (k *Kernel) CreateVeth(v Veth) error {
 		}
 	}
 	if v.MTU == 0 {
-		v.MTU = bridge.Attrs().MTU
+		v.MTU = bridge.MTU
 	}
-	attrs := newAttrs(v.Host, hashedMAC("host:"+v.Alias), v.MTU)
-	attrs.MasterIndex = bridge.Attrs().Index
+	// A bridge takes the least MTU of its ports, and one without a MAC of its own
+	// their least MAC: a port of ours must not be what changes either.
+	mtu := bridge.MTU
+	if v.Bridge == "" {
+		mtu = v.MTU
+	}
+	attrs := newAttrs(v.Host, portMAC(v.Alias), mtu)
+	attrs.MasterIndex = bridge.Index
 	l := netlink.NewVeth(attrs)
 	l.PeerName, l.PeerHardwareAddr, l.PeerMTU = v.Container, v.MAC, uint32(v.MTU) //nolint:gosec // bounded where options are parsed
 	if err := k.h.LinkAdd(l); err != nil {
 		return fmt.Errorf("make veth pair %q and %q: %w", v.Host, v.Container, err)
 	}
 	return k.finishVeth(l, v)
+}
+
+func (k *Kernel) bridgeOf(v Veth) (Link, error) {
+	if v.Bridge == "" {
+		return Link{MTU: defaultMTU}, nil
+	}
+	return k.Link(v.Bridge)
 }
 
 func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
@@ -102,8 +137,10 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 	if err == nil {
 		err = k.noAutoAddr(host)
 	}
-	if err == nil {
-		err = k.h.LinkSetUp(host)
+	if err == nil && v.Bridge != "" {
+		if err = k.SetPort(v.Host, v.Port, v.MAC); err == nil {
+			err = k.h.LinkSetUp(host)
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))
@@ -318,7 +355,10 @@ func newAttrs(name string, mac net.HardwareAddr, mtu int) netlink.LinkAttrs {
 }
 
 func explainBusy(err error, link string) error {
-	if !errors.Is(err, unix.EBUSY) {
+	switch {
+	case errors.Is(err, unix.EINVAL): // macvlan_common_newlink
+		return fmt.Errorf("%w: %q is passed through to another macvlan link, or to be while it carries some", os.NewSyscallError("netlink", err), link)
+	case !errors.Is(err, unix.EBUSY):
 		return err
 	}
 	return fmt.Errorf("%w: %q is a port of a bridge or carries macvlan links, and the kernel allows one of the two only",
@@ -333,6 +373,18 @@ func (k *Kernel) SetDown(name string) error {
 	}
 	if err := k.h.LinkSetDown(l); err != nil {
 		return fmt.Errorf("take %q down: %w", name, err)
+	}
+	return nil
+}
+
+// SetMTU sets a link's MTU.
+func (k *Kernel) SetMTU(name string, mtu int) error {
+	l, err := k.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := k.h.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %q to %d: %w", name, mtu, err)
 	}
 	return nil
 }

@@ -8,7 +8,7 @@ import (
 func TestNamesFitTheKernel(t *testing.T) {
 	const id = "c0630b5e54ed73cfd946785559c6d8dc1ea7c7627e86d53f77bfc3f6e7044439"
 	seen := map[string]bool{}
-	for _, name := range []string{HostName(id), ContainerName(id), BridgeName(id), HostName(id + "x")} {
+	for _, name := range []string{HostName(id), ContainerName(id), BridgeName(id), HostName(id + "x"), HostPortName(id), WireName(id), VLANName("enx001122334455", 4094), VLANName("eth0", 7), VLANDraftName(id)} {
 		if len(name) > 15 || seen[name] {
 			t.Errorf("%q is too long or twice", name)
 		}
@@ -23,6 +23,8 @@ func TestOwner(t *testing.T) {
 	}{
 		self.NetworkAlias("n"):              {Owner{Network: "n"}, true},
 		self.EndpointAlias("n", "e"):        {Owner{Network: "n", Endpoint: "e"}, true},
+		self.WireAlias("n", "e"):            {},
+		self.VLANAlias("eth0", 7):           {},
 		"":                                  {},
 		Instance("5e1f0").NetworkAlias("n"): {},
 		Instance("5e1").NetworkAlias("n"):   {},

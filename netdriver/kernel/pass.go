@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
@@ -12,6 +14,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/failpoint"
 )
 
 // An engine that turns IP forwarding on sets the FORWARD policy to DROP, and
@@ -23,16 +27,43 @@ const (
 	passChain = "DOCKER-USER"
 )
 
+// Pass is what the firewall needs to know of a network's bridge.
+type Pass struct {
+	Bridge string
+	// Shared is set where the host uses the bridge too, so that routers of its
+	// wire are to be heard, and only our ports must not play one.
+	Shared bool
+}
+
 // SyncPass makes the rules in DOCKER-USER that let frames pass within our
-// bridges exactly those wanted: the bridge's name by the alias of its network.
+// bridges exactly those wanted, by the alias of their network.
 // Each says in its comment whose it is; others' rules are not touched. New
 // ones come after what the user put there. Where the chain is not there (no
-// engine yet, or one with iptables off or in its legacy form) nothing is done.
-func (k *Kernel) SyncPass(want map[string]string) error {
+// engine yet, or one with iptables off) nothing is done; where the host has the
+// legacy form of iptables instead, that is ErrLegacy, for such a table can only be
+// replaced as a whole, under a lock that a plugin does not share.
+//
+// Router advertisements are kept from the host on these bridges (see syncGuards)
+// and on the other links of ours that are named in guard.
+func (k *Kernel) SyncPass(want map[string]Pass, guard []string) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
+	err := k.syncRules(want, guard)
+	if err != nil {
+		k.closeNetfilter()
+	}
+	return err
+}
+
+func (k *Kernel) syncRules(want map[string]Pass, guard []string) error {
+	if err := k.netfilter(); err != nil {
+		return err
+	}
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return fmt.Errorf("set the netfilter time-out: %w", err)
+	}
+	if err := checkLegacy(want); err != nil && !k.hasChain() {
+		return errors.Join(err, k.syncGuards(want, guard))
 	}
 	var errs []error
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
@@ -40,64 +71,40 @@ func (k *Kernel) SyncPass(want map[string]string) error {
 			errs = append(errs, fmt.Errorf("let bridged frames pass in %s: %w", passChain, err))
 		}
 	}
-	if err := k.syncGuard(slices.Sorted(maps.Values(want))); err != nil {
+	if err := k.syncGuards(want, guard); err != nil {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
 	return errors.Join(errs...)
 }
 
-// syncGuard makes a table of this instance's own drop what claims to be a
-// router's advertisement and comes to the host by one of our bridges: a
-// container would become the host's default gateway (the class of
-// CVE-2020-13401). The sysctl for this, accept_ra, is read-only in a plugin.
-func (k *Kernel) syncGuard(bridges []string) error {
-	table := &nftables.Table{Family: nftables.TableFamilyIPv6, Name: "dockline-" + string(k.Instance)}
-	chain := &nftables.Chain{Table: table, Name: "input", Type: nftables.ChainTypeFilter, Hooknum: nftables.ChainHookInput, Priority: nftables.ChainPriorityFilter}
-	rules, err := k.nft.GetRules(table, chain)
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("list rules: %w", err)
+// ErrLegacy says that the host's firewall is one that is not opened from here.
+var ErrLegacy = errors.New("the host's firewall is the legacy form of iptables")
+
+// The files say it of the namespace of the thread that reads them, which is the
+// host's in the plugin.
+const (
+	legacyTables = "/proc/thread-self/net/ip_tables_names"
+	bridgeCalls  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+)
+
+// checkLegacy looks whether bridged frames go through tables of the legacy form.
+func checkLegacy(want map[string]Pass) error {
+	tables, err := os.ReadFile(legacyTables)
+	calls, err2 := os.ReadFile(bridgeCalls)
+	if err != nil || err2 != nil || len(want) == 0 || !slices.Contains(strings.Fields(string(tables)), passTable) || strings.TrimSpace(string(calls)) == "0" {
+		return nil //nolint:nilerr // without such files there are no such tables, or none of our frames goes there
 	}
-	missing := err != nil
-	var has []string
-	for _, r := range rules {
-		bridge, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-		has = append(has, bridge)
-	}
-	switch {
-	case missing && len(bridges) == 0, !missing && slices.Equal(has, bridges):
-		return nil
-	case len(bridges) == 0:
-		k.nft.DelTable(table)
-		return k.flushPass(true)
-	}
-	k.nft.AddTable(table)
-	k.nft.AddChain(chain)
-	k.nft.FlushChain(chain)
-	for _, bridge := range bridges {
-		k.nft.AddRule(guardRule(table, chain, bridge))
-	}
-	return k.flushPass(true)
+	bridge := slices.MinFunc(slices.Collect(maps.Values(want)), func(a, b Pass) int { return strings.Compare(a.Bridge, b.Bridge) }).Bridge
+	return fmt.Errorf("%w, which may drop what goes from container to container; if so say on the host: iptables-legacy -I %s -i %s -o %s -j ACCEPT, and so for each bridge (and ip6tables-legacy)",
+		ErrLegacy, passChain, bridge, bridge)
 }
 
-func guardRule(table *nftables.Table, chain *nftables.Chain, bridge string) *nftables.Rule {
-	const routerAdvertisement = 134 // RFC 4861, 4.2
-	return &nftables.Rule{
-		Table: table, Chain: chain,
-		Exprs: []expr.Any{
-			&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: ifName(bridge)},
-			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{routerAdvertisement}},
-			&expr.Counter{},
-			&expr.Verdict{Kind: expr.VerdictDrop},
-		},
-		UserData: userdata.AppendString(nil, userdata.TypeComment, bridge),
-	}
+func (k *Kernel) hasChain() bool {
+	_, err := k.nft.ListChain(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: passTable}, passChain)
+	return err == nil
 }
 
-func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]string) error {
+func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]Pass) error {
 	table := &nftables.Table{Family: family, Name: passTable}
 	chain := &nftables.Chain{Table: table, Name: passChain}
 	rules, err := k.nft.GetRules(table, chain)
@@ -106,6 +113,17 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 	} else if err != nil {
 		return fmt.Errorf("list rules: %w", err)
 	}
+	// The rules of a chain that is not there are none, and no error; trying to
+	// add one costs the kernel many milliseconds, which a container would wait for.
+	if len(rules) == 0 {
+		chains, err := k.nft.ListChainsOfTableFamily(family)
+		if err != nil {
+			return fmt.Errorf("look for the chain: %w", err)
+		}
+		if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == passChain && c.Table.Name == passTable }) {
+			return nil
+		}
+	}
 	missing := maps.Clone(want)
 	changed := false
 	for _, rule := range rules {
@@ -113,7 +131,7 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 		if _, ours := k.Owner(alias); !ok || !ours {
 			continue
 		}
-		if bridge, wanted := missing[alias]; wanted && passes(rule, bridge) {
+		if p, wanted := missing[alias]; wanted && passes(rule, p.Bridge) {
 			delete(missing, alias)
 			continue
 		}
@@ -123,7 +141,7 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 		changed = true
 	}
 	for _, alias := range slices.Sorted(maps.Keys(missing)) {
-		k.addPass(passRule(table, chain, missing[alias], alias), rules)
+		k.addPass(passRule(table, chain, missing[alias].Bridge, alias), rules)
 		changed = true
 	}
 	return k.flushPass(changed)
@@ -133,7 +151,12 @@ func (k *Kernel) flushPass(changed bool) error {
 	if !changed {
 		return nil
 	}
-	if err := k.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := k.nft.Flush()
+	failpoint.Hit("kernel", "rules")
+	if errors.Is(err, unix.ENOENT) { // the chain went away meanwhile
+		k.closeNetfilter()
+		return k.netfilter()
+	} else if err != nil {
 		return fmt.Errorf("change rules: %w", err)
 	}
 	return nil

@@ -10,28 +10,32 @@ import (
 
 func TestOurBridgesBringTheHostNoRouterAdvertisement(t *testing.T) {
 	k := inNamespace(t)
-	guarded := func() (bridges []string) {
-		table := &nftables.Table{Family: nftables.TableFamilyIPv6, Name: "dockline-" + string(self)}
-		rules, _ := k.nft.GetRules(table, &nftables.Chain{Table: table, Name: "input"})
-		for _, r := range rules {
-			b, _ := userdata.GetString(r.UserData, userdata.TypeComment)
-			bridges = append(bridges, b)
+	guarded := func() (names []string) {
+		for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv6, nftables.TableFamilyBridge} {
+			table := &nftables.Table{Family: family, Name: "dockline-" + string(self)}
+			rules, _ := k.nft.GetRules(table, &nftables.Chain{Table: table, Name: "input"})
+			for _, r := range rules {
+				name, _ := userdata.GetString(r.UserData, userdata.TypeComment)
+				names = append(names, name)
+			}
 		}
-		return bridges
+		return names
 	}
 	a, b := self.NetworkAlias("a"), self.NetworkAlias("b")
 	for _, step := range []struct {
-		want   map[string]string
+		want   map[string]Pass
 		guards []string
 	}{
 		{nil, nil},
-		{map[string]string{a: "dlb-a"}, []string{"dlb-a"}},
-		{map[string]string{a: "dlb-a", b: "dlb-b"}, []string{"dlb-a", "dlb-b"}},
-		{map[string]string{b: "dlb-b"}, []string{"dlb-b"}},
+		{map[string]Pass{a: {Bridge: "dlb-a"}}, []string{"dlb-a"}},
+		{map[string]Pass{a: {Bridge: "dlb-a"}, b: {Bridge: "dlb-b"}}, []string{"dlb-a", "dlb-b"}},
+		{map[string]Pass{b: {Bridge: "dlb-b"}}, []string{"dlb-b"}},
+		{map[string]Pass{a: {Bridge: "br0", Shared: true}, b: {Bridge: "dlb-b"}}, []string{"dlb-b", "dlh-"}},
+		{map[string]Pass{a: {Bridge: "br0", Shared: true}}, []string{"dlh-"}},
 		{nil, nil},
 	} {
 		for range 2 {
-			if err := k.SyncPass(step.want); err != nil {
+			if err := k.SyncPass(step.want, nil); err != nil {
 				t.Fatal(err)
 			}
 			if got := guarded(); !slices.Equal(got, step.guards) {

@@ -29,9 +29,14 @@ func (m *Manager) checkOthers(d Definition) error {
 // a link carries macvlan links or is a port of one bridge.
 func sharesWire(d, other Definition) error {
 	switch {
-	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName:
+	case d.Mode == Bridge && other.Mode == Bridge && d.BridgeName == other.BridgeName && (!other.Foreign || d.Parent != ""):
 		return fmt.Errorf("bridge %q belongs to network %s: %w", d.BridgeName, Short(other.ID), ErrConflict)
-	case d.Parent == "" || d.Parent != other.Parent || d.Mode == Macvlan && other.Mode == Macvlan:
+	case d.Parent == "" || d.Parent != other.Parent:
+		return nil
+	case d.Passthru() || other.Passthru():
+		return fmt.Errorf("interface %q is used by network %s: %w; with %s=%s a network needs its interface for itself",
+			d.Parent, Short(other.ID), ErrConflict, keyMacvlanMode, kernel.MacvlanPassthru)
+	case d.Mode == Macvlan && other.Mode == Macvlan:
 		return nil
 	}
 	return fmt.Errorf("interface %q is used with mode=%s by network %s: %w; only networks with mode=%s can share one",
@@ -51,22 +56,32 @@ func overlapping(a, b []Pool) (mine, theirs Pool, found bool) {
 	return Pool{}, Pool{}, false
 }
 
-// checkHost holds a definition against the host as it is now and returns the
-// parent, the zero Link where there is none.
-func (m *Manager) checkHost(d Definition) (kernel.Link, error) {
-	parent, err := m.checkParent(d)
+// checkHost holds a definition against the host as it is now, notes whether its
+// bridge is somebody's, and returns what leads to the wire: the parent, or such a
+// bridge, or the zero Link.
+func (m *Manager) checkHost(d *Definition) (kernel.Link, error) {
+	parent, err := m.checkParent(*d)
 	if err != nil {
 		return kernel.Link{}, err
 	}
 	if d.Mode == Bridge {
-		if err := m.checkBridge(d, parent); err != nil {
+		foreign, err := m.checkBridge(*d, parent)
+		if err != nil {
+			return kernel.Link{}, err
+		}
+		if d.Foreign = foreign.Index != 0; d.Foreign {
+			parent = foreign
+		}
+	}
+	if d.Passthru() {
+		if err := m.checkAlone(*d, parent); err != nil {
 			return kernel.Link{}, err
 		}
 	}
-	if parent.Index != 0 && d.MTU > parent.MTU {
+	if parent.Name != "" && d.MTU > parent.MTU {
 		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)
 	}
-	return parent, m.checkRoutes(d, parent)
+	return parent, m.checkRoutes(*d, parent)
 }
 
 func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
@@ -78,7 +93,10 @@ func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
 		return kernel.Link{}, err
 	}
 	if d.Parent == "" {
-		return kernel.Link{}, bad(keyParent, "", "mode=%s needs one; this host has %s", d.Mode, candidates(links))
+		return kernel.Link{}, bad(keyParent, "", "mode=%s needs one; this host has %s. For containers among themselves, without a wire, say -o mode=%s", d.Mode, candidates(links), Bridge)
+	}
+	if d.VLAN != nil {
+		return m.checkVLAN(d, links)
 	}
 	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
 	if at < 0 {
@@ -126,24 +144,33 @@ func candidates(links []kernel.Link) string {
 	return strings.Join(names, ", ")
 }
 
-func (m *Manager) checkBridge(d Definition, uplink kernel.Link) error {
-	switch l, err := m.host.Link(d.BridgeName); {
-	case err == nil && l.Alias != m.host.NetworkAlias(d.ID):
-		return bad(keyBridgeName, d.BridgeName, "an interface of that name exists already (a %s) and is not this network's", l.Type)
-	case err != nil && !errors.Is(err, kernel.ErrNoLink):
-		return err
+// checkBridge returns the bridge that the network is to join, the zero Link where
+// it gets one of its own.
+func (m *Manager) checkBridge(d Definition, uplink kernel.Link) (foreign kernel.Link, err error) {
+	l, err := m.host.Link(d.BridgeName)
+	switch {
+	case errors.Is(err, kernel.ErrNoLink) && d.Foreign:
+		links, err := m.host.Links()
+		return kernel.Link{}, errors.Join(err, bad(keyBridge, d.BridgeName, "no such bridge; this host has %s", bridges(links)))
+	case errors.Is(err, kernel.ErrNoLink):
+	case err != nil:
+		return kernel.Link{}, err
+	case l.Alias != m.host.NetworkAlias(d.ID):
+		return l, d.foreignUsable(l)
 	}
-	if uplink.Name == "" {
-		return nil
+	if uplink.Index == 0 && !d.MoveHost {
+		return kernel.Link{}, nil // there is none, or it is yet to be made
 	}
 	addrs, err := m.host.Addrs(uplink.Name)
-	if err != nil {
-		return err
+	switch {
+	case err != nil && uplink.Index != 0:
+		return kernel.Link{}, err
+	case len(addrs) > 0 && !d.MoveHost:
+		return kernel.Link{}, bad(keyParent, uplink.Name, "carries the host's address %s, which a bridge port cannot use: the host would lose its network. Use mode=%s on it, or an interface without addresses, or have the addresses moved to the bridge with -o %s=true", addrs[0], Macvlan, keyMove)
+	case len(addrs) == 0 && d.MoveHost:
+		return kernel.Link{}, bad(keyMove, "true", "%q carries no address of the host; leave the option out", uplink.Name)
 	}
-	if len(addrs) > 0 {
-		return bad(keyParent, uplink.Name, "carries the host's address %s, which a bridge port cannot use: the host would lose its network. Use mode=%s on it, or an interface without addresses", addrs[0], Macvlan)
-	}
-	return m.checkChildren(uplink)
+	return kernel.Link{}, m.checkChildren(uplink)
 }
 
 func (m *Manager) checkChildren(uplink kernel.Link) error {

@@ -12,11 +12,13 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
 )
@@ -39,20 +41,36 @@ const (
 
 // Definition is a network as it is stored.
 type Definition struct {
-	ID         string
-	Mode       Mode
-	Parent     string `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
-	BridgeName string `json:",omitempty"`
-	MTU        int    `json:",omitempty"` // 0: that of the parent or bridge
-	Internal   bool   `json:",omitempty"`
-	HostAccess bool   `json:",omitempty"`
-	Overlap    bool   `json:",omitempty"` // a route of the host may overlap
+	ID          string
+	Mode        Mode
+	Parent      string             `json:",omitempty"` // macvlan: the lower link; bridge: the uplink, "" if isolated
+	Rule        *ParentRule        `json:",omitempty"` // what the parent is found by; nil: there is none
+	VLAN        *VLAN              `json:",omitempty"` // set where the parent is a sub-interface of ours
+	MacvlanMode kernel.MacvlanMode `json:",omitempty"` // "": bridge
+	BridgeName  string             `json:",omitempty"`
+	MTU         int                `json:",omitempty"` // 0: that of the parent or bridge
+	Internal    bool               `json:",omitempty"`
+	HostAccess  bool               `json:",omitempty"`
+	HostAddrs   []netip.Addr       `json:",omitempty"` // asked for, for the host's port on a macvlan network
+	HostPort    []netip.Addr       `json:",omitempty"` // what the port has; by the order of Pools
+	Overlap     bool               `json:",omitempty"` // a route of the host may overlap
+	NoProbe     bool               `json:",omitempty"` // nobody is asked who has an address
+	// Foreign is set where the bridge is its owner's, and nothing on it is ours
+	// but the containers' ports.
+	Foreign bool        `json:",omitempty"`
+	Port    kernel.Port `json:",omitzero"` // the containers', on a bridge
+	// MoveHost has the uplink's addresses and routes moved to the bridge, and
+	// back unless that is confirmed within ConfirmWithin.
+	MoveHost      bool          `json:",omitempty"`
+	ConfirmWithin time.Duration `json:",omitempty"`
+
 	IfPrefix   string // of the interface's name in the sandbox
 	IPv4, IPv6 bool
 	Pools      []Pool
 
 	ParentWasDown bool   `json:",omitempty"` // how the uplink is to be left behind
 	UplinkMAC     string `json:",omitempty"` // the hardware's own; "" for a virtual interface
+	Move          *Move  `json:",omitempty"` // what became of the host's addresses
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
@@ -81,7 +99,17 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
-	SyncPass(want map[string]string) error
+	SyncPass(want map[string]kernel.Pass, guard []string) error
+	WaysOut() ([]kernel.WayOut, error)
+	EnsureVLAN(kernel.VLAN) error
+	VLANAlias(base string, id int) string
+	OwnsVLAN(alias string) bool
+	Disown(name, alias string) error
+	EnsureHostPort(kernel.HostPort) error
+	SetHostRoutes(port string, from, to []netip.Addr) error
+	AddHostRoutes(port string, from, to []netip.Addr) error
+	RemoveHostRoutes(port string, to []netip.Addr) error
+	MoveHost
 }
 
 // Store is the durable table of definitions, by network id.
@@ -96,6 +124,9 @@ type Pools interface {
 	// Forsaken reports whether the engine does not know the pool of that prefix
 	// any more.
 	Forsaken(prefix netip.Prefix) bool
+	// ReserveForHost takes an address of the pool for the host, the one given or
+	// one that it chooses. It goes with the pool.
+	ReserveForHost(prefix netip.Prefix, addr netip.Addr) (netip.Addr, error)
 	// NetworkRemoved says that no network is on these pools any more.
 	NetworkRemoved(prefixes []netip.Prefix) error
 	// ReplayOver says that the engine has done something that is no replay.
@@ -106,6 +137,8 @@ type Pools interface {
 type Endpoints interface {
 	// Joined reports whether an endpoint of the network is in a sandbox.
 	Joined(networkID string) bool
+	// JoinedAddrs returns the addresses of the network's endpoints in sandboxes.
+	JoinedAddrs(networkID string) []netip.Addr
 	// Forget removes the endpoints of a network that is gone.
 	Forget(networkID string) error
 }
@@ -123,7 +156,12 @@ type Manager struct {
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
 
+	routes sync.Mutex // held while routes by the host's ports are looked at and changed; a leaf but for ends
+
 	passSaid atomic.Pointer[string] // what Pass logged last
+
+	boot  string        // see SetBoot
+	moved chan struct{} // tells WatchMoves of a new one
 }
 
 // NewManager loads the stored networks. Call SetPools and SetEndpoints
@@ -133,7 +171,7 @@ func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manage
 	if err != nil {
 		return nil, fmt.Errorf("load networks: %w", err)
 	}
-	return &Manager{host: host, store: store, space: space, log: log, all: all}, nil
+	return &Manager{host: host, store: store, space: space, log: log, all: all, moved: make(chan struct{}, 1)}, nil
 }
 
 // SetPools names the pools. They come late because they ask this Manager which
@@ -178,29 +216,49 @@ func (m *Manager) Create(d Definition) error {
 	if err := m.repeated(d); err != nil || m.known(d.ID) {
 		return err
 	}
+	if err := m.findParent(&d); err != nil {
+		return err
+	}
 	if err := m.checkOthers(d); err != nil {
 		return err
 	}
-	parent, err := m.checkHost(d)
+	wire, err := m.checkHost(&d)
 	if err != nil {
 		return err
 	}
-	d.ParentWasDown = d.Parent != "" && !parent.Up
+	d.ParentWasDown = d.Parent != "" && !wire.Up
 	if d.Mode == Bridge {
-		d.UplinkMAC = parent.PermMAC.String()
+		d.UplinkMAC = wire.PermMAC.String()
+	}
+	if err := m.reserveForHost(&d); err != nil {
+		return err
 	}
 	if err := m.put(d); err != nil {
 		return err
 	}
 	if err := m.ensure(d); err != nil {
-		return errors.Join(err, m.remove(d))
+		return errors.Join(err, m.abandon(d.ID))
 	}
+	d, _ = m.lookup(d.ID) // with what became of the host's addresses
 	d.Complete = true
 	if err := m.put(d); err != nil {
-		return errors.Join(err, m.remove(d))
+		return errors.Join(err, m.abandon(d.ID))
 	}
 	m.pools.ReplayOver()
 	return nil
+}
+
+// abandon removes a network that could not be made. What stays of it goes with
+// the next Sweep.
+func (m *Manager) abandon(id string) error {
+	d, _ := m.lookup(id)
+	err := m.remove(d)
+	if err == nil {
+		return nil
+	}
+	d, _ = m.lookup(id)
+	d.Going = true
+	return errors.Join(err, m.put(d))
 }
 
 func (m *Manager) known(id string) bool {
@@ -213,7 +271,8 @@ func (m *Manager) repeated(d Definition) error {
 	if err != nil {
 		return nil //nolint:nilerr // not there: nothing is repeated
 	}
-	d.Complete, d.ParentWasDown, d.UplinkMAC = old.Complete, old.ParentWasDown, old.UplinkMAC
+	d.Complete, d.ParentWasDown, d.UplinkMAC, d.Move = old.Complete, old.ParentWasDown, old.UplinkMAC, old.Move
+	d.Parent, d.VLAN, d.HostPort, d.Foreign = old.Parent, old.VLAN, old.HostPort, old.Foreign // what the rest led to
 	if !reflect.DeepEqual(old, d) {
 		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
 	}
@@ -237,12 +296,18 @@ func (m *Manager) forget(d Definition) error {
 	delete(m.all, d.ID)
 	m.mu.Unlock()
 	m.Pass()
-	return nil
+	return m.sweepVLANs()
 }
 
 func (m *Manager) dismantle(d Definition) error {
-	if d.Mode != Bridge {
+	switch {
+	case d.Mode != Bridge:
+		return m.removeHostPort(d)
+	case d.Foreign:
 		return nil
+	}
+	if err := m.giveBack(&d); err != nil {
+		return err
 	}
 	if err := m.releaseUplink(d); err != nil {
 		return err
@@ -255,29 +320,6 @@ func (m *Manager) dismantle(d Definition) error {
 	return err
 }
 
-// releaseUplink gives the uplink back as it was found. One that somebody took
-// out of the bridge, or gave an address, is at work for its owner again.
-func (m *Manager) releaseUplink(d Definition) error {
-	if d.Parent == "" {
-		return nil
-	}
-	released, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID))
-	if err != nil {
-		return fmt.Errorf("give the uplink back: %w", err)
-	}
-	if !released || !d.ParentWasDown {
-		return nil
-	}
-	addrs, err := m.host.Addrs(d.Parent)
-	if err == nil && len(addrs) == 0 {
-		err = m.host.SetDown(d.Parent)
-	}
-	if err != nil && !errors.Is(err, kernel.ErrNoLink) {
-		return fmt.Errorf("leave the uplink as it was: %w", err)
-	}
-	return nil
-}
-
 func (m *Manager) put(d Definition) error {
 	if err := m.store.Put(d.ID, d); err != nil {
 		return fmt.Errorf("store network %s: %w", Short(d.ID), err)
@@ -286,20 +328,6 @@ func (m *Manager) put(d Definition) error {
 	defer m.mu.Unlock()
 	m.all[d.ID] = d
 	return nil
-}
-
-// Keep does what Ensure does, except that a macvlan parent stays down that
-// somebody took down: it is the operator's.
-func (m *Manager) Keep(id string) error {
-	d, err := m.Get(id)
-	if err != nil {
-		return err
-	}
-	if d.Mode == Macvlan {
-		_, err := m.host.Link(d.Parent)
-		return err
-	}
-	return m.Ensure(id)
 }
 
 // Ensure makes one network in the kernel what it should be.
@@ -313,65 +341,72 @@ func (m *Manager) Ensure(id string) error {
 	if err != nil {
 		return err
 	}
-	return m.ensure(d)
+	d, lost := m.restoreParent(d)
+	if lost != nil && d.Mode == Macvlan {
+		return lost
+	}
+	return errors.Join(lost, m.ensure(d))
 }
 
 func (m *Manager) ensure(d Definition) error {
-	if d.Mode == Macvlan {
-		if err := m.host.SetUp(d.Parent); err != nil {
-			return fmt.Errorf("bring up the parent of network %s: %w", Short(d.ID), err)
-		}
-		return nil
+	if len(d.guarded()) > 0 {
+		m.Pass() // before there is anything that it guards
 	}
-	refused := m.checkUplink(d)
+	refused := m.ensureVLAN(d)
+	switch {
+	case d.Mode == Macvlan && refused != nil:
+		return refused
+	case d.Mode == Macvlan:
+		return m.ensureMacvlan(d)
+	case d.Foreign:
+		return m.ensureForeign(d)
+	case d.MoveHost:
+		return errors.Join(refused, m.ensureMoved(d))
+	}
 	uplink := d.Parent
+	if refused == nil {
+		refused = m.checkUplink(d)
+	}
 	if refused != nil {
 		uplink = "" // the containers keep each other all the same
 	}
-	err := m.host.EnsureBridge(kernel.Bridge{
-		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
-		MTU: d.MTU, Uplink: uplink, Addrs: d.hostAddrs(),
-	})
-	if err != nil {
-		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
+	if err := m.ensureBridge(d, kernel.BridgeMAC(d.ID), uplink); err != nil {
+		return err
 	}
 	m.Pass()
 	return refused
 }
 
-// checkUplink refuses to take an interface as a port that was given another
-// use since the network was made: another master or an address of the host.
-func (m *Manager) checkUplink(d Definition) error {
-	if d.Parent == "" {
-		return nil
+// defaultMTU is that of links which lead nowhere (net/ethernet/eth.c, ether_setup).
+const defaultMTU = 1500
+
+// LinkMTU is the MTU that a bridge and its ports should have: what the user
+// said, else that of the uplink; 0 where the uplink is not there. Ports of a
+// bridge that is its owner's have what that has: a bridge takes the least.
+func (m *Manager) LinkMTU(d Definition) int {
+	leads := d.Parent
+	switch {
+	case d.Foreign:
+		leads = d.BridgeName
+	case d.MTU != 0:
+		return d.MTU
+	case d.Parent == "":
+		return defaultMTU
 	}
-	links, err := m.host.Links()
+	l, err := m.host.Link(leads)
 	if err != nil {
-		return err
+		return 0
 	}
-	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
-	if at < 0 {
-		return fmt.Errorf("find the uplink of network %s: link %q: %w", Short(d.ID), d.Parent, kernel.ErrNoLink)
-	}
-	uplink := links[at]
-	if uplink.Master != 0 && isPortOf(links, uplink, d.BridgeName) {
-		return nil
-	}
-	addrs, err := m.host.Addrs(d.Parent)
-	if err != nil {
-		return err
-	}
-	return uplinkUsable(d, uplink, addrs, links)
+	return l.MTU
 }
 
-func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links []kernel.Link) error {
-	switch {
-	case uplink.Master != 0:
-		return fmt.Errorf("uplink %q of network %s is a port of %s now: %w", d.Parent, Short(d.ID), nameOf(links, uplink.Master), ErrUplink)
-	case len(addrs) > 0:
-		return fmt.Errorf("uplink %q of network %s carries the host's address %s now: %w", d.Parent, Short(d.ID), addrs[0], ErrUplink)
-	case d.UplinkMAC != "" && d.UplinkMAC != uplink.PermMAC.String():
-		return fmt.Errorf("uplink %q of network %s is another device (%s) than the one it was made with (%s): %w", d.Parent, Short(d.ID), uplink.PermMAC, d.UplinkMAC, ErrUplink)
+func (m *Manager) ensureBridge(d Definition, mac net.HardwareAddr, uplink string) error {
+	err := m.host.EnsureBridge(kernel.Bridge{
+		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: mac,
+		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
+	})
+	if err != nil {
+		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
 	return nil
 }
@@ -381,14 +416,17 @@ func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links 
 // comes again with every join. An error is logged when it changes: a host may
 // have a firewall of another kind, and then it is its owner's to open.
 func (m *Manager) Pass() {
-	want := map[string]string{}
+	want := map[string]kernel.Pass{}
+	var guard []string
 	for _, d := range m.List() {
 		if d.Mode == Bridge {
-			want[m.host.NetworkAlias(d.ID)] = d.BridgeName
+			want[m.host.NetworkAlias(d.ID)] = kernel.Pass{Bridge: d.BridgeName, Shared: d.Foreign || d.MoveHost}
 		}
+		guard = append(guard, d.guarded()...)
 	}
+	slices.Sort(guard)
 	said := ""
-	if err := m.host.SyncPass(want); err != nil {
+	if err := m.host.SyncPass(want, slices.Compact(guard)); err != nil {
 		said = err.Error()
 	}
 	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
@@ -397,7 +435,8 @@ func (m *Manager) Pass() {
 }
 
 // Discard removes the networks whose making was cut off by the end of an
-// earlier process. The engine saw that CreateNetwork fail.
+// earlier process. The engine saw that CreateNetwork fail. Moves of the host's
+// addresses that nobody confirmed are undone as well.
 func (m *Manager) Discard() error {
 	m.change.Lock()
 	defer m.change.Unlock()
@@ -409,7 +448,7 @@ func (m *Manager) Discard() error {
 		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
 		errs = append(errs, m.remove(d))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, m.recoverMoves())...)
 }
 
 // Reserved returns the addresses that networks have for themselves: as a
@@ -423,6 +462,7 @@ func (m *Manager) Reserved() []netip.Addr {
 			}
 			all = append(all, p.Aux...)
 		}
+		all = append(all, d.HostPort...)
 	}
 	return all
 }
@@ -461,7 +501,7 @@ func (d *Definition) prefixesIn(space string) []netip.Prefix {
 // Gateway returns the gateway that an endpoint gets for an address of its own;
 // invalid where it gets none.
 func (d *Definition) Gateway(of netip.Prefix) netip.Addr {
-	if d.Internal || d.Mode == Bridge && d.Parent == "" && !d.HostAccess {
+	if d.Internal || d.Mode == Bridge && d.Parent == "" && !d.HostAccess && !d.Foreign {
 		return netip.Addr{}
 	}
 	for _, p := range d.Pools {
@@ -470,6 +510,11 @@ func (d *Definition) Gateway(of netip.Prefix) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Owns reports whether a link of that name is the network's own.
+func (d *Definition) Owns(link string) bool {
+	return d.Mode == Bridge && link == d.BridgeName || d.hasHostPort() && link == kernel.HostPortName(d.ID)
 }
 
 // hostAddrs are the host's own addresses on an isolated bridge.

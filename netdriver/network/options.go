@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"time"
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -25,12 +26,28 @@ const (
 	keyIfPrefix    = "com.docker.network.container_iface_prefix"
 	keyHostAccess  = "host_access"
 	keyOverlap     = "allow_overlap"
+	keyProbe       = "probe"
+	keyVLAN        = "vlan"
+	keyHostAddress = "host_address"
+
+	keyBridge         = "bridge"
+	keyMove           = "move_host_addresses"
+	keyConfirmWithin  = "confirm_within"
+	keyHairpin        = "hairpin"
+	keyIsolatedPorts  = "isolated_ports"
+	keyICC            = "com.docker.network.bridge.enable_icc"
+	keyLearning       = "learning"
+	keyUnicastFlood   = "unicast_flood"
+	keyMulticastFlood = "multicast_flood"
+	keyBroadcastFlood = "broadcast_flood"
 )
 
 func knownKeys() []string {
 	return []string{
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
-		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap,
+		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe,
+		keyVLAN, keyHostAddress, keyBridge, keyMove, keyConfirmWithin,
+		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood,
 	}
 }
 
@@ -68,7 +85,9 @@ func Parse(r Request) (Definition, error) {
 		return Definition{}, err
 	}
 	d := Definition{ID: r.ID, Internal: r.Internal, IPv4: r.IPv4, IPv6: r.IPv6, Pools: r.Pools}
-	for _, read := range []func(map[string]string) error{d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches} {
+	for _, read := range []func(map[string]string) error{
+		d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches, d.readHostAccess, d.readPort, d.readMove,
+	} {
 		if err := read(r.Options); err != nil {
 			return Definition{}, err
 		}
@@ -89,51 +108,85 @@ func (d *Definition) readMode(o map[string]string) error {
 	default:
 		return bad(keyMode, mode, "not one of %s, %s", Macvlan, Bridge)
 	}
+	return d.readMacvlanMode(o)
+}
+
+func (d *Definition) readMacvlanMode(o map[string]string) error {
 	mode, given := o[keyMacvlanMode]
-	switch {
-	case !given:
-	case d.Mode != Macvlan:
+	if given && d.Mode != Macvlan {
 		return bad(keyMacvlanMode, mode, "has no meaning with mode=%s", d.Mode)
-	case mode == "private" || mode == "vepa" || mode == "passthru":
-		return bad(keyMacvlanMode, mode, "not offered yet; only bridge is")
-	case mode != "" && mode != "bridge":
-		return bad(keyMacvlanMode, mode, "not a mode of macvlan; use bridge")
+	}
+	switch m := kernel.MacvlanMode(mode); m {
+	case "", kernel.MacvlanBridge: // what a definition without it has
+	case kernel.MacvlanPrivate, kernel.MacvlanVEPA, kernel.MacvlanPassthru:
+		d.MacvlanMode = m
+	default:
+		return bad(keyMacvlanMode, mode, "not one of %s, %s, %s, %s", kernel.MacvlanBridge, kernel.MacvlanPrivate, kernel.MacvlanVEPA, kernel.MacvlanPassthru)
 	}
 	return nil
 }
 
 // readParent takes parent and uplink for the same thing: what the wire is.
 func (d *Definition) readParent(o map[string]string) error {
-	parent, uplink := o[keyParent], o[keyUplink]
+	parent, uplink, key := o[keyParent], o[keyUplink], keyParent
 	switch {
 	case parent != "" && uplink != "" && parent != uplink:
 		return bad(keyUplink, uplink, "parent names another interface, %q; give one of the two", parent)
 	case uplink != "" && d.Mode == Macvlan:
 		return bad(keyUplink, uplink, "belongs to mode=%s; with mode=%s give parent=%s", Bridge, Macvlan, uplink)
 	case parent == "":
-		parent = uplink
+		parent, key = uplink, keyUplink
 	}
-	if parent != "" && !linkName.MatchString(parent) {
-		return bad(keyParent, parent, "not the name of an interface")
+	id, err := readVLAN(o[keyVLAN])
+	switch {
+	case err != nil:
+		return err
+	case parent == "" && id != 0:
+		return bad(keyVLAN, o[keyVLAN], "of what? Give its interface as parent")
+	case parent == "":
+		return nil
 	}
-	d.Parent = parent
+	rule, err := parseParent(key, parent)
+	if err != nil {
+		return err
+	}
+	rule.VLAN = id
+	d.Rule = &rule
 	return nil
 }
 
+func readVLAN(value string) (id int, err error) {
+	if value == "" {
+		return 0, nil
+	}
+	if id, err = strconv.Atoi(value); err != nil || id < 1 || id > maxVLAN {
+		return 0, bad(keyVLAN, value, "not a VLAN id from 1 to %d", maxVLAN)
+	}
+	return id, nil
+}
+
 func (d *Definition) readBridge(o map[string]string) error {
-	name, given := o[keyBridgeName]
+	key, name := keyBridgeName, o[keyBridgeName]
+	existing, given := o[keyBridge]
 	switch {
-	case d.Mode != Bridge && given:
-		return bad(keyBridgeName, name, "has no meaning with mode=%s", d.Mode)
+	case given && name != "" && name != existing:
+		return bad(keyBridge, existing, "%s names another one, %q; give one of the two", keyBridgeName, name)
+	case given:
+		key, name, d.Foreign = keyBridge, existing, true
+	}
+	_, named := o[keyBridgeName]
+	switch {
+	case d.Mode != Bridge && (given || named):
+		return bad(key, name, "has no meaning with mode=%s; it belongs to mode=%s", d.Mode, Bridge)
 	case d.Mode != Bridge:
 		return nil
-	case name == "":
+	case name == "" && !given:
 		name = kernel.BridgeName(d.ID)
 	case !linkName.MatchString(name):
-		return bad(keyBridgeName, name, "not a name for an interface (1 to 15 letters, digits, _ . -)")
+		return bad(key, name, "not a name for an interface (1 to 15 letters, digits, _ . -)")
 	}
 	d.BridgeName = name
-	return nil
+	return d.checkForeign(key)
 }
 
 func (d *Definition) readMTU(o map[string]string) error {
@@ -170,20 +223,87 @@ func (d *Definition) readIfPrefix(o map[string]string) error {
 }
 
 func (d *Definition) readSwitches(o map[string]string) error {
-	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap} {
-		value := o[key]
-		if value == "" {
+	probe := true
+	defer func() { d.NoProbe = !probe }()
+	for key, into := range map[string]*bool{keyHostAccess: &d.HostAccess, keyOverlap: &d.Overlap, keyMove: &d.MoveHost, keyProbe: &probe} {
+		if err := readSwitch(o, key, into); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readSwitch leaves what is said nothing of.
+func readSwitch(o map[string]string, key string, into *bool) error {
+	value := o[key]
+	if value == "" {
+		return nil
+	}
+	on, err := strconv.ParseBool(value)
+	if err != nil {
+		return bad(key, value, "not true or false")
+	}
+	*into = on
+	return nil
+}
+
+// readPort reads how the containers' ports behave on the bridge.
+func (d *Definition) readPort(o map[string]string) error {
+	for _, s := range []struct {
+		key    string
+		into   *bool
+		negate bool
+	}{
+		{keyHairpin, &d.Port.Hairpin, false},
+		{keyICC, &d.Port.Isolated, true}, // the built-in driver's word
+		{keyIsolatedPorts, &d.Port.Isolated, false},
+		{keyLearning, &d.Port.NoLearning, true},
+		{keyUnicastFlood, &d.Port.NoUnicastFlood, true},
+		{keyMulticastFlood, &d.Port.NoMulticastFlood, true},
+		{keyBroadcastFlood, &d.Port.NoBroadcastFlood, true},
+	} {
+		if o[s.key] == "" {
 			continue
 		}
-		on, err := strconv.ParseBool(value)
-		if err != nil {
-			return bad(key, value, "not true or false")
+		if d.Mode != Bridge {
+			return bad(s.key, o[s.key], "has no meaning with mode=%s", d.Mode)
 		}
-		*into = on
+		var on bool
+		if err := readSwitch(o, s.key, &on); err != nil {
+			return err
+		}
+		if s.key == keyIsolatedPorts && o[keyICC] != "" && on != d.Port.Isolated {
+			return bad(s.key, o[s.key], "%s=%s says otherwise; give one of the two", keyICC, o[keyICC])
+		}
+		*s.into = on != s.negate
 	}
-	if d.HostAccess && (d.Mode != Bridge || d.Parent != "") {
-		return bad(keyHostAccess, "true", "offered for mode=%s without an uplink only, so far", Bridge)
+	return nil
+}
+
+const (
+	defaultConfirm = time.Minute
+	minConfirm     = 5 * time.Second
+	maxConfirm     = time.Hour
+)
+
+func (d *Definition) readMove(o map[string]string) error {
+	within := o[keyConfirmWithin]
+	switch {
+	case d.MoveHost && (d.Mode != Bridge || d.Rule == nil):
+		return bad(keyMove, o[keyMove], "needs mode=%s and the uplink whose addresses are to move to the bridge", Bridge)
+	case !d.MoveHost && within != "":
+		return bad(keyConfirmWithin, within, "has no meaning without %s=true", keyMove)
+	case !d.MoveHost:
+		return nil
+	case within == "":
+		d.ConfirmWithin = defaultConfirm
+		return nil
 	}
+	t, err := time.ParseDuration(within)
+	if err != nil || t < minConfirm || t > maxConfirm {
+		return bad(keyConfirmWithin, within, "not a duration from %s to %s, such as 90s or 5m", minConfirm, maxConfirm)
+	}
+	d.ConfirmWithin = t
 	return nil
 }
 
@@ -191,6 +311,7 @@ func (d *Definition) readSwitches(o map[string]string) error {
 // a gateway address, so that the engine need not take one from the pool.
 func NeedsNoGateway(o map[string]string, internal bool) bool {
 	on, _ := strconv.ParseBool(o[keyHostAccess])
-	isolated := o[keyMode] == string(Bridge) && o[keyParent] == "" && o[keyUplink] == ""
+	isolated := o[keyMode] == string(Bridge) && o[keyParent] == "" && o[keyUplink] == "" &&
+		o[keyBridge] == "" && o[keyBridgeName] == "" // one that exists may lead somewhere
 	return !on && (internal || isolated)
 }

@@ -23,7 +23,9 @@ func (m *Manager) Sweep() error {
 			errs = append(errs, m.deleteIf(d.ID, m.doomed))
 		}
 	}
-	return errors.Join(errs...)
+	m.change.Lock()
+	defer m.change.Unlock()
+	return errors.Join(append(errs, m.sweepVLANs())...)
 }
 
 func (m *Manager) doomed(d Definition) bool {

@@ -51,8 +51,16 @@ func (f *faulty) Delete(keys ...string) error {
 }
 
 func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all), nil }
-func (f *faulty) SyncPass(map[string]string) error    { return nil }
-func (f *faulty) NetworkAlias(id string) string       { return "dockline:test:network:" + id }
+func (f *faulty) Links() ([]kernel.Link, error)       { return nil, nil }
+func (f *faulty) JoinedAddrs(string) []netip.Addr     { return nil }
+
+func (f *faulty) SyncPass(map[string]kernel.Pass, []string) error { return nil }
+
+func (f *faulty) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
+	return netip.Addr{}, f.fault("reserve")
+}
+
+func (f *faulty) NetworkAlias(id string) string { return "dockline:test:network:" + id }
 
 func (f *faulty) ReleasePort(string, string, string) (bool, error) {
 	return false, f.fault("release the uplink")

@@ -25,9 +25,9 @@ func stepContext(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the step takes too long"))
 }
 
-// The plugin holds the one capability that it needs, in every set.
+// The plugin holds the two capabilities that it needs, in every set.
 func (s *site) capabilities(t *testing.T) {
-	const netAdmin = "0000000000001000" // 1 << CAP_NET_ADMIN
+	const needed = "0000000000003000" // 1 << CAP_NET_ADMIN | 1 << CAP_NET_RAW
 	for _, m := range s.machines {
 		ctx, cancel := stepContext(t)
 		p, err := m.Engine.Plugin(ctx, netPlugin)
@@ -39,7 +39,7 @@ func (s *site) capabilities(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for set, want := range map[string]string{"CapEff": netAdmin, "CapPrm": netAdmin, "CapBnd": netAdmin, "CapInh": "0000000000000000", "CapAmb": "0000000000000000"} {
+		for set, want := range map[string]string{"CapEff": needed, "CapPrm": needed, "CapBnd": needed, "CapInh": "0000000000000000", "CapAmb": "0000000000000000"} {
 			if got := regexp.MustCompile(set + `:\s*(\w+)`).FindSubmatch(status); got == nil || string(got[1]) != want {
 				t.Errorf("on host %s the plugin's %s is %q", m.Name, set, got)
 			}

@@ -44,7 +44,10 @@ func TestTwoHosts(t *testing.T) {
 		{"the same key, the same collector", (*site).sameCollector},
 		{"capabilities", (*site).capabilities},
 		{"refusals", (*site).refusals},
+		{"Compose", (*site).composed},
+		{"macvlan", (*site).macvlans},
 		{"plugin killed", (*site).pluginKilled},
+		{"plugin upgraded", (*site).upgraded},
 		{"containers restarted", (*site).containersRestarted},
 		{"engine restarted", (*site).engineRestarted},
 		{"engine killed", (*site).engineKilled},
@@ -66,16 +69,29 @@ func TestTrixie(t *testing.T) {
 	before := m.traces()
 	m.refusesItsOwnUplink(t)
 	m.refuses(t, "could not resolve driver "+netPlugin, "-d", netPlugin, "-o", "mode=bridge")
+	s.squat()
 	m.createAll()
 	m.start("lan", "mac")
 	m.start("dmz", "up")
+	m.alone(t, s)
 	mac, up := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
-	mac.reaches(t, lanGate4, lanGate6)
-	up.reaches(t, dmzGate4, dmzGate6)
-	s.found(t, mac, up)
+	s.squattersAreLeftAlone(t, m, mac, up)
+	s.conflictsAreReported(t, m, mac, up)
 	s.capabilities(t)
+	s.macvlans(t)
 	m.staysInstalled(t)
+	for _, event := range []func(){
+		func() { m.KillPlugin(netPlugin) },
+		func() { m.Docker("restart", "mac", "up") },
+		func() { m.RestartEngine() },
+		func() { m.KillEngine() },
+	} {
+		event()
+		m.alone(t, s)
+	}
+	m.pluginAway(t, s)
 	m.leavesNothing(t, before)
+	m.swarm(t)
 }
 
 // staysInstalled tries to uninstall the plugin under its networks.

@@ -1,0 +1,173 @@
+package ipam
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+)
+
+const (
+	// askAtOnce is how many addresses are asked for where none is known to be
+	// free: with the first of them in use the next one is at hand.
+	askAtOnce = 4
+	// tries bounds how often that is done for one request.
+	tries = 8
+	// believed is how old a finding may be that an address is in use where
+	// somebody wants that very address: he may just have freed it.
+	believed = time.Second
+)
+
+// Wire says what machines that got no address from us are on a pool's wire. A
+// pool is named by its prefix, for no two overlap. Only Probe may wait; the
+// others are called with the Manager's mutex held.
+type Wire interface {
+	// Look says what is known of an address.
+	Look(pool netip.Prefix, a netip.Addr) Finding
+	// Reserve returns the addresses known to be free, and whether anybody is
+	// asked at all.
+	Reserve(pool netip.Prefix) (free []netip.Addr, asking bool)
+	// Probe asks for addresses and returns when something is known of each.
+	Probe(pool netip.Prefix, addrs ...netip.Addr)
+	// Taken says that an address is given and of the reserve no more.
+	Taken(pool netip.Prefix, a netip.Addr)
+}
+
+// Knowledge is what is known of an address on the wire.
+type Knowledge int
+
+// What can be known.
+const (
+	NotAsked Knowledge = iota // nobody is asked
+	Unknown
+	Free
+	Used
+)
+
+// Finding is what is known of an address, by whom it is used, since when, and
+// when he was heard last.
+type Finding struct {
+	Known        Knowledge
+	MAC          net.HardwareAddr
+	Since, Heard time.Time
+}
+
+// question is what has to be asked on the wire before a request can go on.
+type question struct {
+	pool  netip.Prefix
+	addrs []netip.Addr
+}
+
+// pickLocked chooses an address: of those known to be free, where the wire is
+// asked, the first at or behind the request's start, and if there is none, what
+// to ask for.
+func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, try int) (netip.Addr, question, bool) {
+	start := p.start(r)
+	free, asking := m.reserve(p)
+	if !asking || r.Gateway {
+		a, ok := p.free(start, t)
+		return a, question{}, ok
+	}
+	var best netip.Addr
+	for _, a := range free {
+		if p.Range.Contains(a) && p.available(a, t) && (!best.IsValid() || nearer(start, a, best)) {
+			best = a
+		}
+	}
+	if best.IsValid() {
+		return best, question{}, true
+	}
+	if try == tries {
+		return netip.Addr{}, question{}, false
+	}
+	ask := p.next(start, askAtOnce, t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
+	return netip.Addr{}, question{p.Prefix, ask}, len(ask) > 0
+}
+
+func (m *Manager) reserve(p *pool) ([]netip.Addr, bool) {
+	if m.cfg.Wire == nil {
+		return nil, false
+	}
+	return m.cfg.Wire.Reserve(p.Prefix)
+}
+
+// nearer reports whether a comes before b on the way round from start.
+func nearer(start, a, b netip.Addr) bool {
+	if aBehind, bBehind := a.Less(start), b.Less(start); aBehind != bBehind {
+		return bBehind
+	}
+	return a.Less(b)
+}
+
+// maxSteps bounds a search in a range whose addresses are all in use.
+const maxSteps = 1 << 16
+
+// next returns the next n available addresses from start on, going round, that
+// are not known.
+func (p *pool) next(start netip.Addr, n int, t taken, known func(netip.Addr) bool) (found []netip.Addr) {
+	a := start
+	for range maxSteps {
+		if p.available(a, t) && !known(a) {
+			found = append(found, a)
+		}
+		if a = p.after(a); a == start || len(found) == n {
+			break
+		}
+	}
+	return found
+}
+
+// checkWire refuses an address that was asked for by name and is another
+// machine's on the wire, or says that it has to be asked for.
+func (m *Manager) checkWire(p *pool, a netip.Addr, try int) (question, error) {
+	if m.cfg.Wire == nil {
+		return question{}, nil
+	}
+	f := m.cfg.Wire.Look(p.Prefix, a)
+	switch {
+	case f.Known == Used && (try > 0 || time.Since(f.Heard) < believed):
+		return question{}, fmt.Errorf("address %s: %w on the wire, by the machine with MAC %s (seen since %s); choose another address or take it from that machine",
+			a, ErrInUse, f.MAC, f.Since.Format(time.RFC3339))
+	case f.Known == Used, f.Known == Unknown && try == 0:
+		return question{p.Prefix, []netip.Addr{a}}, nil
+	}
+	return question{}, nil
+}
+
+// quarantined says, for an error, how many addresses of the range are other
+// machines'.
+func (m *Manager) quarantined(p *pool) string {
+	n := 0
+	if _, asking := m.reserve(p); !asking {
+		return ""
+	}
+	p.next(p.Range.Addr(), maxSteps, taken{}, func(a netip.Addr) bool {
+		if m.cfg.Wire.Look(p.Prefix, a).Known == Used {
+			n++
+		}
+		return false
+	})
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(", %d in use by other machines on the wire", n)
+}
+
+// Candidates returns the next n addresses that would be given out of the pool
+// with this prefix and are not known.
+func (m *Manager) Candidates(prefix netip.Prefix, n int, known func(netip.Addr) bool) []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pools {
+		if p.Prefix != prefix {
+			continue
+		}
+		t, err := m.taken()
+		if err != nil {
+			m.cfg.Log.Warn("look for addresses to keep in reserve", "pool", p.ID, "err", err)
+			return nil
+		}
+		return p.next(p.start(AddressRequest{}), n, t, known)
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package kernel
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/failpoint"
+)
+
+// Port says how a port of a bridge behaves. The zero value is the kernel's own
+// choice: it learns, takes everything that is flooded, sends nothing back where
+// it came from and reaches every other port.
+type Port struct {
+	Hairpin          bool `json:",omitempty"` // frames may leave by the port they came by
+	Isolated         bool `json:",omitempty"` // no frames between this and other isolated ports
+	NoLearning       bool `json:",omitempty"` // the bridge knows the port's own MAC only
+	NoUnicastFlood   bool `json:",omitempty"` // none for a MAC that the bridge does not know
+	NoMulticastFlood bool `json:",omitempty"`
+	NoBroadcastFlood bool `json:",omitempty"`
+}
+
+// SetPort makes a port of a bridge behave so. A port that is not to learn, or
+// not to get what is flooded, could not be found: its MAC is then told to the
+// bridge. A port that was just made one needs no call for the zero Port.
+func (k *Kernel) SetPort(name string, p Port, mac net.HardwareAddr) error {
+	if p == (Port{}) {
+		return nil
+	}
+	l, err := k.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := k.setPortFlags(l, p); err != nil {
+		return fmt.Errorf("set how port %q behaves: %w", name, err)
+	}
+	if len(mac) == 0 || !p.NoLearning && !p.NoUnicastFlood {
+		return nil
+	}
+	err = k.h.NeighSet(&netlink.Neigh{
+		LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac,
+		Flags: unix.NTF_MASTER, State: netlink.NUD_NOARP, // bridge(8): master static
+	})
+	if err != nil {
+		return fmt.Errorf("tell the bridge that %s is at port %q: %w", mac, name, err)
+	}
+	return nil
+}
+
+// setPortFlags says all in one message; the library has a call for each, and
+// for two of them none.
+func (k *Kernel) setPortFlags(l netlink.Link, p Port) error {
+	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
+	msg.Index = int32(l.Attrs().Index) //nolint:gosec // the kernel's own, an int32 there
+	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
+	for _, flag := range []struct {
+		attr int
+		on   bool
+	}{
+		{nl.IFLA_BRPORT_MODE, p.Hairpin},
+		{nl.IFLA_BRPORT_ISOLATED, p.Isolated},
+		{nl.IFLA_BRPORT_LEARNING, !p.NoLearning},
+		{nl.IFLA_BRPORT_UNICAST_FLOOD, !p.NoUnicastFlood},
+		{nl.IFLA_BRPORT_MCAST_FLOOD, !p.NoMulticastFlood},
+		{nl.IFLA_BRPORT_BCAST_FLOOD, !p.NoBroadcastFlood},
+	} {
+		value := uint8(0)
+		if flag.on {
+			value = 1
+		}
+		info.AddRtAttr(flag.attr, nl.Uint8Attr(value))
+	}
+	_, err := k.rawRequest(unix.RTM_SETLINK, unix.NLM_F_ACK, msg, info)
+	return err
+}
+
+// rawRequest sends a request that the library has no call for.
+func (k *Kernel) rawRequest(kind, flags int, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	req := nl.NewNetlinkRequest(kind, flags)
+	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
+	for _, d := range data {
+		req.AddData(d)
+	}
+	answer, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	if flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
+		failpoint.Hit("kernel", "request", strconv.Itoa(kind))
+	}
+	return answer, err //nolint:wrapcheck // the caller says what for
+}

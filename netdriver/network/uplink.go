@@ -1,0 +1,70 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+// checkUplink refuses to take an interface as a port that was given another
+// use since the network was made: another master or an address of the host.
+func (m *Manager) checkUplink(d Definition) error {
+	if d.Parent == "" {
+		return nil
+	}
+	links, err := m.host.Links()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent })
+	if at < 0 {
+		return fmt.Errorf("find the uplink of network %s: link %q: %w", Short(d.ID), d.Parent, kernel.ErrNoLink)
+	}
+	uplink := links[at]
+	if uplink.Master != 0 && isPortOf(links, uplink, d.BridgeName) {
+		return nil
+	}
+	addrs, err := m.host.Addrs(d.Parent)
+	if err != nil {
+		return err
+	}
+	return uplinkUsable(d, uplink, addrs, links)
+}
+
+func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links []kernel.Link) error {
+	switch {
+	case uplink.Master != 0:
+		return fmt.Errorf("uplink %q of network %s is a port of %s now: %w", d.Parent, Short(d.ID), nameOf(links, uplink.Master), ErrUplink)
+	case len(addrs) > 0:
+		return fmt.Errorf("uplink %q of network %s carries the host's address %s now: %w", d.Parent, Short(d.ID), addrs[0], ErrUplink)
+	case d.UplinkMAC != "" && d.UplinkMAC != uplink.PermMAC.String():
+		return fmt.Errorf("uplink %q of network %s is another device (%s) than the one it was made with (%s): %w", d.Parent, Short(d.ID), uplink.PermMAC, d.UplinkMAC, ErrUplink)
+	}
+	return nil
+}
+
+// releaseUplink gives the uplink back as it was found. One that somebody took
+// out of the bridge, or gave an address, is at work for its owner again.
+func (m *Manager) releaseUplink(d Definition) error {
+	if d.Parent == "" {
+		return nil
+	}
+	released, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID))
+	if err != nil {
+		return fmt.Errorf("give the uplink back: %w", err)
+	}
+	if !released || !d.ParentWasDown {
+		return nil
+	}
+	addrs, err := m.host.Addrs(d.Parent)
+	if err == nil && len(addrs) == 0 {
+		err = m.host.SetDown(d.Parent)
+	}
+	if err != nil && !errors.Is(err, kernel.ErrNoLink) {
+		return fmt.Errorf("leave the uplink as it was: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,328 @@
+package watch
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/dockline/dockline/netdriver/ipam"
+	"github.com/dockline/dockline/netdriver/neighbour"
+)
+
+const (
+	// reserveSize is how many addresses of a pool are kept known to be free: as
+	// many as containers may start while others are being asked for.
+	reserveSize = 16
+	maxFacts    = 4096 // of a network; a wire may hold more machines than that
+
+	// Switches with ARP inspection take a port out of service for more than 15
+	// ARP packets a second (the usual limit), so what nobody waits for goes out
+	// slowly: one address after the other, a few at once in the beginning.
+	// Neighbour solicitations go to few machines only.
+	slotEvery  = 600 * time.Millisecond
+	slotEvery6 = 100 * time.Millisecond
+	slotBurst  = 4
+
+	recheckFree = 30 * time.Second
+	recheckUsed = time.Minute
+	leftover    = 5 * time.Second // frames of an endpoint that has left may still come
+)
+
+// pace says when a question is repeated, and after which silence nobody has the
+// address. RFC 5227 (2.1.1) has three probes too, over some seconds: time that
+// only those have whom nobody waits for.
+type pace struct {
+	asks    []time.Duration
+	verdict time.Duration
+}
+
+var (
+	slow = pace{[]time.Duration{0, 300 * time.Millisecond, 600 * time.Millisecond}, time.Second}
+	fast = pace{[]time.Duration{0, 40 * time.Millisecond, 80 * time.Millisecond}, 150 * time.Millisecond}
+)
+
+// fact is what is known of an address that no endpoint of ours has.
+type fact struct {
+	mac   net.HardwareAddr // who has it; nil: nobody, or not known yet
+	known bool             // there was a verdict
+	since time.Time        // since it is used, or when it was last asked for in vain
+	heard time.Time        // used: when its holder was last heard
+	asked time.Time        // used: when it was last asked for
+
+	round int           // of questions; those of an earlier one are void
+	hurry bool          // the round is a fast one
+	done  chan struct{} // closed with the verdict of the round; nil: none is under way
+	left  string        // the MAC of our endpoint that had it
+}
+
+func (f *fact) free() bool { return f.known && f.mac == nil }
+
+func (f *fact) end() {
+	f.round++
+	f.hurry = false
+	if f.done != nil {
+		close(f.done)
+		f.done = nil
+	}
+}
+
+// forgetLocked drops what was only known to be free: nobody listens any more.
+// Who waits for a verdict gets none.
+func (w *wire) forgetLocked() {
+	for a, f := range w.facts {
+		f.end()
+		if f.mac == nil {
+			delete(w.facts, a)
+		}
+	}
+}
+
+func (w *wire) look(a netip.Addr) ipam.Finding {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.facts[a]
+	switch {
+	case w.port == nil:
+		return ipam.Finding{Known: ipam.NotAsked}
+	case f == nil || !f.known:
+		return ipam.Finding{Known: ipam.Unknown}
+	case f.mac == nil:
+		return ipam.Finding{Known: ipam.Free, Since: f.since}
+	}
+	return ipam.Finding{Known: ipam.Used, MAC: f.mac, Since: f.since, Heard: f.heard}
+}
+
+func (w *wire) reserve(pool netip.Prefix) (free []netip.Addr, asking bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for a, f := range w.facts {
+		if f.free() && pool.Contains(a) {
+			free = append(free, a)
+		}
+	}
+	return free, w.port != nil
+}
+
+// probe asks for addresses that somebody waits for, and returns when it is
+// known of each whether it is free.
+func (w *wire) probe(addrs []netip.Addr) {
+	var wait []<-chan struct{}
+	w.mu.Lock()
+	for _, a := range addrs {
+		if w.port != nil {
+			wait = append(wait, w.roundLocked(a, fast, 0))
+		}
+	}
+	w.mu.Unlock()
+	for _, done := range wait {
+		<-done
+	}
+}
+
+// taken says that an address has been given away.
+func (w *wire) taken(a netip.Addr) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := w.facts[a]; f != nil {
+		f.end()
+		delete(w.facts, a)
+	}
+	w.refillLocked()
+}
+
+// roundLocked begins to ask for an address, after a delay, unless that is under
+// way at least as fast.
+func (w *wire) roundLocked(a netip.Addr, p pace, delay time.Duration) <-chan struct{} {
+	hurry := p.verdict == fast.verdict
+	f := w.facts[a]
+	if f == nil {
+		f = &fact{}
+		w.facts[a] = f
+	}
+	if f.done != nil && (f.hurry || !hurry) {
+		return f.done
+	}
+	if f.done == nil {
+		f.done = make(chan struct{})
+	}
+	f.round++
+	f.hurry, f.asked = hurry, time.Now()
+	round := f.round
+	for _, at := range p.asks {
+		w.afterLocked(delay+at, func() {
+			if w.inRound(a, round) {
+				w.ask(a, nil)
+			}
+		})
+	}
+	w.afterLocked(delay+p.verdict, func() { w.silent(a, round) })
+	return f.done
+}
+
+func (w *wire) inRound(a netip.Addr, round int) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.facts[a]
+	return f != nil && f.round == round
+}
+
+// silent ends a round in which nobody answered.
+func (w *wire) silent(a netip.Addr, round int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.facts[a]
+	if f == nil || f.round != round {
+		return
+	}
+	if f.mac != nil {
+		w.log.Info("nobody answers for an address any more, it can be given out again", "address", a, "mac", f.mac.String())
+	}
+	f.mac, f.known, f.since = nil, true, time.Now()
+	f.end()
+}
+
+// newsLocked reports whether a claim of an address that no endpoint of ours has
+// says anything new. What is not of our pools is nobody's concern.
+func (w *wire) newsLocked(c neighbour.Claim) bool {
+	if w.port == nil || !slices.ContainsFunc(w.pools, func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
+		return false
+	}
+	f := w.facts[c.Addr]
+	switch {
+	case f == nil:
+		return len(w.facts) < maxFacts
+	case f.left == string(c.MAC) && f.mac == nil && time.Since(f.since) < leftover:
+		return false
+	case f.mac != nil && f.done == nil && string(f.mac) == string(c.MAC):
+		f.heard = time.Now()
+		return false
+	}
+	return true
+}
+
+// found notes who has an address.
+func (w *wire) found(c neighbour.Claim) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.lives[c.Addr] != nil || w.port == nil {
+		return
+	}
+	f := w.facts[c.Addr]
+	asked := f != nil
+	if f == nil { // who speaks of himself: a LAN is full of them
+		f = &fact{}
+		w.facts[c.Addr] = f
+	}
+	now := time.Now()
+	if f.mac == nil {
+		f.since = now
+	}
+	if f.mac == nil && asked {
+		w.m.Stats.Answered.Add(1)
+		w.log.Info("an address that was to be given out is in use by another machine", "address", c.Addr, "mac", c.MAC.String())
+	}
+	f.mac, f.known, f.heard = c.MAC, true, now
+	f.end()
+	w.refillLocked()
+}
+
+// recheck asks again for one address of each family that is free, and for one
+// that is used, of those that nothing was heard of for long.
+func (w *wire) recheck() {
+	w.mu.Lock()
+	var free [2]netip.Addr
+	var longest netip.Addr
+	for a, f := range w.facts {
+		family := &free[0]
+		if a.Is6() {
+			family = &free[1]
+		}
+		switch {
+		case f.done != nil || !f.known:
+		case f.mac == nil:
+			if time.Since(f.since) > recheckFree && (!family.IsValid() || f.since.Before(w.facts[*family].since)) {
+				*family = a
+			}
+		case time.Since(f.heard) > recheckUsed && time.Since(f.asked) > recheckUsed:
+			if !longest.IsValid() || f.asked.Before(w.facts[longest].asked) {
+				longest = a
+			}
+		}
+	}
+	if longest.IsValid() {
+		w.roundLocked(longest, slow, 0)
+	}
+	for _, a := range free {
+		if a.IsValid() {
+			w.facts[a].since = time.Now()
+		}
+	}
+	w.mu.Unlock()
+	for _, a := range free {
+		if a.IsValid() {
+			w.ask(a, nil)
+		}
+	}
+}
+
+// refillLocked has the reserve filled soon.
+func (w *wire) refillLocked() {
+	if w.filled || w.port == nil || len(w.pools) == 0 {
+		return
+	}
+	w.filled = true
+	w.afterLocked(0, w.refill)
+}
+
+// refill asks for as many addresses as the reserve lacks. The pools are asked
+// without the mutex: they hold theirs when they ask us.
+func (w *wire) refill() {
+	for _, pool := range w.pools {
+		if n := w.lack(pool); n > 0 {
+			next := w.m.pools.Candidates(pool, n, w.knows)
+			w.mu.Lock()
+			for _, a := range next {
+				if w.facts[a] == nil && w.port != nil {
+					w.roundLocked(a, slow, w.slotLocked(a))
+				}
+			}
+			w.mu.Unlock()
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.filled = false
+}
+
+func (w *wire) lack(pool netip.Prefix) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := min(reserveSize, maxFacts-len(w.facts))
+	for a, f := range w.facts {
+		if f.mac == nil && pool.Contains(a) {
+			n--
+		}
+	}
+	return n
+}
+
+func (w *wire) knows(a netip.Addr) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.facts[a] != nil || w.lives[a] != nil
+}
+
+// slotLocked returns how long a round that nobody waits for has to wait.
+func (w *wire) slotLocked(a netip.Addr) time.Duration {
+	slot, every := &w.slot4, slotEvery
+	if a.Is6() {
+		slot, every = &w.slot6, slotEvery6
+	}
+	now := time.Now()
+	if earliest := now.Add(-slotBurst * every); slot.Before(earliest) {
+		*slot = earliest
+	}
+	*slot = slot.Add(every)
+	return max(0, slot.Sub(now))
+}
