@@ -1,6 +1,7 @@
 package logdriver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -62,9 +63,13 @@ func (p *Plugin) Status() Status {
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
+	at := map[string]string{} // a container has one pool
+	for _, place := range p.ship.Places() {
+		at[place.Stream] = place.Collector
+	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
-			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: p.where(st.ID()),
+			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: at[st.ID()],
 			SpooledBytes: st.Bytes(), Segments: st.Segments(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
@@ -78,14 +83,6 @@ func (p *Plugin) Status() Status {
 	slices.SortFunc(s.Streams, func(a, b StreamStatus) int { return strings.Compare(a.Name+a.Stream, b.Name+b.Stream) })
 	slices.SortFunc(s.Collectors, func(a, b CollectorStatus) int { return strings.Compare(a.Name, b.Name) })
 	return s
-}
-
-// where returns the collector that a stream's records go to now.
-func (p *Plugin) where(stream string) string {
-	for _, name := range p.ship.Where(stream) {
-		return name // a container has one pool
-	}
-	return ""
 }
 
 // drainPoll is how often a drain looks: no single event says that all streams
@@ -126,11 +123,17 @@ func (p *Plugin) why() string {
 			down = append(down, c.Name)
 		}
 	}
-	if len(down) == 0 {
-		return ""
+	said := ""
+	if len(down) > 0 {
+		slices.Sort(down)
+		said = "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
 	}
-	slices.Sort(down)
-	return "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
+	for _, src := range p.pools.status() {
+		if src.Error != "" && src.Collectors == 0 {
+			said += fmt.Sprintf("; %s names no collectors: %s", src.Source, src.Error)
+		}
+	}
+	return said
 }
 
 // Admin returns the server of the plugin's metrics, /status and /drain.
@@ -271,6 +274,34 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(givesWay, prometheus.GaugeValue, giving[o.String()], o.String())
 	}
 	m.collectors(ch)
+	m.sources(ch)
+}
+
+// sources reports each source once, though several pools may follow it.
+func (m *metrics) sources(ch chan<- prometheus.Metric) {
+	all := map[string]SourceStatus{}
+	for _, s := range m.p.pools.status() { // the one that said it last comes last
+		s.Failures += all[s.Source].Failures
+		s.Error = cmp.Or(s.Error, all[s.Source].Error)
+		all[s.Source] = s
+	}
+	failing := desc("source_failing", "1 while a source of collectors does not say who they are; those that it named last stay.", "source")
+	failures := desc("source_failures_total", "Times that a source of collectors did not say who they are.", "source")
+	named := desc("source_collectors", "Collectors that a source named last.", "source")
+	said := desc("source_said_timestamp_seconds", "When a source last said who the collectors are, in seconds since 1970; 0 if not since the process began.", "source")
+	for name, s := range all {
+		bad, at := 0.0, 0.0
+		if s.Error != "" {
+			bad = 1
+		}
+		if !s.Since.IsZero() {
+			at = float64(s.Since.UnixMilli()) / 1000
+		}
+		ch <- prometheus.MustNewConstMetric(failing, prometheus.GaugeValue, bad, name)
+		ch <- prometheus.MustNewConstMetric(failures, prometheus.CounterValue, float64(s.Failures), name)
+		ch <- prometheus.MustNewConstMetric(named, prometheus.GaugeValue, float64(s.Collectors), name)
+		ch <- prometheus.MustNewConstMetric(said, prometheus.GaugeValue, at, name)
+	}
 }
 
 // collectors reports each name once: healthy if it is so in every pool.

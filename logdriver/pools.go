@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -41,7 +42,9 @@ type pools struct {
 	cancel    context.CancelFunc
 	followers sync.WaitGroup
 
-	mu   sync.Mutex // guards what follows; not held while the shipper is called
+	tell sync.Mutex // one change at a time reaches the shipper and the file, in order
+
+	mu   sync.Mutex // guards what follows; not held while the shipper is called or the disk is written
 	open map[string]*openPool
 	last map[string][]discover.Collector // by source
 }
@@ -49,6 +52,7 @@ type pools struct {
 // openPool is a pool in use.
 type openPool struct {
 	pool    ship.Pool
+	members []discover.Collector // of pool
 	states  []discover.State
 	cancel  context.CancelFunc // nil where nothing is followed
 	pending int                // containers that are about to be shipped to it
@@ -84,30 +88,38 @@ func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
 	defer p.mu.Unlock()
 	o := p.open[id]
 	if o == nil {
-		var known []discover.Collector
-		for _, s := range sources {
-			fixed, isFixed := s.(discover.Static)
-			if isFixed {
-				known = append(known, fixed...)
-			} else {
-				known = append(known, p.last[s.ID()]...)
-			}
+		if err := p.check(sources); err != nil {
+			return ship.Pool{}, func() {}, err
 		}
 		// A collector that is wrong in the list is the container's fault; one
 		// that a source named before cannot be wrong.
+		known := discover.Known(sources, p.last)
 		pool, err := p.pool(id, known, dynamic)
 		if err != nil {
 			return ship.Pool{}, func() {}, err
 		}
-		o = &openPool{pool: pool}
+		o = &openPool{pool: pool, members: known}
 		if dynamic {
 			p.follow(o, sources)
 		}
 		p.open[id] = o
 	}
 	o.pending++
-	pool = o.pool
-	return pool, func() { p.done(pool) }, nil
+	given := o.members
+	return o.pool, func() { p.done(id, given) }, nil
+}
+
+// check refuses what no collector of a source could be reached with: otherwise
+// it would show only when the source names one, and nobody would be told.
+func (p *pools) check(sources []discover.Source) error {
+	for _, s := range sources {
+		if d, ok := s.(discover.Described); ok {
+			if _, err := openSink(d.Example(), p.names); err != nil {
+				return fmt.Errorf("those that %s names: %w", s, err)
+			}
+		}
+	}
+	return nil
 }
 
 func identity(sources []discover.Source) (id string, dynamic bool) {
@@ -128,21 +140,34 @@ func identity(sources []discover.Source) (id string, dynamic bool) {
 
 // done ends what nobody turned out to use. What the sources said while the pool
 // was on its way to the shipper, the shipper did not hear.
-func (p *pools) done(given ship.Pool) {
+func (p *pools) done(id string, given []discover.Collector) {
 	p.mu.Lock()
-	now := given
-	if o := p.open[given.ID]; o != nil {
+	changed := false
+	if o := p.open[id]; o != nil {
 		o.pending--
-		now = o.pool
+		changed = !same(given, o.members)
 	}
 	p.mu.Unlock()
-	if describe(given) != describe(now) {
-		p.ship.Update(now)
+	if changed {
+		p.tell.Lock()
+		p.pass(id)
+		p.tell.Unlock()
 	}
-	if !p.ship.Uses(given.ID) {
-		p.ended(given.ID)
+	p.ship.EndUnused(id)
+}
+
+// pass tells the shipper who a pool's collectors are now. p.tell is held: what
+// was so before is not told after it.
+func (p *pools) pass(id string) {
+	p.mu.Lock()
+	o := p.open[id]
+	p.mu.Unlock()
+	if o != nil {
+		p.ship.Update(o.pool) // written under both locks
 	}
 }
+
+func same(a, b []discover.Collector) bool { return slices.EqualFunc(a, b, discover.Collector.Equal) }
 
 // ended is for a pool that nothing is shipped to any more.
 func (p *pools) ended(id string) {
@@ -160,12 +185,7 @@ func (p *pools) ended(id string) {
 func (p *pools) follow(o *openPool, sources []discover.Source) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	o.cancel = cancel
-	last := map[string][]discover.Collector{}
-	for _, s := range sources {
-		if m, ok := p.last[s.ID()]; ok {
-			last[s.ID()] = m
-		}
-	}
+	last := maps.Clone(p.last)
 	p.followers.Go(func() {
 		discover.Follow(ctx, sources, last, func(m []discover.Collector, st []discover.State) {
 			if ctx.Err() == nil {
@@ -177,7 +197,27 @@ func (p *pools) follow(o *openPool, sources []discover.Source) {
 
 // update takes over what the sources of a pool say.
 func (p *pools) update(o *openPool, members []discover.Collector, states []discover.State) {
+	p.tell.Lock()
+	defer p.tell.Unlock()
+	changed, save := p.take(o, members, states)
+	if save != nil {
+		if err := renameio.WriteFile(p.file, save, 0o600); err != nil {
+			p.log.Warn("the collectors could not be noted for the next start", "err", err)
+		}
+	}
+	if changed {
+		p.pass(o.pool.ID)
+	}
+}
+
+// take reports whether the pool has changed, and what is to be saved for the
+// next process, if anything is.
+func (p *pools) take(o *openPool, members []discover.Collector, states []discover.State) (changed bool, save []byte) {
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[o.pool.ID] != o {
+		return false, nil // it has ended, and another may have its id
+	}
 	for i, st := range states {
 		if st.Err != nil && (i >= len(o.states) || o.states[i].Err == nil || o.states[i].Err.Error() != st.Err.Error()) {
 			p.log.Warn("a source of collectors does not say who they are; those that it named last stay", "source", st.Source, "err", st.Err, "collectors", len(st.Members))
@@ -190,23 +230,20 @@ func (p *pools) update(o *openPool, members []discover.Collector, states []disco
 		for i := range states {
 			states[i].Err = cmp.Or(states[i].Err, err)
 		}
-		p.mu.Unlock()
-		return
+		return false, nil
 	}
-	before := o.pool
-	o.pool = pool
-	p.remember(states)
-	p.mu.Unlock()
-	if a, b := describe(before), describe(pool); a != b {
-		p.log.Info("the collectors of a pool have changed", "were", a, "are", b)
-		p.ship.Update(pool)
+	if changed = !same(o.members, members); changed {
+		p.log.Info("the collectors of a pool have changed", "were", describe(o.members), "are", describe(members))
+		o.pool, o.members = pool, members
 	}
+	return changed, p.remember(states)
 }
 
-func describe(p ship.Pool) string {
+// describe is for people: it says no password.
+func describe(members []discover.Collector) string {
 	var all []string
-	for _, c := range p.Collectors {
-		all = append(all, c.Name+" "+c.ID)
+	for _, c := range members {
+		all = append(all, fmt.Sprintf("%s %s weight %d", c.Name, c.URL.Redacted(), c.Weight))
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
@@ -216,9 +253,7 @@ func describe(p ship.Pool) string {
 func (p *pools) pool(id string, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
 	pool := ship.Pool{ID: id, Rank: func(string) []string { return nil }}
 	var nodes []route.Node
-	weight := uint32(0)
 	for _, m := range members {
-		weight = max(weight, m.Weight)
 		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
 		s, err := openSink(m, p.names)
 		if err != nil {
@@ -254,6 +289,7 @@ type SourceStatus struct {
 	Collectors int       `json:"collectors"`
 	Since      time.Time `json:"since,omitzero"`  // when it said so; zero: before the process began
 	Error      string    `json:"error,omitempty"` // why it may be out of date
+	Failures   uint64    `json:"failures"`        // since it is followed
 }
 
 // status returns the sources in use.
@@ -263,7 +299,10 @@ func (p *pools) status() []SourceStatus {
 	all := []SourceStatus{}
 	for _, o := range p.open {
 		for _, st := range o.states {
-			one := SourceStatus{Source: st.Source, Collectors: len(st.Members), Since: st.Since}
+			if st.Fixed {
+				continue
+			}
+			one := SourceStatus{Source: st.Source, Collectors: len(st.Members), Since: st.Since, Failures: st.Failures}
 			if st.Err != nil {
 				one.Error = st.Err.Error()
 			}
@@ -283,17 +322,17 @@ type savedMember struct {
 	URL    string
 }
 
-// remember keeps what sources said for the next process: it may begin while
-// they are away. p.mu is held.
-func (p *pools) remember(states []discover.State) {
+// remember returns what is to be kept for the next process, which may begin while
+// the sources are away; nil if nothing is new. p.mu is held.
+func (p *pools) remember(states []discover.State) []byte {
 	changed := false
 	for _, st := range states {
-		if st.Err == nil && !st.Since.IsZero() && !slices.EqualFunc(p.last[st.ID], st.Members, discover.Collector.Equal) {
+		if st.Err == nil && !st.Since.IsZero() && !same(p.last[st.ID], st.Members) {
 			p.last[st.ID], changed = st.Members, true
 		}
 	}
 	if !changed {
-		return
+		return nil
 	}
 	saved := map[string][]savedMember{}
 	for source, members := range p.last {
@@ -303,12 +342,11 @@ func (p *pools) remember(states []discover.State) {
 		}
 	}
 	data, err := json.Marshal(saved)
-	if err == nil {
-		err = renameio.WriteFile(p.file, data, 0o600)
-	}
 	if err != nil {
 		p.log.Warn("the collectors could not be noted for the next start", "err", err)
+		return nil
 	}
+	return data
 }
 
 func loadMembers(file string) (map[string][]discover.Collector, error) {

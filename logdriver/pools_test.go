@@ -83,3 +83,71 @@ func TestPoolsOfContainersEnd(t *testing.T) {
 		t.Errorf("%d pools are left", n)
 	}
 }
+
+// A weight that changes moves streams like anything else that does, at once.
+func TestAWeightChanges(t *testing.T) {
+	a, _ := collector(t)
+	b, _ := collector(t)
+	list := filepath.Join(t.TempDir(), "collectors")
+	both := func(weightA, weightB int) {
+		members(t, list, fmt.Sprintf("json+tcp://%s?name=a&weight=%d", a, weightA), fmt.Sprintf("json+tcp://%s?name=b&weight=%d", b, weightB))
+	}
+	both(1, 1<<20)
+	h := newHost(t, "file://"+list)
+	r := h.run(1, nil)
+	at := func(name string) func(Status) bool {
+		return func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].Collector == name }
+	}
+	h.until("it is with the heavy one", at("b"))
+	both(1<<20, 1)
+	h.until("it is with the other, which is heavy now", at("a"))
+	_, metrics := h.get(t.Context(), "/metrics")
+	for _, want := range []string{
+		fmt.Sprintf("dockline_log_source_failing{source=%q} 0\n", "file://"+list),
+		fmt.Sprintf("dockline_log_source_collectors{source=%q} 2\n", "file://"+list),
+		fmt.Sprintf("dockline_log_source_failures_total{source=%q} 0\n", "file://"+list),
+		"dockline_log_source_said_timestamp_seconds",
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics lack %q", want)
+		}
+	}
+	r.stop()
+}
+
+// What no collector of a source could be reached with is refused with the
+// container's start.
+func TestSourcesThatCannotBe(t *testing.T) {
+	h := newHost(t, "")
+	for list, want := range map[string]string{
+		"dns+jsn+tcp://logs.example:1":          `did you mean "json+tcp"`,
+		"srv+relp://_l._tcp.example?facilty=x":  `"facilty"`,
+		"consul+rlp://127.0.0.1:1/logs":         `"relp"`,
+		"etcd+relp://127.0.0.1:1/a/?timeout=no": "timeout",
+		"dns+relp://u:secret@logs.example:1":    "…@",
+		"file:///nowhere/on/the/host/list":      "below the host's /etc",
+	} {
+		err := h.call("/LogDriver.StartLogging", map[string]any{"File": "/no/such/fifo", "Info": info(1, map[string]string{"collectors": list})})
+		if !strings.Contains(err, want) || strings.Contains(err, "secret") {
+			t.Errorf("%s: %q, without %q", list, err, want)
+		}
+	}
+}
+
+// A name that a list and a source both have is there once, after a restart too.
+func TestANameInAListAndASource(t *testing.T) {
+	a, _ := collector(t)
+	b, fromB := collector(t)
+	list := filepath.Join(t.TempDir(), "collectors")
+	members(t, list, "json+tcp://"+b+"?name=one")
+	h := newHost(t, "json+tcp://"+a+"?name=one,file://"+list)
+	r := h.run(1, nil)
+	h.until("the file is read", func(s Status) bool { return len(s.Sources) == 1 && s.Sources[0].Collectors == 1 })
+	h.restart()
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	r.write("after")
+	expect(t, fromB, "after")
+	r.stop()
+}

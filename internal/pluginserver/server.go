@@ -33,7 +33,7 @@ const (
 	maxBody = 16 << 20
 
 	headerTimeout = 10 * time.Second
-	drainTimeout  = 8 * time.Second // the engine kills ten seconds after SIGTERM
+	drainTimeout  = 7 * time.Second // the engine kills ten seconds after SIGTERM, and the plugin has more to end
 )
 
 // ErrEmptyBody is the answer to a call that came without the body it needs.

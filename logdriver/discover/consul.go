@@ -9,8 +9,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/consul/api"
+	"github.com/hashicorp/go-cleanhttp"
 
 	"github.com/dockline/dockline/logdriver/route"
 )
@@ -24,7 +26,7 @@ const (
 // consul is a source that follows the healthy instances of a Consul service.
 type consul struct {
 	url        *url.URL // of its members, but for the host
-	client     *api.Client
+	conf       api.Config
 	address    string
 	service    string
 	datacenter string
@@ -52,18 +54,29 @@ func newConsul(u *url.URL, host Host) (Source, error) {
 	default:
 		return nil, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
-	conf := api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
+	c.conf = api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
 		TLSConfig: api.TLSConfig{CAFile: ca}}
 	if c.tokenFile != "" {
 		if _, err := os.Stat(c.tokenFile); err != nil {
 			return nil, fmt.Errorf("consul-token-file: %w", err)
 		}
 	}
-	var err error
-	if c.client, err = api.NewClient(&conf); err != nil {
-		return nil, fmt.Errorf("make a client of Consul: %w", err)
+	_, done, err := c.open()
+	if err != nil {
+		return nil, err
 	}
+	done()
 	return c, nil
+}
+
+// open makes a client. It reads the files, which may have changed.
+func (c *consul) open() (client *api.Client, done func(), err error) {
+	conf := c.conf
+	conf.Transport = cleanhttp.DefaultPooledTransport()
+	if client, err = api.NewClient(&conf); err != nil {
+		return nil, nil, fmt.Errorf("make a client of Consul: %w", err)
+	}
+	return client, conf.Transport.CloseIdleConnections, nil
 }
 
 func (c *consul) String() string {
@@ -80,20 +93,56 @@ func (c *consul) ID() string {
 	return fmt.Sprintf("consul %s %s/%s %s %s %s", c.address, c.datacenter, c.service, c.tag, c.tokenFile, c.url)
 }
 
+// Example implements Described.
+func (c *consul) Example() Collector { return member(c.url, exampleHost, 1) }
+
+// How long Consul may keep a blocking query, and how long it may take for all
+// else. It adds up to a sixteenth to the former (api-docs/features/blocking).
+const (
+	consulWait    = 5 * time.Minute
+	consulTimeout = 10 * time.Second
+	// consulPause parts two questions: a service that changes all the time, or
+	// something between that answers at once, must not be asked at full speed.
+	consulPause = 250 * time.Millisecond
+)
+
+// ask waits for another answer than that with such an index; 0 for any.
+func (c *consul) ask(ctx context.Context, client *api.Client, index uint64) ([]*api.ServiceEntry, *api.QueryMeta, error) {
+	patience := consulTimeout
+	if index > 0 {
+		patience += consulWait + consulWait/16
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no answer in time"))
+	defer cancel()
+	opts := (&api.QueryOptions{WaitIndex: index, WaitTime: consulWait}).WithContext(ctx)
+	return client.Health().Service(c.service, c.tag, true, opts)
+}
+
 // Follow asks with blocking queries: the answer comes when there is another one.
 func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
+	client, done, err := c.open()
+	if err != nil {
+		return err
+	}
+	defer done()
 	var index uint64
-	for {
-		opts := (&api.QueryOptions{WaitIndex: index, RequireConsistent: false}).WithContext(ctx)
-		entries, meta, err := c.client.Health().Service(c.service, c.tag, true, opts)
+	for first := true; ; first = false {
+		if !first {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(consulPause):
+			}
+		}
+		entries, meta, err := c.ask(ctx, client, index)
 		if err != nil {
 			return fmt.Errorf("ask Consul for service %s: %w", c.service, err)
 		}
 		switch {
-		case meta.LastIndex < index: // Consul was restored: the index begins anew
+		case meta.LastIndex < index && index > 1: // Consul was restored: the index begins anew
 			index = 0
 			continue
-		case meta.LastIndex == index:
+		case meta.LastIndex == index && index > 0:
 			continue
 		}
 		index = max(meta.LastIndex, 1)

@@ -65,18 +65,18 @@ func (n *name) String() string { return n.kind() + n.url.Redacted() }
 
 func (n *name) ID() string { return n.kind() + n.url.String() }
 
-// Follow asks again whenever an answer has lived its time.
+// Example implements Described.
+func (n *name) Example() Collector { return member(n.url, exampleHost, 1) }
+
+// Follow asks again whenever an answer has lived its time, and passes each on: it
+// shows that the name server is there.
 func (n *name) Follow(ctx context.Context, set func([]Collector)) error {
-	var said []Collector
-	for first := true; ; first = false {
+	for {
 		members, ttl, err := n.ask(ctx)
 		if err != nil {
 			return err
 		}
-		if first || !slices.EqualFunc(members, said, Collector.Equal) {
-			said = members
-			set(members)
-		}
+		set(members)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -116,9 +116,4 @@ func (n *name) preferred(records []*net.SRV) []Collector {
 		}
 	}
 	return sorted(members)
-}
-
-func sorted(members []Collector) []Collector {
-	slices.SortFunc(members, func(a, b Collector) int { return strings.Compare(a.Name, b.Name) })
-	return slices.CompactFunc(members, func(a, b Collector) bool { return a.Name == b.Name })
 }

@@ -63,7 +63,12 @@ func (e *etcd) String() string {
 	return "etcd+" + u.Redacted()
 }
 
-func (e *etcd) ID() string { return fmt.Sprintf("etcd %v %s %s %s", e.hosts, e.prefix, e.user, e.url) }
+func (e *etcd) ID() string {
+	return fmt.Sprintf("etcd %v %s %s %s %s %s", e.hosts, e.prefix, e.user, e.password, e.ca, e.url)
+}
+
+// Example implements Described.
+func (e *etcd) Example() Collector { return member(e.url, exampleHost, 1) }
 
 // config reads the files that the source's parameters name.
 func (e *etcd) config() (clientv3.Config, error) {

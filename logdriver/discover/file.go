@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 )
@@ -23,12 +27,78 @@ func newFile(u *url.URL, host Host) (Source, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
 		return nil, errors.New("not of the form file:///path/to/list")
 	}
-	return file{filepath.Clean(u.Path), host.path(u.Path)}, nil
+	f := file{filepath.Clean(u.Path), host.path(u.Path)}
+	if u.RawQuery != "" || u.Fragment != "" {
+		return nil, errors.New("a file has no parameters; its entries may")
+	}
+	if _, err := os.Stat(filepath.Dir(f.path)); host.Etc != "" && !strings.HasPrefix(f.name, "/etc/") && errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("only files below the host's /etc can be seen")
+	}
+	return f, nil
 }
 
 func (f file) String() string { return "file://" + f.name }
 
 func (f file) ID() string { return f.String() }
+
+const (
+	// lookTime is how often a file is looked at that nobody said has changed: its
+	// folder may have been replaced, or be on another host.
+	lookTime = 30 * time.Second
+	maxList  = 1 << 20 // bytes
+)
+
+// read returns what the file says. It is no error of the reader's own that a
+// file is huge, or is a pipe that nobody writes to.
+func (f file) read() (string, error) {
+	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", fmt.Errorf("read the list of collectors: %w", errNamed(err, f.name))
+	}
+	defer in.Close()
+	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+		return "", fmt.Errorf("read the list of collectors: %s is not a file", f.name)
+	}
+	data, err := io.ReadAll(io.LimitReader(in, maxList+1))
+	if err != nil {
+		return "", fmt.Errorf("read the list of collectors: %w", errNamed(err, f.name))
+	}
+	if len(data) > maxList {
+		return "", fmt.Errorf("read the list of collectors: %s is larger than %d bytes", f.name, maxList)
+	}
+	return string(data), nil
+}
+
+// errNamed has an error name the file as the host does.
+func errNamed(err error, name string) error {
+	var of *fs.PathError
+	if errors.As(err, &of) {
+		return &fs.PathError{Op: of.Op, Path: name, Err: of.Err}
+	}
+	return err
+}
+
+// parse reads the list. An entry without a scheme is not repeated in an error:
+// somebody may have named a file that is no list, and holds secrets.
+func (f file) parse(text string) ([]Collector, error) {
+	n := 0
+	for line := range strings.Lines(uncomment(text)) {
+		n++
+		for _, entry := range strings.FieldsFunc(line, isSeparator) {
+			if !strings.Contains(entry, "://") {
+				return nil, fmt.Errorf("%s, line %d: an entry is not of the form scheme://host:port", f.name, n)
+			}
+			if kind, isSource := kindOf(entry); isSource {
+				return nil, fmt.Errorf("%s, line %d: %s: a list in a file cannot name other sources", f.name, n, kind)
+			}
+		}
+	}
+	members, err := ParseList(uncomment(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", f.name, err)
+	}
+	return members, nil
+}
 
 // Follow watches the file's folder: editors and configuration managers replace
 // a file rather than write into it, and the link to it may be what changes.
@@ -38,21 +108,24 @@ func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 		return fmt.Errorf("watch %s: %w", f.name, err)
 	}
 	defer w.Close()
-	if err := w.Add(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("watch %s: %w", f.name, err)
-	}
-	said := ""
+	tick := time.NewTicker(lookTime)
+	defer tick.Stop()
+	said, told := "", false
 	for {
-		data, err := os.ReadFile(f.path)
-		if err != nil {
-			return fmt.Errorf("read the list of collectors: %w", err)
+		// Every time, for the folder of that name may be another one by now.
+		if err := w.Add(filepath.Dir(f.path)); err != nil {
+			return fmt.Errorf("watch %s: %w", f.name, errNamed(err, f.name))
 		}
-		if string(data) != said {
-			members, err := ParseList(uncomment(string(data)))
+		text, err := f.read()
+		if err != nil {
+			return err
+		}
+		if !told || text != said {
+			members, err := f.parse(text)
 			if err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
+				return err
 			}
-			said = string(data)
+			said, told = text, true
 			set(members)
 		}
 		select {
@@ -61,6 +134,7 @@ func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 		case err := <-w.Errors:
 			return fmt.Errorf("watch %s: %w", f.name, err)
 		case <-w.Events:
+		case <-tick.C:
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package discover
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
@@ -26,7 +28,7 @@ type Source interface {
 	ID() string
 }
 
-// Static is a source that never changes.
+// Static is a source that never changes, and needs no asking.
 type Static []Collector
 
 // ID returns those of the members.
@@ -102,6 +104,9 @@ func Parse(list string, host Host) ([]Source, error) {
 		}
 		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
 		s, err := kinds[kind](u, host)
+		if err == nil && (u.Query().Has("name") || u.Query().Has("weight")) {
+			err = errors.New("name and weight are for a collector; this is a source of them")
+		}
 		if err != nil {
 			return nil, fmt.Errorf("collectors %q: %w", redact(entry), err)
 		}
@@ -123,6 +128,13 @@ func kindOf(entry string) (string, bool) {
 	return kind, kinds[kind] != nil
 }
 
+// Described is a Source that knows what its members are like before it has asked.
+type Described interface {
+	Source
+	// Example is a member that there could be.
+	Example() Collector
+}
+
 // State is what is known of one source.
 type State struct {
 	Source  string // its name
@@ -130,6 +142,27 @@ type State struct {
 	Members []Collector
 	Since   time.Time // when they were told; zero: never
 	Err     error     // why they may be out of date
+
+	Failures uint64 // how often it did not say
+	Fixed    bool   // a list, which says the same for ever
+}
+
+// first returns what is known of sources that have not been asked yet, where last
+// has the members that those with such an id named before.
+func first(sources []Source, last map[string][]Collector) []State {
+	states := make([]State, len(sources))
+	for i, s := range sources {
+		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()]}
+		if fixed, ok := s.(Static); ok {
+			states[i].Members, states[i].Fixed = fixed, true
+		}
+	}
+	return states
+}
+
+// Known returns the members that Follow begins with.
+func Known(sources []Source, last map[string][]Collector) []Collector {
+	return union(first(sources, last))
 }
 
 // event is what one of several sources said.
@@ -156,14 +189,13 @@ func Follow(ctx context.Context, sources []Source, last map[string][]Collector, 
 	events := make(chan event)
 	var all sync.WaitGroup
 	defer all.Wait()
-	states := make([]State, len(sources))
+	states := first(sources, last)
 	for i, s := range sources {
-		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()]}
-		all.Go(func() { follow(ctx, i, s, events) })
+		if !states[i].Fixed {
+			all.Go(func() { follow(ctx, i, s, events) })
+		}
 	}
-	if len(last) > 0 {
-		set(union(states), slices.Clone(states))
-	}
+	set(union(states), slices.Clone(states))
 	for {
 		select {
 		case <-ctx.Done():
@@ -173,7 +205,9 @@ func Follow(ctx context.Context, sources []Source, last map[string][]Collector, 
 			switch {
 			case e.err != nil:
 				st.Err = e.err
+				st.Failures++
 			case len(e.members) == 0 && len(st.Members) > 0:
+				st.Failures++
 				st.Err = fmt.Errorf("it names no collectors now; the %d that it named before stay", len(st.Members))
 			default:
 				st.Members, st.Since, st.Err = e.members, time.Now(), nil
@@ -193,6 +227,9 @@ func follow(ctx context.Context, i int, s Source, events chan<- event) {
 	}
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = retryMin, retryMax
+	if _, near := s.(file); near {
+		pause.MaxInterval = retryMin // looking costs nothing, and who mends a list wants to see it taken
+	}
 	for ctx.Err() == nil {
 		err := s.Follow(ctx, func(m []Collector) {
 			pause.Reset()
@@ -228,6 +265,18 @@ func member(u *url.URL, hostport string, weight uint32) Collector {
 	c := *u
 	c.Host, c.Path, c.RawPath = hostport, "", ""
 	return Collector{Name: hostport, Weight: weight, URL: &c}
+}
+
+// exampleHost is one that there is not (RFC 2606).
+const exampleHost = "collector.invalid:1"
+
+// sorted orders members by name. Of those with the same name one is left, always
+// the same.
+func sorted(members []Collector) []Collector {
+	slices.SortFunc(members, func(a, b Collector) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.ID(), b.ID()))
+	})
+	return slices.CompactFunc(members, func(a, b Collector) bool { return a.Name == b.Name })
 }
 
 // take removes a parameter from u's query and returns it.

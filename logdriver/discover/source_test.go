@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -108,6 +109,8 @@ func TestParseRefuses(t *testing.T) {
 		"etcd+relp://127.0.0.1:2379":                            "host:port/prefix/",
 		"etcd+relp://127.0.0.1:2379/a/?etcd-user=u":             "go together",
 		"etcd+relp://127.0.0.1:2379/a/?etcd-ca=/no/such":        "etcd-ca",
+		"dns+relp://logs.example:1?name=a":                      "name and weight are for a collector",
+		"file:///etc/list?weight=2":                             "a file has no parameters",
 		"dns+relp://u:secret@a:x":                               "…@a:x",
 	} {
 		_, err := Parse(entry, Host{})
@@ -134,8 +137,106 @@ func TestFile(t *testing.T) {
 	f.awaits("a:1*1 b:1*3")
 	write("relp://b:1\n")
 	f.awaits("b:1*1")
-	write("relp://b:1, reelp\n")
-	f.fails(`"reelp"`)
+	// The folder is another one now.
+	if err := errors.Join(os.Rename(filepath.Dir(path), filepath.Dir(path)+".old"), os.Mkdir(filepath.Dir(path), 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	f2 := follower{T: t, said: make(chan string, 64), ends: make(chan error, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	events := make(chan event)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		follow(ctx, 0, source(t, "file:///etc/list", Host{Etc: filepath.Dir(path)}), events)
+	}()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case e := <-events:
+				f2.said <- fmt.Sprint(list(e.members), e.err != nil)
+			}
+		}
+	}()
+	f2.awaits("true")
+	write("relp://c:1\n")
+	f2.awaits("c:1*1false")
+	for i := range 3 { // replaced so fast that the file is always there
+		next := filepath.Dir(path) + fmt.Sprint(".next", i)
+		if err := errors.Join(os.Mkdir(next, 0o700), os.WriteFile(filepath.Join(next, "list"), fmt.Appendf(nil, "relp://d%d:1", i), 0o600),
+			unix.Renameat2(unix.AT_FDCWD, next, unix.AT_FDCWD, filepath.Dir(path), unix.RENAME_EXCHANGE)); err != nil {
+			t.Fatal(err)
+		}
+		f2.awaits(fmt.Sprintf("d%d:1*1false", i))
+	}
+	write("relp://e:1\n")
+	f2.awaits("e:1*1false")
+	cancel()
+	<-ended
+}
+
+// A file that is no list says nothing of what is in it.
+func TestFileThatIsNone(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "list")
+	for name, c := range map[string]struct {
+		make func() error
+		want string
+	}{
+		"secrets":      {func() error { return os.WriteFile(path, []byte("# passwd\nroot:hunter2:19000\n"), 0o600) }, "/etc/list, line 2: an entry is not of the form"},
+		"a mistake":    {func() error { return os.WriteFile(path, []byte("relp://u:hunter2@a:x"), 0o600) }, "…@a:x"},
+		"a source":     {func() error { return os.WriteFile(path, []byte("file:///etc/other"), 0o600) }, "cannot name other sources"},
+		"a pipe":       {func() error { return unix.Mkfifo(path, 0o600) }, "is not a file"},
+		"a folder":     {func() error { return os.Mkdir(path, 0o700) }, "is not a file"},
+		"far too much": {func() error { return os.WriteFile(path, make([]byte, maxList+1), 0o600) }, "larger than"},
+		"nothing":      {func() error { return nil }, "/etc/list: no such file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := errors.Join(os.RemoveAll(path), c.make()); err != nil {
+				t.Fatal(err)
+			}
+			err := source(t, "file:///etc/list", Host{Etc: dir}).Follow(t.Context(), func(m []Collector) { t.Errorf("it names %v", m) })
+			if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("got %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := Parse("file:///nowhere/on/the/host/list", Host{Etc: dir}); err == nil || !strings.Contains(err.Error(), "below the host's /etc") {
+		t.Errorf("a file that cannot be seen: %v", err)
+	}
+}
+
+// A list and a source beside each other: what the list says is known at once, and
+// a name that both have is there once.
+func TestKnown(t *testing.T) {
+	a, err := ParseList("relp://x:1?name=a,relp://y:1?name=b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := ParseList("relp://z:1?name=b,relp://z:2?name=c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, last := []Source{make(fake), Static(a)}, map[string][]Collector{"fake": b}
+	if got := list(Known(sources, last)); got != "a*1 b*1 c*1" {
+		t.Errorf("known is %s", got)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	Follow(ctx, sources, last, func(m []Collector, _ []State) {
+		if list(m) != "a*1 b*1 c*1" {
+			t.Errorf("it begins with %s", list(m))
+		}
+		cancel()
+	})
+	for range 20 { // two with the same name: the same one wins, in whatever order they come
+		m := sorted([]Collector{b[0], a[1], a[0]})
+		n := sorted([]Collector{a[0], a[1], b[0]})
+		if !slices.EqualFunc(m, n, Collector.Equal) {
+			t.Fatalf("%v and %v", m, n)
+		}
+	}
 }
 
 // fake is a source that a test speaks for.

@@ -67,13 +67,22 @@ func (r *Resolver) LookupNetIP(ctx context.Context, _, host string) ([]netip.Add
 	return addrs, err
 }
 
-// Forever is the life of what is not from the DNS.
-const Forever = time.Duration(1<<63 - 1)
+// How long what no server gave a time for may be relied on.
+const (
+	forever = time.Duration(1<<63 - 1)
+	// HostsLife is for the hosts file: looking again costs one read.
+	HostsLife = 10 * time.Second
+	// negativeLife is for there being none, where the server does not say.
+	negativeLife = 30 * time.Second
+)
 
 // Addresses is LookupNetIP, and says how long the answer may be relied on.
 func (r *Resolver) Addresses(ctx context.Context, host string) ([]netip.Addr, time.Duration, error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{addr}, forever, nil
+	}
 	if addrs := inHosts(r.files.hosts(), host); len(addrs) > 0 {
-		return addrs, Forever, nil
+		return addrs, HostsLife, nil
 	}
 	return r.query(ctx, host)
 }
@@ -177,7 +186,7 @@ func (r *Resolver) each(ctx context.Context, host string, ask func(context.Conte
 // life is how long an answer may be relied on: as long as the shortest-lived of
 // its records.
 func life(answer *dns.Msg) time.Duration {
-	ttl := Forever
+	ttl := forever
 	for _, rr := range answer.Answer {
 		ttl = min(ttl, time.Duration(rr.Header().Ttl)*time.Second)
 	}
@@ -185,6 +194,9 @@ func life(answer *dns.Msg) time.Duration {
 		if soa, ok := rr.(*dns.SOA); ok && len(answer.Answer) == 0 {
 			ttl = min(ttl, time.Duration(min(soa.Minttl, soa.Hdr.Ttl))*time.Second)
 		}
+	}
+	if ttl == forever {
+		return negativeLife // RFC 2308 section 5: not to be kept
 	}
 	return ttl
 }
@@ -206,7 +218,7 @@ func (r *Resolver) both(ctx context.Context, conf *dns.ClientConfig, name string
 	}()
 	answer, err := r.one(ctx, conf, name, dns.TypeA, patience)
 	<-done
-	ttl := Forever
+	ttl := forever
 	var addrs []netip.Addr
 	for _, m := range []*dns.Msg{answer6, answer} {
 		if m != nil {

@@ -325,7 +325,7 @@ func TestRecordsAndTheirLives(t *testing.T) {
 	h.put("etc/resolv.conf", "nameserver 127.0.0.1\n")
 	r := h.resolver(port)
 	for name, want := range map[string]string{
-		"c1.test": "[2001:db8::1 192.0.2.1] 5s <nil>", "in.hosts": fmt.Sprint("[192.0.2.99] ", Forever, " <nil>"),
+		"c1.test": "[2001:db8::1 192.0.2.1] 5s <nil>", "in.hosts": fmt.Sprint("[192.0.2.99] ", HostsLife, " <nil>"),
 	} {
 		addrs, ttl, err := r.Addresses(t.Context(), name)
 		if got := fmt.Sprint(addrs, " ", ttl, " ", err); got != want {

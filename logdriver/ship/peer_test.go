@@ -150,6 +150,7 @@ type peer struct {
 	down     bool
 	breakAt  func() (batches int, acked int) // nil: never
 	silent   bool                            // never acknowledges
+	full     bool                            // never reads once it has something
 	tell     func(line string)               // of each line that comes; may be nil
 	got      []string
 	dials    int
@@ -206,7 +207,13 @@ type peerConn struct {
 
 func (c *peerConn) Append(dst []byte, t Template, r *Record) []byte { return t.Append(dst, r) }
 
-func (c *peerConn) Send(_ context.Context, batch []byte) error {
+func (c *peerConn) Send(ctx context.Context, batch []byte) error {
+	full := false
+	c.peer.set(func() { full = c.peer.full && c.peer.batches > 0 })
+	if full {
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	defer func() {

@@ -13,7 +13,8 @@ const (
 	// sendTimeout bounds the hand-over of one batch to a collector that does
 	// not read.
 	sendTimeout = 30 * time.Second
-	// drainTime bounds the wait for acknowledgements when the plugin stops.
+	// drainTime bounds the wait for a collector when the plugin stops: for it to
+	// take the batch that is being sent, and to acknowledge what is under way.
 	// What comes later would be sent again by the next process.
 	drainTime = 2 * time.Second
 	// openTime is how long a line may stay without an end, and without more of it,
@@ -27,6 +28,7 @@ const (
 type session struct {
 	*lane
 	conn     Conn
+	grace    context.Context // ends some time after the lane's: nothing is waited for any more
 	limits   Limits
 	ackCount uint64 // batches acknowledged on this connection
 	progress bool
@@ -56,6 +58,10 @@ func newSession(l *lane, conn Conn) *session {
 func (s *session) run(ctx context.Context) error {
 	wctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
+	var late context.CancelFunc
+	s.grace, late = context.WithCancel(wctx)
+	defer late()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, late) })()
 	go s.waitForAcks(wctx)
 	err := s.loop(ctx)
 	if errors.Is(err, errDrained) {
@@ -229,7 +235,9 @@ func (s *session) append(f *feed, r *Record) {
 func (s *session) send(ctx context.Context) error {
 	s.timer.Stop()
 	s.lingered = false
-	sctx, cancel := sendContext(ctx)
+	// When ctx ends in the middle of this it may go on for as long as
+	// acknowledgements are waited for: a batch cut off would have to be sent again.
+	sctx, cancel := context.WithTimeout(s.grace, sendTimeout)
 	defer cancel()
 	b := s.batch
 	s.batch = batch{bytes: b.bytes[:0]}
@@ -244,15 +252,6 @@ func (s *session) send(ctx context.Context) error {
 	s.stats.Sent.Add(uint64(b.records))
 	s.stats.SentBytes.Add(uint64(len(b.bytes)))
 	return nil
-}
-
-// sendContext bounds a Send. When ctx ends in the middle of one it may go on
-// for as long as acknowledgements are waited for: a batch cut off would have
-// to be sent again.
-func sendContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	sctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), sendTimeout)
-	stop := context.AfterFunc(ctx, func() { time.AfterFunc(drainTime, cancel) })
-	return sctx, func() { stop(); cancel() }
 }
 
 // apply moves the cursors of the batches that are acknowledged.
@@ -290,7 +289,6 @@ func (s *session) settled(f *feed) {
 
 // drain waits for what is under way, up to a deadline.
 func (s *session) drain() {
-	deadline := time.After(drainTime)
 	for len(s.sent) > 0 {
 		select {
 		case e := <-s.acks:
@@ -298,7 +296,7 @@ func (s *session) drain() {
 			if e.err != nil {
 				return
 			}
-		case <-deadline:
+		case <-s.grace.Done():
 			s.log.Info("stopped with batches under way; they will be sent again", "batches", len(s.sent))
 			return
 		}

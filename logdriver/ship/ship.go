@@ -26,7 +26,7 @@ type Shipper struct {
 	log   *slog.Logger
 	Stats Stats
 	// Ended is called, if it is set before the first Add, when nothing is shipped
-	// to a pool any more. It calls no method of the shipper.
+	// to a pool any more, under the shipper's lock: it calls no method of it.
 	Ended func(pool string)
 
 	ctx    context.Context // ends when the lanes shall
@@ -124,11 +124,13 @@ func (s *Shipper) removeLocked(f *feed) {
 	}
 }
 
-// Uses reports whether anything is shipped to the pool.
-func (s *Shipper) Uses(pool string) bool {
+// EndUnused calls Ended if nothing is shipped to the pool.
+func (s *Shipper) EndUnused(pool string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.pools[pool] != nil
+	if s.pools[pool] == nil && s.Ended != nil {
+		s.Ended(pool)
+	}
 }
 
 // Remove ends the shipping of a stream to a pool at once. What is under way may
@@ -167,18 +169,21 @@ func (s *Shipper) Collectors() []CollectorStatus {
 	return all
 }
 
-// Where returns the name of the collector that a stream's records go to now, by
-// the id of the pool; "" where there is none that takes them.
-func (s *Shipper) Where(stream string) map[string]string {
+// Place is where the records of a stream go now.
+type Place struct {
+	Stream, Pool string
+	Collector    string // its name; "" where there is none that takes them
+}
+
+// Places returns where all streams go, in no order.
+func (s *Shipper) Places() []Place {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	at := map[string]string{}
+	all := make([]Place, 0, len(s.feeds))
 	for id, f := range s.feeds {
-		if id.stream == stream {
-			at[id.pool] = f.lane.Load().name
-		}
+		all = append(all, Place{id.stream, id.pool, f.lane.Load().name})
 	}
-	return at
+	return all
 }
 
 // Len returns the number of streams that are being shipped, once for each pool.

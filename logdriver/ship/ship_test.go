@@ -295,3 +295,27 @@ func TestAFrameLargerThanTheWindow(t *testing.T) {
 		m.end()
 	})
 }
+
+// Collectors that neither read nor acknowledge hold up the plugin's stop once,
+// not for each thing that they do not do: the engine kills soon.
+func TestCloseWaitsOnce(t *testing.T) {
+	for name, p := range map[string]*peer{
+		"mute": {silent: true}, "in the middle of a batch": {silent: true, full: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s, m := New(quiet), newMemory()
+				add(t, s, m, "s", poolOf(map[string]*peer{"p": p}, "p"))
+				m.write(frames(t, 0, 20))
+				time.Sleep(time.Second)
+				m.write(frames(t, 20, 20))
+				time.Sleep(time.Second)
+				began := time.Now()
+				s.Close()
+				if took := time.Since(began); took > drainTime {
+					t.Errorf("it took %v", took)
+				}
+			})
+		})
+	}
+}
