@@ -21,7 +21,10 @@
 //	Plugin.mu         whether the plugin goes on; no start or stop takes it
 //	Plugin.calls      one lock for each container: its starts and stops
 //	Pumps.mu          stream: which FIFOs are open; never held over a file
-//	Shipper.mu        ship: which streams go where
+//	pools.tell        changes of pools, on their way to the shipper
+//	Shipper.mu        ship: which streams go where; Ended is called under it
+//	pools.mu          which pools containers use, and who is in them
+//	pool.mu           ship: a pool's collectors and whose stream is whose
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are
 //	Stream.mu         spool: what a stream consists of; never held over a write of records or cursors
