@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,4 +92,28 @@ func TestConsul(t *testing.T) {
 		t.Errorf("it is called %s", source(t, entry, Host{}))
 	}
 	time.AfterFunc(0, server.CloseClientConnections)
+}
+
+// A token is read when Consul is asked, so that one that was replaced is used.
+// An answer without an index, which a proxy may give, is an answer too.
+func TestConsulToken(t *testing.T) {
+	c := newCatalogue()
+	server := httptest.NewServer(c)
+	t.Cleanup(server.Close)
+	c.set(0, instance("192.0.2.1", 601, 1, nil))
+	token := filepath.Join(t.TempDir(), "token")
+	write := func(s string) {
+		if err := os.WriteFile(token, []byte(s+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("old")
+	s := source(t, "consul+relp://"+strings.TrimPrefix(server.URL, "http://")+"/logs?consul-token-file="+token, Host{})
+	write("new")
+	followSource(t, s).awaits("192.0.2.1:601*1")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !strings.HasSuffix(c.asked[0], "token=new") {
+		t.Errorf("asked %s", c.asked[0])
+	}
 }
