@@ -18,6 +18,7 @@ import (
 	"github.com/google/nftables"
 	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,12 +40,16 @@ const (
 // the plugin. It is safe for concurrent use.
 type Kernel struct {
 	Instance
-	h      *netlink.Handle
-	passMu sync.Mutex // one change of rules at a time; guards nft
-	nft    *nftables.Conn
+	h      *handle
+	ns     netns.NsHandle // the namespace
+	passMu sync.Mutex     // one change of rules at a time; guards nft
+	nft    *nftables.Conn // nil after an error, see netfilter
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
 	nftSocket *mdnetlink.Conn
+
+	queryMu sync.Mutex      // guards query
+	query   *mdnetlink.Conn // for what the library cannot ask; nil after an error
 }
 
 // Link is what the plugin needs to know about a link.
@@ -75,30 +80,58 @@ type Route struct {
 // with the handle whatever the thread does later. Links are made and owned in
 // the name of the instance.
 func Open(instance Instance) (*Kernel, error) {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	ns, err := netns.Get()
 	if err != nil {
-		return nil, fmt.Errorf("open a netlink socket: %w", err)
+		return nil, fmt.Errorf("look at the namespace: %w", err)
 	}
-	if err := h.SetSocketTimeout(socketTimeout); err != nil {
-		h.Close()
-		return nil, fmt.Errorf("set the netlink time-out: %w", err)
+	h, err := newHandle()
+	if err != nil {
+		return nil, errors.Join(err, ns.Close())
 	}
-	k := &Kernel{Instance: instance, h: h}
-	k.nft, err = nftables.New(nftables.AsLasting(), nftables.WithSockOptions(func(c *mdnetlink.Conn) error {
+	k := &Kernel{Instance: instance, h: h, ns: ns}
+	if err := k.netfilter(); err != nil {
+		k.Close()
+		return nil, err
+	}
+	return k, nil
+}
+
+// netfilter opens a socket where there is none: after an error an answer may
+// still be on its way, and would be taken for that to the next question.
+func (k *Kernel) netfilter() error {
+	if k.nft != nil {
+		return nil
+	}
+	fd, err := k.enter()
+	if err != nil {
+		return err
+	}
+	k.nft, err = nftables.New(nftables.AsLasting(), nftables.WithNetNSFd(fd), nftables.WithSockOptions(func(c *mdnetlink.Conn) error {
 		k.nftSocket = c
 		return nil
 	}))
 	if err != nil {
-		h.Close()
-		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+		k.nft = nil
+		return fmt.Errorf("open a netfilter socket: %w", err)
 	}
-	return k, nil
+	return nil
+}
+
+func (k *Kernel) closeNetfilter() {
+	if k.nft != nil {
+		_ = k.nft.CloseLasting()
+		k.nft = nil
+	}
 }
 
 // Close gives the handle's sockets back.
 func (k *Kernel) Close() {
 	k.h.Close()
-	_ = k.nft.CloseLasting()
+	k.closeNetfilter()
+	if k.query != nil {
+		_ = k.query.Close()
+	}
+	_ = k.ns.Close()
 }
 
 // dump repeats a netlink dump that was interrupted, so that no caller ever

@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
 	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/failpoint"
 )
 
 // An engine that turns IP forwarding on sets the FORWARD policy to DROP, and
@@ -31,6 +33,17 @@ const (
 func (k *Kernel) SyncPass(want map[string]string) error {
 	k.passMu.Lock()
 	defer k.passMu.Unlock()
+	err := k.syncRules(want)
+	if err != nil {
+		k.closeNetfilter()
+	}
+	return err
+}
+
+func (k *Kernel) syncRules(want map[string]string) error {
+	if err := k.netfilter(); err != nil {
+		return err
+	}
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return fmt.Errorf("set the netfilter time-out: %w", err)
 	}
@@ -133,7 +146,12 @@ func (k *Kernel) flushPass(changed bool) error {
 	if !changed {
 		return nil
 	}
-	if err := k.nft.Flush(); err != nil && !errors.Is(err, unix.ENOENT) {
+	err := k.nft.Flush()
+	failpoint.Hit("kernel", "rules")
+	if errors.Is(err, unix.ENOENT) { // the chain went away meanwhile
+		k.closeNetfilter()
+		return k.netfilter()
+	} else if err != nil {
 		return fmt.Errorf("change rules: %w", err)
 	}
 	return nil

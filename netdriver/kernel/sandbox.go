@@ -1,0 +1,227 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	mdnetlink "github.com/mdlayher/netlink"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Elsewhere is a link of ours in another namespace: a sandbox's, as a rule.
+type Elsewhere struct {
+	Link
+	NS int // the namespace's id in ours
+}
+
+// A link that is moved gives the namespace that it goes to an id in the one that
+// it leaves (net/core/dev.c, __dev_change_net_namespace), which lasts as long as
+// both. What has such an id can be looked into without entering it, with
+// CAP_NET_ADMIN over its user namespace (rtnetlink(7), IFLA_TARGET_NETNSID): so
+// a link of ours that is found neither here nor there is gone, or was carried
+// on by somebody inside of the sandbox.
+
+// Elsewhere returns the links of this instance in all other namespaces that
+// links have been moved to. One that goes away meanwhile is left out.
+func (k *Kernel) Elsewhere() ([]Elsewhere, error) {
+	ids, err := k.namespaces()
+	if err != nil {
+		return nil, err
+	}
+	var found []Elsewhere
+	for _, id := range ids {
+		links, err := k.linksIn(id)
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range links {
+			if _, ours := k.Owner(l.Alias); ours {
+				found = append(found, Elsewhere{Link: l, NS: id})
+			}
+		}
+	}
+	return found, nil
+}
+
+const (
+	nsidAttr       = 1      // NETNSA_NSID (linux/net_namespace.h)
+	targetNSLink   = 46     // IFLA_TARGET_NETNSID (linux/if_link.h)
+	targetNSAddr   = 10     // IFA_TARGET_NETNSID (linux/if_addr.h)
+	extMask        = 29     // IFLA_EXT_MASK
+	skipStats      = 1 << 3 // RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h)
+	sizeofRtgen    = 4      // struct rtgenmsg, aligned
+	interruptedMsg = mdnetlink.DumpInterrupted
+)
+
+// namespaces returns the ids that other namespaces have in this one.
+func (k *Kernel) namespaces() ([]int, error) {
+	msgs, err := k.request("namespaces", unix.RTM_GETNSID, make([]byte, sizeofRtgen))
+	if err != nil {
+		return nil, err
+	}
+	var ids []int
+	for _, m := range msgs {
+		if len(m.Data) < sizeofRtgen {
+			continue
+		}
+		ad, err := mdnetlink.NewAttributeDecoder(m.Data[sizeofRtgen:])
+		if err != nil {
+			return nil, fmt.Errorf("list namespaces: %w", err)
+		}
+		for ad.Next() {
+			if ad.Type() == nsidAttr {
+				ids = append(ids, int(ad.Int32()))
+			}
+		}
+		if err := ad.Err(); err != nil {
+			return nil, fmt.Errorf("list namespaces: %w", err)
+		}
+	}
+	return ids, nil
+}
+
+func (k *Kernel) linksIn(ns int) ([]Link, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
+	ae.Uint32(extMask, skipStats)
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode a request: %w", err)
+	}
+	msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil // the namespace has ended
+	} else if err != nil {
+		return nil, err
+	}
+	links := make([]Link, 0, len(msgs))
+	for _, m := range msgs {
+		l, err := netlink.LinkDeserialize(nil, m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("list links of a sandbox: %w", err)
+		}
+		links = append(links, fromLibrary(l))
+	}
+	return links, nil
+}
+
+// AddrsElsewhere returns the addresses of a link in another namespace, without
+// the link-local ones of IPv6.
+func (k *Kernel) AddrsElsewhere(e Elsewhere) ([]netip.Prefix, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Int32(targetNSAddr, int32(e.NS)) //nolint:gosec // it came from there
+	attrs, err := ae.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("encode a request: %w", err)
+	}
+	msgs, err := k.request("addresses of a sandbox", unix.RTM_GETADDR, append(make([]byte, unix.SizeofIfAddrmsg), attrs...))
+	if err != nil {
+		return nil, err
+	}
+	var prefixes []netip.Prefix
+	for _, m := range msgs {
+		p, index, err := parseAddr(m.Data)
+		if err != nil {
+			return nil, err
+		}
+		if index == e.Index && p.IsValid() && (p.Addr().Is4() || !p.Addr().IsLinkLocalUnicast()) {
+			prefixes = append(prefixes, p)
+		}
+	}
+	return prefixes, nil
+}
+
+// parseAddr reads a struct ifaddrmsg and its address: the link's own, which is
+// IFA_LOCAL where there is one.
+func parseAddr(data []byte) (p netip.Prefix, index int, err error) {
+	if len(data) < unix.SizeofIfAddrmsg {
+		return netip.Prefix{}, 0, errors.New("list addresses of a sandbox: the answer is too short")
+	}
+	ad, err := mdnetlink.NewAttributeDecoder(data[unix.SizeofIfAddrmsg:])
+	if err != nil {
+		return netip.Prefix{}, 0, fmt.Errorf("list addresses of a sandbox: %w", err)
+	}
+	bits := int(data[1])
+	index = int(ad.ByteOrder.Uint32(data[4:8]))
+	for ad.Next() {
+		if t := ad.Type(); t == unix.IFA_LOCAL || t == unix.IFA_ADDRESS && !p.IsValid() {
+			if a, ok := netip.AddrFromSlice(ad.Bytes()); ok {
+				p = netip.PrefixFrom(a, bits)
+			}
+		}
+	}
+	if err := ad.Err(); err != nil {
+		return netip.Prefix{}, 0, fmt.Errorf("list addresses of a sandbox: %w", err)
+	}
+	return p, index, nil
+}
+
+// HeardBy reports whether a link takes frames for a hardware address besides
+// its own: then a macvlan link with that address is up on it, in whatever
+// namespace.
+func (k *Kernel) HeardBy(link string, mac net.HardwareAddr) (bool, error) {
+	l, err := k.byName(link)
+	if err != nil {
+		return false, err
+	}
+	all, err := dump("hardware addresses", func() ([]netlink.Neigh, error) {
+		return k.h.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
+	})
+	if err != nil {
+		return false, err
+	}
+	for _, n := range all {
+		if n.HardwareAddr.String() == mac.String() && n.LinkIndex == l.Attrs().Index {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// request dumps a table that the library cannot.
+func (k *Kernel) request(what string, kind uint16, body []byte) ([]mdnetlink.Message, error) {
+	k.queryMu.Lock()
+	defer k.queryMu.Unlock()
+	return dump(what, func() ([]mdnetlink.Message, error) {
+		if k.query == nil {
+			c, err := k.dial(unix.NETLINK_ROUTE, 0)
+			if err != nil {
+				return nil, err
+			}
+			// Without this the kernel takes no notice of what it does not know, and
+			// would answer with the host's own table.
+			if err := c.SetOption(mdnetlink.GetStrictCheck, true); err != nil {
+				return nil, errors.Join(fmt.Errorf("ask for strict checks: %w", err), c.Close())
+			}
+			k.query = c
+		}
+		msgs, err := k.ask(kind, body)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // an answer that comes late would be taken for the next one's
+			_ = k.query.Close()
+			k.query = nil
+		}
+		return msgs, err
+	})
+}
+
+func (k *Kernel) ask(kind uint16, body []byte) ([]mdnetlink.Message, error) {
+	if err := k.query.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
+		return nil, fmt.Errorf("set the netlink time-out: %w", err)
+	}
+	msgs, err := k.query.Execute(mdnetlink.Message{
+		Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request | mdnetlink.Dump}, Data: body,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range msgs {
+		if m.Header.Flags&interruptedMsg != 0 {
+			return nil, netlink.ErrDumpInterrupted
+		}
+	}
+	return msgs, nil
+}

@@ -1,0 +1,125 @@
+package kernel
+
+import (
+	"net/netip"
+	"runtime"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+)
+
+// sandbox makes another namespace, moves a link there as the engine does, and
+// gives it an address. It returns a handle on that namespace.
+func sandbox(t *testing.T, k *Kernel, link, addr string) *netlink.Handle {
+	t.Helper()
+	type made struct {
+		ns  netns.NsHandle
+		err error
+	}
+	done := make(chan made)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		ns, err := netns.New()
+		done <- made{ns, err}
+	}()
+	m := <-done
+	if m.err != nil {
+		t.Fatal(m.err)
+	}
+	h, err := netlink.NewHandleAt(m.ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		h.Close()
+		_ = m.ns.Close()
+	})
+	l, err := k.byName(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.h.LinkSetNsFd(l, int(m.ns)); err != nil {
+		t.Fatal(err)
+	}
+	inside, err := h.LinkByName(link)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, _ := netlink.ParseAddr(addr)
+	if err := h.AddrAdd(inside, a); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.LinkSetUp(inside); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func TestALinkInASandboxIsFound(t *testing.T) {
+	k := inNamespace(t)
+	wire(t, k, "nic0")
+	mac := BridgeMAC("x")
+	m := Macvlan{Name: ContainerName("e"), Alias: self.EndpointAlias("n", "e"), Parent: "nic0", MAC: mac}
+	if err := k.CreateMacvlan(m); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := func(want int) []Elsewhere {
+		t.Helper()
+		all, err := k.Elsewhere()
+		if err != nil || len(all) != want {
+			t.Fatalf("found %+v, %v, want %d", all, err, want)
+		}
+		return all
+	}
+	heard := func(want bool) {
+		t.Helper()
+		if got, err := k.HeardBy("nic0", mac); err != nil || got != want {
+			t.Errorf("the parent listens for %s: %v, %v", mac, got, err)
+		}
+	}
+	elsewhere(0)
+	heard(false)
+	inside := sandbox(t, k, m.Name, "10.1.0.7/24")
+	gone(t, k, m.Name)
+	heard(true)
+	has := elsewhere(1)[0]
+	if has.Alias != m.Alias || has.MAC.String() != mac.String() || has.Name != m.Name {
+		t.Errorf("found %+v", has)
+	}
+	addrs, err := k.AddrsElsewhere(has)
+	if err != nil || len(addrs) != 1 || addrs[0] != netip.MustParsePrefix("10.1.0.7/24") {
+		t.Errorf("with addresses %v, %v", addrs, err)
+	}
+	l, err := inside.LinkByName(m.Name)
+	if err == nil {
+		err = inside.LinkSetName(l, "eth0")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if has := elsewhere(1)[0]; has.Name != "eth0" {
+		t.Errorf("after the engine renamed it: %+v", has)
+	}
+	if err := inside.LinkDel(l); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere(0)
+	heard(false)
+}
+
+func TestALostSocketIsOpenedAgain(t *testing.T) {
+	k := inNamespace(t)
+	want := map[string]string{self.NetworkAlias("n"): "dlb-n"}
+	for range 2 {
+		if err := k.SyncPass(want); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := k.Elsewhere(); err != nil {
+			t.Fatal(err)
+		}
+		k.closeNetfilter()
+		_ = k.query.Close()
+		k.query = nil
+	}
+}
