@@ -29,8 +29,8 @@ import (
 	"github.com/dockline/dockline/netdriver/state"
 )
 
-// reconcileEvery is how soon a bridge or uplink that somebody removed is put
-// right; one that is needed by a container that starts is put right then.
+// reconcileEvery is how often everything is looked at, whether or not the
+// kernel said that something changed.
 const reconcileEvery = 30 * time.Second
 
 func main() {
@@ -131,7 +131,8 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	networks.SetEndpoints(endpoints)
 	return &plugin{
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log},
-		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
+		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost()},
+		host:      host,
 	}, nil
 }
 

@@ -6,10 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/engine"
+	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
 )
@@ -17,6 +21,7 @@ import (
 type plugin struct {
 	driver    *engine.Driver
 	reconcile *reconcile.Reconciler
+	host      *kernel.Kernel
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -38,11 +43,36 @@ func (p *plugin) serve(ctx context.Context, l net.Listener, log *slog.Logger) er
 	ticker := time.NewTicker(reconcileEvery)
 	defer ticker.Stop()
 	done := make(chan error, 1)
-	go func() { done <- p.reconcile.Run(ctx, ticker.C) }()
+	go func() { done <- p.reconcile.Run(ctx, p.host, ticker.C) }()
+	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
 	log.Info("dockline-net serves", "socket", l.Addr().String())
 	err := server.Serve(ctx, l)
 	cancel()
 	return errors.Join(err, <-done)
+}
+
+// onDemand reconciles at each SIGHUP, until it is told to end or ctx does.
+func (p *plugin) onDemand(ctx context.Context) (end func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-signals:
+				p.reconcile.Say(p.reconcile.Once())
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		cancel()
+		<-done
+	}
 }

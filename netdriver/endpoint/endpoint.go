@@ -44,6 +44,7 @@ type Host interface {
 	DeleteOwned(name, alias string) error
 	EndpointAlias(networkID, endpointID string) string
 	SetMaster(port, bridge string) error
+	SetMTU(name string, mtu int) error
 	SetUp(name string) error
 }
 
@@ -59,6 +60,8 @@ type Networks interface {
 	Get(id string) (network.Definition, error)
 	// Ensure makes the network's own links again where they are missing.
 	Ensure(id string) error
+	// LinkMTU is the MTU of a bridge's ports; 0 if it cannot be known now.
+	LinkMTU(d network.Definition) int
 	// Pass lets frames within our bridges through the engine's firewall.
 	Pass()
 }
@@ -266,19 +269,35 @@ func (m *Manager) Delete(networkID, id string) error {
 	return m.remove(networkID, id)
 }
 
-// DropAbandoned removes an endpoint in a sandbox if the check, made in the
-// endpoint's turn, still finds it abandoned, and reports whether it did.
+// DropAbandoned removes an endpoint if the check, made in the endpoint's turn,
+// still finds it abandoned, and reports whether it did.
 func (m *Manager) DropAbandoned(id string, check func(Endpoint) (bool, error)) (bool, error) {
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
-	if err != nil || !e.Joined {
-		return false, nil // not there any more: nothing to drop
+	if err != nil {
+		return false, nil //nolint:nilerr // not there any more: nothing to drop
 	}
 	if abandoned, err := check(e); err != nil || !abandoned {
 		return false, err
 	}
-	m.log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(id))
+	m.log.Info("removing an endpoint that its engine abandoned", "network", network.Short(e.Network), "endpoint", network.Short(id), "joined", e.Joined)
 	return true, m.remove(e.Network, id)
+}
+
+// Adopt journals an endpoint that is at work in a sandbox and was lost from the
+// journal, if the check, made in the endpoint's turn, still finds it there. It
+// reports whether it did.
+func (m *Manager) Adopt(e Endpoint, check func() (bool, error)) (bool, error) {
+	defer m.turns.take(e.ID)()
+	if _, err := m.Get(e.ID); err == nil {
+		return false, nil
+	}
+	if there, err := check(); err != nil || !there {
+		return false, err
+	}
+	m.log.Warn("found an endpoint at work that the journal does not know", "network", network.Short(e.Network), "endpoint", network.Short(e.ID), "ipv4", e.IPv4, "ipv6", e.IPv6)
+	e.Joined = true
+	return true, m.put(e)
 }
 
 // remove forgets an endpoint after its links are gone; in the endpoint's turn.
@@ -297,9 +316,9 @@ func (m *Manager) remove(networkID, id string) error {
 
 // Settle makes an endpoint's link that was seen in the host's namespace what
 // it should be: removed where the endpoint is unknown or has left, else a port
-// of its network's bridge. A pair whose other end is in a sandbox stays even if
-// nobody knows its endpoint: a journal can be lost while containers run. It
-// reports whether it changed anything.
+// of its network's bridge that is up and has the network's MTU. A pair whose
+// other end is in a sandbox stays even if nobody knows its endpoint: a journal
+// can be lost while containers run. It reports whether it changed anything.
 func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
 	defer m.turns.take(o.Endpoint)()
 	e, err := m.Get(o.Endpoint)
@@ -309,10 +328,30 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 		return true, m.host.DeleteOwned(l.Name, l.Alias)
 	}
 	d, err := m.networks.Get(o.Network)
-	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) || l.Master == bridgeIndex {
-		return false, nil // a network that is going takes its endpoints along
+	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) {
+		return false, nil //nolint:nilerr // a network that is going takes its endpoints along
 	}
-	return true, m.host.SetMaster(l.Name, d.BridgeName)
+	return m.repair(l, d, bridgeIndex)
+}
+
+// repair makes a pair's host end again what somebody made something else of.
+func (m *Manager) repair(l kernel.Link, d network.Definition, bridgeIndex int) (changed bool, err error) {
+	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
+		changed = true
+		err = m.host.SetMTU(l.Name, mtu)
+	}
+	switch {
+	case l.Master != bridgeIndex:
+		changed = true
+		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName))
+	case !l.Up:
+		changed = true
+		err = errors.Join(err, m.host.SetUp(l.Name))
+	}
+	if changed {
+		m.log.Info("repaired a port", "link", l.Name, "network", network.Short(d.ID), "err", err)
+	}
+	return changed, err
 }
 
 func (m *Manager) put(e Endpoint) error {

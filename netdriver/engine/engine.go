@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/dockline/dockline/internal/failpoint"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -42,7 +43,9 @@ func (d *Driver) Register(s *pluginserver.Server) {
 func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn func(*Req) (*Res, error)) {
 	pluginserver.Handle(s, path, func(ctx context.Context, req *Req) (*Res, error) {
 		begin := time.Now()
+		failpoint.Hit("call", path)
 		res, err := fn(req)
+		failpoint.Hit("reply", path)
 		d.Log.DebugContext(ctx, "call", "path", path, "request", req, "reply", res, "err", err, "took", time.Since(begin))
 		return res, err
 	})

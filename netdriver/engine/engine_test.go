@@ -120,7 +120,7 @@ func (h *host) start() {
 	networks.SetEndpoints(endpoints)
 	h.server = pluginserver.New(log)
 	(&engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Log: log}).Register(h.server)
-	h.rec = &reconcile.Reconciler{Host: h.k, Networks: networks, Endpoints: endpoints, Now: func() time.Time { return h.now }, Log: log}
+	h.rec = &reconcile.Reconciler{Host: h.k, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: func() time.Time { return h.now }, Log: log}
 	if err := h.rec.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -299,8 +299,8 @@ func TestALinkThatNobodyNeedsIsSwept(t *testing.T) {
 	if err := h.k.EnsureBridge(kernel.Bridge{Name: "dlb-old", Alias: h.k.NetworkAlias("gone"), MAC: kernel.BridgeMAC("gone")}); err != nil {
 		t.Fatal(err)
 	}
-	if changed, err := h.rec.Once(); err != nil || changed != 2 {
-		t.Errorf("reconcile changed %d, %v", changed, err)
+	if rep, err := h.rec.Once(); err != nil || rep.Changed() != 2 {
+		t.Errorf("reconcile did %+v, %v", rep, err)
 	}
 	if _, err := h.k.Link("theirs0"); err != nil {
 		t.Errorf("a link that is not ours was removed: %v", err)

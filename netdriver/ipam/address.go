@@ -68,7 +68,7 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 		return false, m.checkHost(addr)
 	case gateway && g.Gateway:
 	case replay && g.confirmed != m.epoch.number:
-	case m.orphanLocked(p, g):
+	case m.orphanLocked(p, g, m.cfg.Endpoints()):
 		return false, nil
 	default:
 		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
@@ -111,11 +111,11 @@ func (m *Manager) checkHost(addr netip.Addr) error {
 // no endpoint has it, in a sandbox or on its way in or out, and that for so long
 // that neither its endpoint nor its release is still to come. One of two
 // processes was killed in between.
-func (m *Manager) orphanLocked(p *pool, g *given) bool {
+func (m *Manager) orphanLocked(p *pool, g *given, endpoints map[netip.Addr]bool) bool {
 	if g.Gateway || m.cfg.Now().Sub(g.idle) <= orphanAge || !m.cfg.Bound(p.Pool) {
 		return false
 	}
-	_, held := m.cfg.Endpoints()[g.Addr]
+	_, held := endpoints[g.Addr]
 	return !held && !slices.Contains(m.cfg.Reserved(), g.Addr)
 }
 
@@ -193,12 +193,27 @@ func (m *Manager) taken() (map[netip.Addr]bool, error) {
 	return taken, nil
 }
 
-func (m *Manager) dropOrphansLocked(p *pool) {
+// Sweep takes back the addresses that are left over on networks of our own, and
+// returns how many.
+func (m *Manager) Sweep() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n := 0
+	for _, p := range m.pools {
+		n += m.dropOrphansLocked(p)
+	}
+	return n
+}
+
+func (m *Manager) dropOrphansLocked(p *pool) (n int) {
+	endpoints := m.cfg.Endpoints()
 	for _, g := range p.given {
-		if m.orphanLocked(p, g) {
+		if m.orphanLocked(p, g, endpoints) {
 			m.forgetAddressLocked(p, g)
+			n++
 		}
 	}
+	return n
 }
 
 // start is where the search begins: the first address for a gateway, a place

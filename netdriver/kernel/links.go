@@ -336,3 +336,15 @@ func (k *Kernel) SetDown(name string) error {
 	}
 	return nil
 }
+
+// SetMTU sets a link's MTU.
+func (k *Kernel) SetMTU(name string, mtu int) error {
+	l, err := k.byName(name)
+	if err != nil {
+		return err
+	}
+	if err := k.h.LinkSetMTU(l, mtu); err != nil {
+		return fmt.Errorf("set the MTU of %q to %d: %w", name, mtu, err)
+	}
+	return nil
+}

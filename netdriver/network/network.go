@@ -330,13 +330,32 @@ func (m *Manager) ensure(d Definition) error {
 	}
 	err := m.host.EnsureBridge(kernel.Bridge{
 		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: kernel.BridgeMAC(d.ID),
-		MTU: d.MTU, Uplink: uplink, Addrs: d.hostAddrs(),
+		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
 	})
 	if err != nil {
 		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
 	}
 	m.Pass()
 	return refused
+}
+
+// defaultMTU is that of links which lead nowhere (net/ethernet/eth.c, ether_setup).
+const defaultMTU = 1500
+
+// LinkMTU is the MTU that a bridge and its ports should have: what the user
+// said, else that of the uplink; 0 where the uplink is not there.
+func (m *Manager) LinkMTU(d Definition) int {
+	switch {
+	case d.MTU != 0:
+		return d.MTU
+	case d.Parent == "":
+		return defaultMTU
+	}
+	uplink, err := m.host.Link(d.Parent)
+	if err != nil {
+		return 0
+	}
+	return uplink.MTU
 }
 
 // checkUplink refuses to take an interface as a port that was given another

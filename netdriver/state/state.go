@@ -28,6 +28,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/dockline/dockline/internal/failpoint"
 )
 
 const (
@@ -196,8 +198,9 @@ func (d *Dir) Close() error { return errors.Join(d.networks.Close(), d.journal.C
 // Table is a named set of values of one type by key. It is safe for
 // concurrent use; every call is one transaction.
 type Table[V any] struct {
-	db   *bbolt.DB
-	name []byte
+	db    *bbolt.DB
+	name  []byte
+	title string // the name again
 }
 
 // Durable returns a table whose writes are on the disk when they return.
@@ -207,7 +210,7 @@ func Durable[V any](d *Dir, name string) (*Table[V], error) { return table[V](d.
 func Journalled[V any](d *Dir, name string) (*Table[V], error) { return table[V](d.journal, name) }
 
 func table[V any](db *bbolt.DB, name string) (*Table[V], error) {
-	t := &Table[V]{db: db, name: []byte(name)}
+	t := &Table[V]{db: db, name: []byte(name), title: name}
 	err := guard(db.Path(), func() error {
 		return db.Update(func(tx *bbolt.Tx) error {
 			_, err := tx.CreateBucketIfNotExists(t.name)
@@ -227,6 +230,7 @@ func (t *Table[V]) Put(key string, v V) error {
 		return fmt.Errorf("encode %s %q: %w", t.name, key, err)
 	}
 	err = t.db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(t.name).Put([]byte(key), raw) })
+	failpoint.Hit("state", "put", t.title)
 	if err != nil {
 		return fmt.Errorf("write %s %q: %w", t.name, key, err)
 	}
@@ -242,6 +246,7 @@ func (t *Table[V]) Delete(keys ...string) error {
 		}
 		return errors.Join(errs...)
 	})
+	failpoint.Hit("state", "delete", t.title)
 	if err != nil {
 		return fmt.Errorf("delete from %s: %w", t.name, err)
 	}

@@ -1,0 +1,105 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// Watcher calls changed whenever something may not be as it should be any
+// more, and once it does; see kernel.Kernel's Watch.
+type Watcher interface {
+	Watch(ctx context.Context, changed func()) error
+}
+
+const (
+	// gather is how long to wait for what comes with a change: starting a
+	// container is a dozen of them.
+	gather = 100 * time.Millisecond
+	// restShare bounds what reconciles take of a CPU on a host where something
+	// changes all the time: they rest as many times as long as they took.
+	restShare = 20
+	restMin   = 500 * time.Millisecond
+	// watchAgain is how long to wait before listening again that failed.
+	watchAgain = time.Second
+)
+
+// Run reconciles when ticks come and when the watcher sees a change, until ctx
+// ends.
+func (r *Reconciler) Run(ctx context.Context, w Watcher, ticks <-chan time.Time) error {
+	g, ctx := errgroup.WithContext(ctx)
+	changes := make(chan struct{}, 1)
+	g.Go(func() error {
+		r.watch(ctx, w, changes)
+		return nil
+	})
+	g.Go(func() error {
+		r.loop(ctx, changes, ticks)
+		return nil
+	})
+	return g.Wait()
+}
+
+func (r *Reconciler) watch(ctx context.Context, w Watcher, changes chan<- struct{}) {
+	for {
+		err := w.Watch(ctx, func() {
+			select {
+			case changes <- struct{}{}:
+			default: // one is waiting already
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		r.Log.Warn("cannot listen for changes; listening again", "err", err)
+		if !rest(ctx, watchAgain) {
+			return
+		}
+	}
+}
+
+func (r *Reconciler) loop(ctx context.Context, changes <-chan struct{}, ticks <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+		case <-changes:
+			if !rest(ctx, gather) {
+				return
+			}
+			select {
+			case <-changes:
+			default:
+			}
+		}
+		rep, err := r.Once()
+		r.Say(rep, err)
+		if !rest(ctx, max(restMin, restShare*rep.Took)) {
+			return
+		}
+	}
+}
+
+// Say logs what a reconcile did, where that was anything.
+func (r *Reconciler) Say(rep Report, err error) {
+	switch {
+	case err != nil:
+		r.Log.Warn("reconcile", "err", err, "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+	case rep.Changed() > 0:
+		r.Log.Info("reconcile", "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+	}
+}
+
+// rest reports whether ctx goes on.
+func rest(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}
