@@ -63,6 +63,12 @@ CONTAINERS ?= 8
 crash: packages plugins ## kill plugin, engine and collectors at random and count what becomes of each record; KILLS, SECONDS, CONTAINERS, SEED
 	@$(GO) run ./test/cmd/crash -kills $(KILLS) -seconds $(SECONDS) -containers $(CONTAINERS) $(if $(SEED),-seed $(SEED))
 
+N ?= 300
+
+.PHONY: crash-net
+crash-net: packages plugins ## kill the network plugin at every step of every call, and look at links, addresses and connections; N, SEED, SUITE
+	@$(GO) run ./test/cmd/crashnet -n $(N) $(if $(SEED),-seed $(SEED)) $(if $(SUITE),-suite $(SUITE))
+
 LINES ?= 2000000
 ROUNDS ?= 3
 

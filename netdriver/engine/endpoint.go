@@ -88,6 +88,9 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 		}
 		e.MAC = mac
 	}
+	if n := len(e.MAC); n > 0 && (n != 6 || e.MAC[0]&1 != 0) {
+		return endpoint.Endpoint{}, fmt.Errorf("read the endpoint's MAC: %s is not that of one Ethernet interface", e.MAC)
+	}
 	return e, nil
 }
 

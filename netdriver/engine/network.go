@@ -115,5 +115,8 @@ func address(text string) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, fmt.Errorf("not an address: %w", err)
 	}
+	if a.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("not an address of a network: %s has a zone", a)
+	}
 	return a.Unmap(), nil
 }

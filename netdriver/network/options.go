@@ -104,17 +104,17 @@ func (d *Definition) readMode(o map[string]string) error {
 
 // readParent takes parent and uplink for the same thing: what the wire is.
 func (d *Definition) readParent(o map[string]string) error {
-	parent, uplink := o[keyParent], o[keyUplink]
+	parent, uplink, key := o[keyParent], o[keyUplink], keyParent
 	switch {
 	case parent != "" && uplink != "" && parent != uplink:
 		return bad(keyUplink, uplink, "parent names another interface, %q; give one of the two", parent)
 	case uplink != "" && d.Mode == Macvlan:
 		return bad(keyUplink, uplink, "belongs to mode=%s; with mode=%s give parent=%s", Bridge, Macvlan, uplink)
 	case parent == "":
-		parent = uplink
+		parent, key = uplink, keyUplink
 	}
 	if parent != "" && !linkName.MatchString(parent) {
-		return bad(keyParent, parent, "not the name of an interface")
+		return bad(key, parent, "not the name of an interface")
 	}
 	d.Parent = parent
 	return nil
