@@ -46,6 +46,7 @@ debootstrap                             debootstrap
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
+iperf3                                  iperf3
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
 TEXT
