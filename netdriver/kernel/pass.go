@@ -119,6 +119,17 @@ func (k *Kernel) syncPassFamily(family nftables.TableFamily, want map[string]str
 	} else if err != nil {
 		return fmt.Errorf("list rules: %w", err)
 	}
+	// The rules of a chain that is not there are none, and no error; trying to
+	// add one costs the kernel many milliseconds, which a container would wait for.
+	if len(rules) == 0 {
+		chains, err := k.nft.ListChainsOfTableFamily(family)
+		if err != nil {
+			return fmt.Errorf("look for the chain: %w", err)
+		}
+		if !slices.ContainsFunc(chains, func(c *nftables.Chain) bool { return c.Name == passChain && c.Table.Name == passTable }) {
+			return nil
+		}
+	}
 	missing := maps.Clone(want)
 	changed := false
 	for _, rule := range rules {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -37,6 +38,7 @@ type endpointTimes struct {
 // caller plays the engine.
 type caller struct {
 	http  *http.Client
+	dir   *os.File        // the plugin's socket is in
 	lib   *netlink.Handle // in the host's network
 	boxes []netns.NsHandle
 	made  int
@@ -83,8 +85,13 @@ func (b *bench) caller(ctx context.Context) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	socket := filepath.Join(fmt.Sprintf("/proc/%d/root/run/docker/plugins", engine.PID()), id, plugin+".sock")
-	c := &caller{http: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	// The path is longer than that of a socket may be.
+	dir, err := os.Open(filepath.Join(fmt.Sprintf("/proc/%d/root/run/docker/plugins", engine.PID()), id))
+	if err != nil {
+		return nil, fmt.Errorf("find the plugin's socket: %w", err)
+	}
+	socket := fmt.Sprintf("/proc/self/fd/%d/%s.sock", dir.Fd(), plugin)
+	c := &caller{dir: dir, http: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}}}
 	err = b.host.Do(func() (err error) {
@@ -97,6 +104,7 @@ func (b *bench) caller(ctx context.Context) (*caller, error) {
 func (c *caller) close() {
 	c.http.CloseIdleConnections()
 	c.lib.Close()
+	_ = c.dir.Close()
 	for _, ns := range c.boxes {
 		_ = ns.Close()
 	}

@@ -83,6 +83,40 @@ func (w *world) work(ctx context.Context, number int) {
 	}
 }
 
+// extra is a network that comes and goes.
+const extra = "extra"
+
+func (w *world) createExtra(ctx context.Context) error {
+	_, err := w.docker(ctx, "network", "create", "-d", driver, "--ipam-driver", driver, "-o", "mode=bridge", extra)
+	return err
+}
+
+// removeExtra removes it, if there is one.
+func (w *world) removeExtra(ctx context.Context) error {
+	_, err := w.docker(ctx, "network", "rm", extra)
+	if err != nil && strings.Contains(strings.ToLower(err.Error()), "no such network") {
+		return nil
+	}
+	return err
+}
+
+// changeNetworks makes and removes a network until ctx ends.
+func (w *world) changeNetworks(ctx context.Context) {
+	for ctx.Err() == nil {
+		w.churn.RLock()
+		call := context.WithoutCancel(ctx)
+		err := w.createExtra(call)
+		if err == nil {
+			_, err = w.docker(call, "run", "--rm", "--network", extra, harness.Image, "true")
+		}
+		if err = errors.Join(err, w.removeExtra(call)); err != nil {
+			w.failed.Add(1)
+		}
+		w.churn.RUnlock()
+		pause(ctx, 300*time.Millisecond)
+	}
+}
+
 func (w *world) docker(ctx context.Context, args ...string) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errors.New("docker takes too long"))
 	defer cancel()

@@ -20,6 +20,9 @@ const (
 	reachTime = 2500 * time.Millisecond // for the plugin to come to a point
 	killTime  = 90 * time.Second
 	lookEvery = 20 // kills
+	// maxMisses is how often a point is tried that the plugin passes once in its
+	// life, or never again.
+	maxMisses = 3
 )
 
 // violence kills the plugin again and again while containers come and go.
@@ -29,6 +32,7 @@ func (w *world) violence(ctx context.Context) error {
 	for i := range w.workers {
 		wg.Go(func() { w.work(churning, i) })
 	}
+	wg.Go(func() { w.changeNetworks(churning) })
 	err := w.kill(ctx)
 	stop()
 	wg.Wait()
@@ -47,7 +51,7 @@ func (w *world) kill(ctx context.Context) error {
 			return err
 		}
 		if w.killed == before {
-			if missed++; missed > 3*w.kills {
+			if missed++; missed > 20+3*w.kills {
 				return errors.New("the plugin does not come to the points where it is to die")
 			}
 			continue
@@ -56,7 +60,7 @@ func (w *world) kill(ctx context.Context) error {
 			if err := w.look(ctx); err != nil {
 				return err
 			}
-			say("killed %d of %d, at %d points; %d starts", w.killed, w.kills, len(w.used), w.starts.Load())
+			say("killed %d of %d, at %d points (%d times it did not come there); %d starts", w.killed, w.kills, len(w.used), missed, w.starts.Load())
 		}
 	}
 	return nil
@@ -81,9 +85,14 @@ func (w *world) killOnce(ctx context.Context) error {
 	case n < 7:
 		return w.killTwice(ctx, old)
 	default:
-		died, err := w.dieAt(ctx, w.next())
-		if err != nil || !died {
+		point := w.next()
+		died, err := w.dieAt(ctx, point)
+		if err != nil {
 			return err
+		}
+		if !died {
+			w.misses[point]++
+			return nil
 		}
 	}
 	_, err = w.host.Engine.AwaitPlugin(ctx, plugin, old)
@@ -102,7 +111,7 @@ func (w *world) next() string {
 		raw, _ := os.ReadFile(filepath.Join(w.points, failpoint.Seen))
 		seen := strings.Split(strings.TrimSpace(string(raw)), "\n")
 		slices.Sort(seen)
-		w.queue = slices.Compact(seen)
+		w.queue = slices.DeleteFunc(slices.Compact(seen), func(point string) bool { return w.misses[point] > maxMisses && w.used[point] == 0 })
 		w.rand.Shuffle(len(w.queue), func(i, j int) { w.queue[i], w.queue[j] = w.queue[j], w.queue[i] })
 	}
 	point := w.queue[0]

@@ -96,6 +96,11 @@ func (w *world) settle(ctx context.Context) error {
 		}
 		return nil
 	})
+	// A network can be made and removed as well.
+	if err := errors.Join(w.removeExtra(ctx), w.createExtra(ctx), w.removeExtra(ctx)); err != nil {
+		w.broken[extra] = err.Error()
+		say("BROKEN: network %s: %v", extra, err)
+	}
 	return errors.Join(err, w.look(ctx))
 }
 

@@ -58,6 +58,7 @@ type world struct {
 	starts     atomic.Int64
 	failed     atomic.Int64
 	used       map[string]int // kills by point
+	misses     map[string]int // vain orders by point
 
 	mu         sync.Mutex // guards all below
 	has        map[string]string
@@ -73,7 +74,7 @@ func newWorld(ctx context.Context, c config) (*world, error) {
 	}
 	w := &world{
 		config: c, lab: l, rand: rand.New(rand.NewPCG(c.seed, 1)),
-		has: map[string]string{}, broken: map[string]string{}, used: map[string]int{},
+		has: map[string]string{}, broken: map[string]string{}, used: map[string]int{}, misses: map[string]int{},
 	}
 	if err := w.machines(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
