@@ -21,6 +21,7 @@ const (
 	// changes all the time: they rest as many times as long as they took.
 	restShare = 20
 	restMin   = 500 * time.Millisecond
+	restMax   = 5 * time.Second
 	// watchAgain is how long to wait before listening again that failed.
 	watchAgain = time.Second
 )
@@ -76,7 +77,7 @@ func (r *Reconciler) loop(ctx context.Context, changes <-chan struct{}, ticks <-
 		}
 		rep, err := r.Once()
 		r.Say(rep, err)
-		if !rest(ctx, max(restMin, restShare*rep.Took)) {
+		if !rest(ctx, min(max(restMin, restShare*rep.Took), restMax)) {
 			return
 		}
 	}
@@ -89,6 +90,8 @@ func (r *Reconciler) Say(rep Report, err error) {
 		r.Log.Warn("reconcile", "err", err, "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
 	case rep.Changed() > 0:
 		r.Log.Info("reconcile", "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+	default:
+		r.Log.Debug("reconcile", "took", rep.Took)
 	}
 }
 

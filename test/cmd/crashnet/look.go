@@ -127,10 +127,21 @@ func (w *world) leftovers(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		say("left with the networks still there (%v):\n\t%s", err, strings.Join(left, "\n\t"))
+		say("left with the networks still there (%v):\n\t%s\nthe plugin's last words:\n%s", err, strings.Join(left, "\n\t"), w.words())
 		w.leaked = append(w.leaked, left...)
 	}
 	return w.removeNetworks(context.WithoutCancel(ctx))
+}
+
+// words is the end of what the plugin logged, which the engine has in its log.
+func (w *world) words() string {
+	var own []string
+	for line := range strings.Lines(w.host.Engine.LogTail(2000)) {
+		if strings.Contains(line, "plugin=") {
+			own = append(own, line)
+		}
+	}
+	return strings.Join(own[max(0, len(own)-60):], "")
 }
 
 func (w *world) removeNetworks(ctx context.Context) error {

@@ -191,6 +191,11 @@ func addVariable(path string) error {
 		return fmt.Errorf("read the plugin's configuration: %w", err)
 	}
 	env, _ := c["env"].([]any)
+	for _, e := range env {
+		if v, ok := e.(map[string]any); ok && v["name"] == "LOG_LEVEL" {
+			v["value"] = "debug"
+		}
+	}
 	c["env"] = append(env, map[string]any{"name": failpoint.Variable, "description": "where to die", "settable": []string{"value"}, "value": inside})
 	if raw, err = json.Marshal(c); err != nil {
 		return fmt.Errorf("write the plugin's configuration: %w", err)

@@ -60,6 +60,7 @@ func newSite(t *testing.T) *site {
 // and a firewall that lets nothing through but what it is told to.
 type machine struct {
 	*hosts.Host
+	site   *site
 	number int
 }
 
@@ -69,7 +70,7 @@ func (s *site) machine(suite debian.Suite) *machine {
 	n := len(s.machines) + 1
 	// Before 27.0 the engine leaves IPv6 alone unless it is told to experiment.
 	v6 := suite == debian.Sid
-	m := &machine{number: n, Host: s.lab.Host(s, string(rune('a'+n-1)), suite,
+	m := &machine{site: s, number: n, Host: s.lab.Host(s, string(rune('a'+n-1)), suite,
 		hosts.On(s.lan, fmt.Sprintf("192.0.2.%d/24", n), fmt.Sprintf("2001:db8:0:1::%d/64", n)),
 		hosts.On(s.dmz),
 		hosts.Args("--bridge=", "--iptables=true", fmt.Sprintf("--ip6tables=%v", v6)))}

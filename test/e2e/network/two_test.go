@@ -44,7 +44,9 @@ func TestTwoHosts(t *testing.T) {
 		{"the same key, the same collector", (*site).sameCollector},
 		{"capabilities", (*site).capabilities},
 		{"refusals", (*site).refusals},
+		{"Compose", (*site).composed},
 		{"plugin killed", (*site).pluginKilled},
+		{"plugin upgraded", (*site).upgraded},
 		{"containers restarted", (*site).containersRestarted},
 		{"engine restarted", (*site).engineRestarted},
 		{"engine killed", (*site).engineKilled},
@@ -69,13 +71,21 @@ func TestTrixie(t *testing.T) {
 	m.createAll()
 	m.start("lan", "mac")
 	m.start("dmz", "up")
-	mac, up := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
-	mac.reaches(t, lanGate4, lanGate6)
-	up.reaches(t, dmzGate4, dmzGate6)
-	s.found(t, mac, up)
+	m.alone(t, s)
 	s.capabilities(t)
 	m.staysInstalled(t)
+	for _, event := range []func(){
+		func() { m.KillPlugin(netPlugin) },
+		func() { m.Docker("restart", "mac", "up") },
+		func() { m.RestartEngine() },
+		func() { m.KillEngine() },
+	} {
+		event()
+		m.alone(t, s)
+	}
+	m.pluginAway(t, s)
 	m.leavesNothing(t, before)
+	m.swarm(t)
 }
 
 // staysInstalled tries to uninstall the plugin under its networks.

@@ -1,0 +1,166 @@
+package network_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/proc"
+)
+
+// upgraded replaces the plugin under its running containers by another build,
+// which differs in a file that does nothing.
+func (s *site) upgraded(t *testing.T) {
+	other := filepath.Join(s.lab.Dir, "next")
+	if out, err := exec.Command("cp", "-a", build(t, netPlugin), other).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(other, "rootfs/etc/dockline-build"), []byte("next\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.each(t, func(m *machine) {
+		before := m.running()
+		m.upgrade(t, other)
+		if after := m.running(); after != before {
+			t.Errorf("on host %s there were\n%s\nand now there are\n%s", m.Name, before, after)
+		}
+	})
+	s.connected(t)
+}
+
+func (m *machine) upgrade(t *testing.T, folder string) {
+	ctx, cancel := stepContext(t)
+	defer cancel()
+	var registry *harness.Registry
+	m.Do(func() (err error) { // at the host's own loopback address, which engines trust
+		registry, err = harness.StartRegistry(ctx, m.site.lab.Lab, "registry-"+m.Name)
+		return err
+	})
+	defer registry.Close()
+	next := registry.Addr + "/" + netPlugin + ":next"
+	for _, args := range [][]string{
+		{"create", next, folder},
+		{"push", next},
+		{"rm", next},
+		{"disable", "-f", netPlugin},
+		{"upgrade", "--skip-remote-check", "--grant-all-permissions", netPlugin, next},
+		{"enable", netPlugin},
+	} {
+		m.Docker(append([]string{"plugin"}, args...)...)
+	}
+}
+
+// composed makes a network and containers as Compose does, and has them find
+// each other by their names.
+func (s *site) composed(t *testing.T) {
+	s.each(t, func(m *machine) {
+		const project = "shop"
+		label := func(key, value string) string { return "com.docker.compose." + key + "=" + value }
+		m.Docker("network", "create", "--driver", netDriver, "--ipam-driver", netDriver, "-o", "mode=bridge",
+			"--label", label("project", project), "--label", label("network", "default"), project+"_default")
+		names := []string{project + "-web-1", project + "-db-1"}
+		for i, service := range []string{"web", "db"} {
+			m.Docker("run", "-d", "--stop-signal", "KILL", "--name", names[i], "--network", project+"_default", "--network-alias", service,
+				"--label", label("project", project), "--label", label("service", service), harness.Image, "sleep", "100000")
+		}
+		web := m.inspect(t, project+"_default", names[0])
+		web.reaches(t, names[1], "db")
+		m.Docker(append([]string{"rm", "-f"}, names...)...)
+		m.Docker("network", "rm", project+"_default")
+	})
+}
+
+// alone checks that the machine's containers reach the wires.
+func (m *machine) alone(t *testing.T, s *site) {
+	t.Helper()
+	mac, up := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
+	mac.reaches(t, lanGate4, lanGate6)
+	up.reaches(t, dmzGate4, dmzGate6)
+	s.found(t, mac, up)
+}
+
+const away = 60 * time.Second
+
+// pluginAway takes the plugin away while a container of each kind stops. The engine
+// tries each of its calls for half a minute, and then forgets.
+func (m *machine) pluginAway(t *testing.T, s *site) {
+	t.Helper()
+	m.start("lan", "mac2")
+	m.start("dmz", "up2")
+	m.start("backstage", "iso")
+	m.Docker("plugin", "disable", "-f", netPlugin)
+	stopped := make(chan error, 1)
+	begun := time.Now()
+	go func() {
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 4*time.Minute, errors.New("stopping containers takes too long"))
+		defer cancel()
+		_, err := m.Engine.Run(ctx, "stop", "mac2", "up2", "iso")
+		stopped <- err
+	}()
+	time.Sleep(away) // what is tested is that so much time passes
+	m.Docker("plugin", "enable", netPlugin)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	t.Logf("stopping containers without the plugin took %v", time.Since(begun).Round(time.Second))
+	m.alone(t, s)
+	m.Docker("start", "mac2", "up2", "iso")
+	m.Docker("rm", "-f", "mac2", "up2", "iso")
+	m.alone(t, s)
+}
+
+// swarm has the engine, alone in its swarm, run a service on a network of our
+// driver, whose options are this node's own.
+func (m *machine) swarm(t *testing.T) {
+	t.Helper()
+	m.Docker("swarm", "init", "--advertise-addr", fmt.Sprintf("192.0.2.%d", m.number))
+	m.Docker("network", "create", "--config-only", "--ipam-driver", netDriver, "--subnet", lan4, "--gateway", lanGate4, "--ip-range", "192.0.2.96/28", "-o", "parent=eth0", "lan-here")
+	m.Docker("network", "create", "-d", netDriver, "--scope", "swarm", "--config-from", "lan-here", "lan-swarm")
+	m.Docker("service", "create", "--name", "web", "--network", "lan-swarm", "--replicas", "2", "--detach", harness.Image, "sleep", "100000")
+	m.eventually(t, "the service's containers reach the wire", func(ctx context.Context) error {
+		ids, err := m.Engine.Run(ctx, "ps", "-q", "--filter", "label=com.docker.swarm.service.name=web")
+		if err != nil || len(strings.Fields(ids)) != 2 {
+			return fmt.Errorf("containers %q: %w", ids, err)
+		}
+		for _, id := range strings.Fields(ids) {
+			if _, err := m.Engine.Run(ctx, "exec", id, "busybox", "ping", "-c", "1", "-W", "1", lanGate4); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	m.Docker("service", "rm", "web")
+	m.eventually(t, "the service's containers are gone", func(ctx context.Context) error {
+		ids, err := m.Engine.Run(ctx, "ps", "-aq")
+		if err == nil && ids != "" {
+			err = fmt.Errorf("there are still %s", ids)
+		}
+		return err
+	})
+	m.Docker("network", "rm", "lan-swarm", "lan-here")
+	m.Docker("swarm", "leave", "--force")
+	if ours := regexp.MustCompile(`dl[bhc]-\S*`).FindAllString(m.Run("ip", "-o", "link"), -1); ours != nil {
+		t.Errorf("on host %s there are still %q", m.Name, ours)
+	}
+	for _, what := range m.state(t) {
+		t.Errorf("the plugin on host %s still knows of %s", m.Name, what)
+	}
+}
+
+// eventually polls: there is nothing to subscribe to.
+func (m *machine) eventually(t *testing.T, what string, holds func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := stepContext(t)
+	defer cancel()
+	if err := proc.Await(ctx, holds); err != nil {
+		t.Fatalf("on host %s: %s: %v", m.Name, what, err)
+	}
+}
