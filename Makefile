@@ -82,6 +82,10 @@ DISK_SECONDS ?= 60
 bench-disk: packages plugins ## measure what the log plugin writes to the disk, by the kernel's count; DISK_SECONDS
 	@$(GO) run ./test/cmd/benchdisk -seconds $(DISK_SECONDS)
 
+.PHONY: bench-net
+bench-net: packages plugins ## measure the network plugin against the host's own network and the engine's own drivers; SUITE
+	@$(GO) run ./test/cmd/benchnet $(if $(SUITE),-suite $(SUITE))
+
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind
 	$(GO) run ./test/cmd/sweep

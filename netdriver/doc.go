@@ -10,10 +10,21 @@
 // Dependencies point to the right and down. ipam knows neither kernel nor
 // network: what it asks of them it is given as functions.
 //
+// What decides, by what the thing is:
+//
+//   - a network: our state. The engine says it once.
+//   - an endpoint: the engine, and where its links are. Ours is a journal of
+//     what to clear away; what it lost is found in the sandboxes.
+//   - a link: its alias.
+//
+// A crash can come between any two changes: internal/failpoint stands behind
+// each, and test/cmd/crashnet dies at all of them.
+//
 // # Lock order
 //
 // A lock is taken only while those before it, or none, are held:
 //
+//  0. reconcile.Reconciler.mu: one reconcile at a time
 //  1. network.Manager.change: one network is made, removed or restored at a time
 //  2. endpoint turns: what concerns one endpoint happens in turn; an endpoint
 //     whose network's links are missing asks for network.Manager.change from
