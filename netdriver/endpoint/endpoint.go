@@ -275,7 +275,7 @@ func (m *Manager) DropAbandoned(id string, check func(Endpoint) (bool, error)) (
 	defer m.turns.take(id)()
 	e, err := m.Get(id)
 	if err != nil {
-		return false, nil //nolint:nilerr // not there any more: nothing to drop
+		return false, nil // not there any more: nothing to drop
 	}
 	if abandoned, err := check(e); err != nil || !abandoned {
 		return false, err
@@ -329,7 +329,7 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	}
 	d, err := m.networks.Get(o.Network)
 	if err != nil || d.Mode != network.Bridge || l.Name != kernel.HostName(o.Endpoint) {
-		return false, nil //nolint:nilerr // a network that is going takes its endpoints along
+		return false, nil // a network that is going takes its endpoints along
 	}
 	return m.repair(l, d, bridgeIndex)
 }

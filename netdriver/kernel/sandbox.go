@@ -25,21 +25,28 @@ type Elsewhere struct {
 // a link of ours that is found neither here nor there is gone, or was carried
 // on by somebody inside of the sandbox.
 
-// Elsewhere returns the links of this instance in all other namespaces that
-// links have been moved to. One that goes away meanwhile is left out.
+// Elsewhere returns the links of endpoints of this instance in all other
+// namespaces that links have been moved to. One that goes away meanwhile is left out.
 func (k *Kernel) Elsewhere() ([]Elsewhere, error) {
 	ids, err := k.namespaces()
 	if err != nil {
 		return nil, err
 	}
+	self, err := k.ownID()
+	if err != nil {
+		return nil, err
+	}
 	var found []Elsewhere
 	for _, id := range ids {
+		if id == self {
+			continue
+		}
 		links, err := k.linksIn(id)
 		if err != nil {
 			return nil, err
 		}
 		for _, l := range links {
-			if _, ours := k.Owner(l.Alias); ours {
+			if o, ours := k.Owner(l.Alias); ours && o.Endpoint != "" {
 				found = append(found, Elsewhere{Link: l, NS: id})
 			}
 		}
@@ -48,21 +55,48 @@ func (k *Kernel) Elsewhere() ([]Elsewhere, error) {
 }
 
 const (
-	nsidAttr       = 1      // NETNSA_NSID (linux/net_namespace.h)
-	targetNSLink   = 46     // IFLA_TARGET_NETNSID (linux/if_link.h)
-	targetNSAddr   = 10     // IFA_TARGET_NETNSID (linux/if_addr.h)
-	extMask        = 29     // IFLA_EXT_MASK
-	skipStats      = 1 << 3 // RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h)
-	sizeofRtgen    = 4      // struct rtgenmsg, aligned
-	interruptedMsg = mdnetlink.DumpInterrupted
+	nsidAttr     = 1      // NETNSA_NSID (linux/net_namespace.h)
+	nsFDAttr     = 3      // NETNSA_FD
+	targetNSLink = 46     // IFLA_TARGET_NETNSID (linux/if_link.h)
+	targetNSAddr = 10     // IFA_TARGET_NETNSID (linux/if_addr.h)
+	extMask      = 29     // IFLA_EXT_MASK
+	skipStats    = 1 << 3 // RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h)
+	sizeofRtgen  = 4      // struct rtgenmsg, aligned
 )
 
 // namespaces returns the ids that other namespaces have in this one.
 func (k *Kernel) namespaces() ([]int, error) {
-	msgs, err := k.request("namespaces", unix.RTM_GETNSID, make([]byte, sizeofRtgen))
+	msgs, err := k.request("namespaces", unix.RTM_GETNSID, mdnetlink.Dump, make([]byte, sizeofRtgen))
 	if err != nil {
 		return nil, err
 	}
+	return readIDs(msgs)
+}
+
+// ownID returns the id that the namespace has in itself, which a link that
+// comes back from a sandbox gives it, or a negative number.
+func (k *Kernel) ownID() (int, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Uint32(nsFDAttr, uint32(k.ns)) //nolint:gosec // a file descriptor
+	attrs, err := ae.Encode()
+	if err != nil {
+		return 0, fmt.Errorf("encode a request: %w", err)
+	}
+	msgs, err := k.request("the own namespace", unix.RTM_GETNSID, 0, append(make([]byte, sizeofRtgen), attrs...))
+	if err != nil {
+		return 0, err
+	}
+	ids, err := readIDs(msgs)
+	if err == nil && len(ids) != 1 {
+		err = fmt.Errorf("look for the own namespace: got %d answers", len(ids))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return ids[0], nil
+}
+
+func readIDs(msgs []mdnetlink.Message) ([]int, error) {
 	var ids []int
 	for _, m := range msgs {
 		if len(m.Data) < sizeofRtgen {
@@ -92,7 +126,7 @@ func (k *Kernel) linksIn(ns int) ([]Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a request: %w", err)
 	}
-	msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
+	msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
 	if errors.Is(err, unix.EINVAL) {
 		return nil, nil // the namespace has ended
 	} else if err != nil {
@@ -118,7 +152,7 @@ func (k *Kernel) AddrsElsewhere(e Elsewhere) ([]netip.Prefix, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode a request: %w", err)
 	}
-	msgs, err := k.request("addresses of a sandbox", unix.RTM_GETADDR, append(make([]byte, unix.SizeofIfAddrmsg), attrs...))
+	msgs, err := k.request("addresses of a sandbox", unix.RTM_GETADDR, mdnetlink.Dump, append(make([]byte, unix.SizeofIfAddrmsg), attrs...))
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +216,8 @@ func (k *Kernel) HeardBy(link string, mac net.HardwareAddr) (bool, error) {
 	return false, nil
 }
 
-// request dumps a table that the library cannot.
-func (k *Kernel) request(what string, kind uint16, body []byte) ([]mdnetlink.Message, error) {
+// request asks what the library cannot.
+func (k *Kernel) request(what string, kind uint16, flags mdnetlink.HeaderFlags, body []byte) ([]mdnetlink.Message, error) {
 	k.queryMu.Lock()
 	defer k.queryMu.Unlock()
 	return dump(what, func() ([]mdnetlink.Message, error) {
@@ -199,7 +233,7 @@ func (k *Kernel) request(what string, kind uint16, body []byte) ([]mdnetlink.Mes
 			}
 			k.query = c
 		}
-		msgs, err := k.ask(kind, body)
+		msgs, err := k.ask(kind, flags, body)
 		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // an answer that comes late would be taken for the next one's
 			_ = k.query.Close()
 			k.query = nil
@@ -208,18 +242,18 @@ func (k *Kernel) request(what string, kind uint16, body []byte) ([]mdnetlink.Mes
 	})
 }
 
-func (k *Kernel) ask(kind uint16, body []byte) ([]mdnetlink.Message, error) {
+func (k *Kernel) ask(kind uint16, flags mdnetlink.HeaderFlags, body []byte) ([]mdnetlink.Message, error) {
 	if err := k.query.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return nil, fmt.Errorf("set the netlink time-out: %w", err)
 	}
 	msgs, err := k.query.Execute(mdnetlink.Message{
-		Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request | mdnetlink.Dump}, Data: body,
+		Header: mdnetlink.Header{Type: mdnetlink.HeaderType(kind), Flags: mdnetlink.Request | flags}, Data: body,
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, m := range msgs {
-		if m.Header.Flags&interruptedMsg != 0 {
+		if m.Header.Flags&mdnetlink.DumpInterrupted != 0 {
 			return nil, netlink.ErrDumpInterrupted
 		}
 	}

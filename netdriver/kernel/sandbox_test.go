@@ -101,11 +101,18 @@ func TestALinkInASandboxIsFound(t *testing.T) {
 	if has := elsewhere(1)[0]; has.Name != "eth0" {
 		t.Errorf("after the engine renamed it: %+v", has)
 	}
-	if err := inside.LinkDel(l); err != nil {
+	// On its way back it gives this namespace an id in itself, too.
+	if err := inside.LinkSetNsFd(l, int(k.ns)); err != nil {
 		t.Fatal(err)
+	}
+	if id, err := k.ownID(); err != nil {
+		t.Errorf("own id %d, %v", id, err)
 	}
 	elsewhere(0)
 	heard(false)
+	if err := k.DeleteOwned("eth0", m.Alias); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func TestALostSocketIsOpenedAgain(t *testing.T) {

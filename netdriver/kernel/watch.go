@@ -55,7 +55,7 @@ func listen(ctx context.Context, c *mdnetlink.Conn, counts func(mdnetlink.Messag
 		msgs, err := c.Receive()
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the socket was closed because it is over
 		case errors.Is(err, unix.ENOBUFS): // some got lost, and any of them may have counted
 			changed()
 			continue

@@ -121,17 +121,16 @@ func (r *Reconciler) links(rep *Report) error {
 	if err != nil {
 		return fmt.Errorf("look at the links: %w", err)
 	}
+	var errs []error
 	if !r.adopted {
-		if err := r.adopt(rep); err != nil {
-			return err
-		}
-		r.adopted = true
+		err := r.adopt(rep)
+		r.adopted = err == nil
+		errs = append(errs, err)
 	}
 	index := make(map[string]int, len(links))
 	for _, l := range links {
 		index[l.Name] = l.Index
 	}
-	var errs []error
 	for _, l := range links {
 		owner, ours := r.Host.Owner(l.Alias)
 		if !ours {

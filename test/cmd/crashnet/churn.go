@@ -94,7 +94,7 @@ func (w *world) createExtra(ctx context.Context) error {
 // removeExtra removes it, if there is one.
 func (w *world) removeExtra(ctx context.Context) error {
 	_, err := w.docker(ctx, "network", "rm", extra)
-	if err != nil && strings.Contains(strings.ToLower(err.Error()), "no such network") {
+	if text := fmt.Sprint(err); strings.Contains(text, "No such network") || strings.Contains(text, "not found") {
 		return nil
 	}
 	return err
