@@ -66,8 +66,8 @@ crash: packages plugins ## kill plugin, engine and collectors at random and coun
 N ?= 300
 
 .PHONY: crash-net
-crash-net: packages plugins ## kill the network plugin at every step of every call, and look at links, addresses and connections; N, SEED, SUITE
-	@$(GO) run ./test/cmd/crashnet -n $(N) $(if $(SEED),-seed $(SEED)) $(if $(SUITE),-suite $(SUITE))
+crash-net: packages plugins ## kill the network plugin at every step of every call, and look at links, addresses and connections; N, SECONDS (0: no limit), SEED, SUITE
+	@$(GO) run ./test/cmd/crashnet -n $(N) -seconds $(if $(filter file,$(origin SECONDS)),0,$(SECONDS)) $(if $(SEED),-seed $(SEED)) $(if $(SUITE),-suite $(SUITE))
 
 LINES ?= 2000000
 ROUNDS ?= 3

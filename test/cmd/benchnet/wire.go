@@ -67,6 +67,7 @@ func (b *bench) measure(ctx context.Context, v variant) error {
 		return err
 	}
 	b.throughput[v.name] = append(b.throughput[v.name], gbits)
+	say("%s: %.2f Gbit/s", v.name, gbits)
 	if b.latencies[v.name] == nil {
 		b.latencies[v.name] = &histogram{}
 	}

@@ -19,7 +19,7 @@ import (
 const (
 	reachTime = 2500 * time.Millisecond // for the plugin to come to a point
 	killTime  = 90 * time.Second
-	lookEvery = 20 // kills
+	lookEvery = 10 // kills
 	// maxMisses is how often a point is tried that the plugin passes once in its
 	// life, or never again.
 	maxMisses = 3
@@ -41,8 +41,8 @@ func (w *world) violence(ctx context.Context) error {
 }
 
 func (w *world) kill(ctx context.Context) error {
-	missed := 0
-	for w.killed < w.kills {
+	missed, begun := 0, time.Now()
+	for w.killed < w.kills && (w.config.time == 0 || time.Since(begun) < w.config.time) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}

@@ -26,6 +26,7 @@ import (
 
 type config struct {
 	kills      int
+	time       time.Duration // bounds the violence; 0: as long as it takes
 	containers int
 	workers    int
 	suite      debian.Suite
@@ -35,15 +36,16 @@ type config struct {
 func main() {
 	c := config{}
 	flag.IntVar(&c.kills, "n", 300, "how often to kill the plugin")
+	seconds := flag.Int("seconds", 0, "how long to go on killing at most; 0: as long as it takes")
 	flag.IntVar(&c.containers, "containers", 20, "how many containers start and stop")
 	flag.IntVar(&c.workers, "workers", 5, "how many of them at once")
 	suite := flag.String("suite", string(debian.Bookworm), "the Debian release whose engine it is: bookworm, trixie or sid")
 	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
 	flag.Parse()
-	c.suite = debian.Suite(*suite)
+	c.suite, c.time = debian.Suite(*suite), time.Duration(*seconds)*time.Second
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
-	limit := 15*time.Minute + time.Duration(c.kills)*10*time.Second
+	limit := 15*time.Minute + time.Duration(c.kills)*20*time.Second
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("the run takes too long"))
 	defer cancel()
 	result, err := run(ctx, c)
