@@ -67,6 +67,7 @@ func (b *bench) protocol(ctx context.Context) error {
 					return err
 				}
 				b.endpoint = append(b.endpoint, times)
+				say("%s, %d endpoints: CreateEndpoint and Join p50 %.2f ms, p99 %.2f", mode.name, there, times.both.at(0.5), times.both.at(0.99))
 			}
 			if there == b.endpoints {
 				break
@@ -222,14 +223,15 @@ func (b *bench) reconcile(ctx context.Context, c *caller) error {
 		} {
 			// Nothing says that the plugin has had its rest after what it was woken for.
 			time.Sleep(5 * time.Second)
+			begin := time.Now() // damage and mending overlap
 			if err := damage(); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
-			begin := time.Now()
 			if err := c.awaitPorts(ctx, b.endpoints); err != nil {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			b.reconciles[what] = append(b.reconciles[what], since(begin)*1000)
+			say("reconcile, %s: %.0f ms", what, since(begin)*1000)
 		}
 	}
 	return nil
