@@ -130,7 +130,26 @@ func (w *world) leftovers(ctx context.Context) error {
 		say("left with the networks still there (%v):\n\t%s\nthe plugin's last words:\n%s", err, strings.Join(left, "\n\t"), w.words())
 		w.leaked = append(w.leaked, left...)
 	}
-	return w.removeNetworks(context.WithoutCancel(ctx))
+	ctx = context.WithoutCancel(ctx)
+	if err := w.startTwice(ctx); err != nil {
+		return err
+	}
+	return w.removeNetworks(ctx)
+}
+
+// startTwice has the engine start twice and make a network, upon which the
+// plugin lets go of a subnet whose network the engine does not know: it asked
+// again for one whose answer the plugin could not give any more.
+func (w *world) startTwice(ctx context.Context) error {
+	for range 2 {
+		if err := w.host.Engine.Restart(ctx); err != nil {
+			return err
+		}
+		if err := errors.Join(w.createExtra(ctx), w.removeExtra(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // words is the end of what the plugin logged, which the engine has in its log.
