@@ -42,7 +42,7 @@ func (w *world) violence(ctx context.Context) error {
 
 func (w *world) kill(ctx context.Context) error {
 	missed, begun := 0, time.Now()
-	for w.killed < w.kills && (w.config.time == 0 || time.Since(begun) < w.config.time) {
+	for w.killed < w.kills && (w.time == 0 || time.Since(begun) < w.time) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
