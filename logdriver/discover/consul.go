@@ -86,9 +86,6 @@ func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
 	for {
 		opts := (&api.QueryOptions{WaitIndex: index, RequireConsistent: false}).WithContext(ctx)
 		entries, meta, err := c.client.Health().Service(c.service, c.tag, true, opts)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("ask Consul for service %s: %w", c.service, err)
 		}

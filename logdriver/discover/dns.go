@@ -70,9 +70,6 @@ func (n *name) Follow(ctx context.Context, set func([]Collector)) error {
 	var said []Collector
 	for first := true; ; first = false {
 		members, ttl, err := n.ask(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
 			return err
 		}

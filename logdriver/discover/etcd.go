@@ -142,9 +142,6 @@ func (e *etcd) watch(ctx context.Context, client *clientv3.Client, from int64, k
 		}
 		set(members(known))
 	}
-	if ctx.Err() != nil {
-		return nil
-	}
 	return fmt.Errorf("watch %s in etcd: it ended", e.prefix)
 }
 

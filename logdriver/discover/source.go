@@ -17,8 +17,8 @@ import (
 // Source says who the members of a pool are.
 type Source interface {
 	// Follow calls set with all members as soon as they are known and on each
-	// change. It returns an error when it cannot go on, nil at ctx's end; it
-	// may be called again then.
+	// change. It returns when it cannot go on, with the reason, and may be called
+	// again then, or at ctx's end, with any error or none.
 	Follow(ctx context.Context, set func([]Collector)) error
 	// String names the source for people, without credentials.
 	String() string
