@@ -35,6 +35,9 @@ type Endpoint struct {
 	IPv4, IPv6  netip.Prefix // invalid: none
 	MAC         net.HardwareAddr
 	Joined      bool
+	// ParentIndex is that of the parent at the Join, on a macvlan network: with
+	// the parent its links go, whatever becomes of their containers. 0: not known.
+	ParentIndex int `json:",omitempty"`
 }
 
 // Host is what this package asks of the kernel.
@@ -206,7 +209,7 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	if err != nil {
 		return Endpoint{}, network.Definition{}, err
 	}
-	e.Joined = true
+	e.Joined, e.ParentIndex = true, m.parentIndex(d)
 	if err := m.put(e); err != nil {
 		return Endpoint{}, network.Definition{}, err
 	}

@@ -21,6 +21,17 @@ func (m *Manager) chooseMAC(e Endpoint, d network.Definition) net.HardwareAddr {
 	return kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
 }
 
+func (m *Manager) parentIndex(d network.Definition) int {
+	if d.Mode != network.Macvlan {
+		return 0
+	}
+	parent, err := m.host.Link(d.Parent)
+	if err != nil {
+		return 0
+	}
+	return parent.Index
+}
+
 // makeMacvlan makes an endpoint's macvlan link. A parent that cannot be brought
 // up costs the container its wire, not its start: reconcile says so.
 func (m *Manager) makeMacvlan(e Endpoint, d network.Definition) error {

@@ -6,6 +6,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/dockline/dockline/netdriver/kernel"
+	"github.com/dockline/dockline/netdriver/reconcile"
 )
 
 // A container that starts without a parent gets its wire when the parent comes,
@@ -91,4 +92,24 @@ func TestABridgeThatHasLostItsUplinkComesBack(t *testing.T) {
 		h.reconcile()
 		a.reaches(far, "10.1.0.100")
 	}
+}
+
+// A container whose link went with its parent may be running, and as long as
+// nobody says that it ended, its address is nobody else's.
+func TestAContainerWhoseParentVanishedKeepsItsAddress(t *testing.T) {
+	h := newHost(t)
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", `"parent":"nic1"`))
+	h.run("a", "10.1.0.7/24", "")
+	h.deleteLink("nic1")
+	h.reconcile()
+	h.wire("nic1", "")
+	for range 2 {
+		h.now = h.now.Add(2 * reconcile.Grace)
+		h.reconcile()
+		h.kill()
+		h.start()
+	}
+	h.ok("NetworkDriver.EndpointOperInfo", endpointOf("a"))
+	h.stop("a", nil)
+	h.refused("NetworkDriver.EndpointOperInfo", endpointOf("a"), "no such endpoint")
 }

@@ -88,11 +88,21 @@ func (r *Reconciler) abandoned(e endpoint.Endpoint, seen sight) bool {
 	}
 	// In the one namespace where nobody but us can have put it, it is not. It may
 	// still be at work where the container itself has carried it.
-	if seen.blind != nil || err != nil {
+	if seen.blind != nil || err != nil || r.lostParent(e, d) {
 		return false
 	}
 	heard, err := r.Host.HeardBy(d.Parent, e.MAC)
 	return err == nil && !heard
+}
+
+// lostParent reports whether an endpoint's link had to go because its parent did.
+// Its container may be running, and the engine knows it by its address.
+func (r *Reconciler) lostParent(e endpoint.Endpoint, d network.Definition) bool {
+	if !e.Joined || e.ParentIndex == 0 {
+		return false
+	}
+	parent, err := r.Host.Link(d.Parent)
+	return err != nil || parent.Index != e.ParentIndex
 }
 
 // missing decides from an endpoint's links: at work are a pair with its other

@@ -26,6 +26,7 @@ import (
 // Host is what this package asks of the kernel.
 type Host interface {
 	Links() ([]kernel.Link, error)
+	Link(name string) (kernel.Link, error)
 	Elsewhere() ([]kernel.Elsewhere, error)
 	AddrsElsewhere(kernel.Elsewhere) ([]netip.Prefix, error)
 	HeardBy(link string, mac net.HardwareAddr) (bool, error)

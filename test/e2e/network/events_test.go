@@ -89,9 +89,7 @@ func (s *site) refusals(t *testing.T) {
 		"no tag of IPAM":        {[]string{"-d", netDriver, "--ipam-driver", netPlugin, "-o", "mode=bridge"}, netPlugin},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for _, m := range s.machines {
-				m.refuses(t, c.says, c.args...)
-			}
+			s.each(t, func(m *machine) { m.refuses(t, c.says, c.args...) })
 		})
 	}
 	for _, m := range s.machines {

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dockline/dockline/test/harness"
@@ -114,25 +115,31 @@ func (m *machine) staysInstalled(t *testing.T) {
 // the same address.
 func (s *site) connected(t *testing.T) {
 	t.Helper()
-	a, b := s.machines[0], s.machines[1]
-	am, bm := a.inspect(t, "lan", "mac"), b.inspect(t, "lan", "mac")
-	am.reaches(t, append(bm.addresses(), lanGate4, lanGate6)...)
-	bm.reaches(t, append(am.addresses(), lanGate4, lanGate6)...)
-	au, bu := a.inspect(t, "dmz", "up"), b.inspect(t, "dmz", "up")
-	au.reaches(t, append(bu.addresses(), dmzGate4, dmzGate6)...)
-	bu.reaches(t, append(au.addresses(), dmzGate4, dmzGate6)...)
-	s.found(t, am, bm, au, bu)
-	all := []*container{am, bm, au, bu}
+	macs, ups := map[*machine]*container{}, map[*machine]*container{}
+	var wired []*container
 	for _, m := range s.machines {
+		macs[m], ups[m] = m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
+		wired = append(wired, macs[m], ups[m])
+	}
+	var mu sync.Mutex
+	all := slices.Clone(wired) // guarded by mu
+	s.each(t, func(m *machine) {
+		other := s.machines[0]
+		if m == other {
+			other = s.machines[1]
+		}
+		macs[m].reaches(t, append(macs[other].addresses(), lanGate4, lanGate6)...)
+		ups[m].reaches(t, append(ups[other].addresses(), dmzGate4, dmzGate6)...)
 		i1, i2 := m.inspect(t, "backstage", "iso1"), m.inspect(t, "backstage", "iso2")
 		i1.reaches(t, i2.addresses()...)
 		i2.reaches(t, i1.addresses()...)
 		i1.isolated(t, lanGate4, dmzGate4, lanGate6, fmt.Sprintf("192.0.2.%d", m.number))
-		all = append(all, i1, i2)
-		for network, has := range map[string]string{"lan": "mac", "dmz": "up"} {
-			all = append(all, m.another(t, network, has))
-		}
-	}
+		here := []*container{i1, i2, m.another(t, "lan", "mac"), m.another(t, "dmz", "up")}
+		mu.Lock()
+		defer mu.Unlock()
+		all = append(all, here...)
+	})
+	s.found(t, wired...)
 	noTwins(t, all)
 }
 
