@@ -68,6 +68,18 @@ upgrade() {
         docker plugin enable "$name" >/dev/null || true
         die "the upgrade of $name was refused (see above); the older build goes on"
     fi
+    mount_again "$name"
+}
+
+# mount_again has the mounts of an upgraded plugin be what they were set to. The
+# engine still shows that, but mounts what the new configuration says until it is
+# told again (plugin/v2, Set and InitSpec).
+mount_again() {
+    local name=$1 mount
+    while read -r mount; do
+        grep -q "\"name\": *\"${mount%%.*}\"" "plugin-config/$name/config.json" || continue
+        docker plugin set "$name" "$mount"
+    done < <(inspect "$name" '{{range .Settings.Mounts}}{{.Name}}.source={{.Source}}{{"\n"}}{{end}}')
 }
 
 registry_pid='' registry_dir='' registry_addr='' pushed=''
