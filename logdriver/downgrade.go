@@ -114,7 +114,10 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		if err != nil {
 			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
 		}
-		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: o.KeepBytes, Routes: []string{routeName}}
+		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: o.KeepBytes, OnFull: p.cfg.OnFull, Sync: p.cfg.Sync, Routes: []string{routeName}}
+		if err := p.policies(o, &params); err != nil {
+			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+		}
 		if se, _, err = p.spool.Attach(params, r.FIFO); err != nil {
 			return err
 		}

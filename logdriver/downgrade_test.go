@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -176,5 +177,38 @@ func TestADowngradeIsBounded(t *testing.T) {
 	h.start()
 	if n := len(h.logs(r.info, engine.ReadConfig{Tail: -1})); n < 500 {
 		t.Errorf("docker logs has %d records", n)
+	}
+}
+
+// What a container that began meanwhile keeps its data by is what its options
+// say, or else the plugin's settings.
+func TestADowngradeForgetsNoPolicy(t *testing.T) {
+	h := newHost(t, "json+tcp://"+downCollector(t))
+	h.plugin.Close()
+	h.version(2)
+	h.cfg.OnFull, h.cfg.Sync = spool.DropNewest, 5*time.Second
+	d := h.downgrade()
+	settings := h.run(1, nil)
+	options := h.run(2, map[string]string{"on-full": "throttle", "sync": "interval=7s"})
+	bad := h.run(3, map[string]string{"on-full": "tomorrow's"})
+	for _, r := range []*run{settings, options, bad} {
+		r.write("a line")
+	}
+	d.Close()
+	h.version(1)
+	h.start()
+	for _, tc := range []struct {
+		r      *run
+		onFull spool.OnFull
+		sync   time.Duration
+	}{{settings, spool.DropNewest, 5 * time.Second}, {options, spool.Throttle, 7 * time.Second}, {bad, spool.DropNewest, 5 * time.Second}} {
+		st := h.plugin.spool.Of(tc.r.info.ContainerID)
+		if st == nil || st.OnFull() != tc.onFull {
+			t.Fatalf("%v, want %v", st, tc.onFull)
+		}
+		data, err := os.ReadFile(filepath.Join(h.cfg.StateDir, "spool/streams", st.ID(), "stream.json"))
+		if want := fmt.Sprintf(`"sync_interval":%d`, tc.sync); err != nil || !strings.Contains(string(data), want) {
+			t.Errorf("%s (%v), want %s", data, err, want)
+		}
 	}
 }

@@ -251,6 +251,43 @@ func (st *Stream) forgetDropsLocked() {
 	})
 }
 
+// newsLocked returns the drop that has to be there before a stream's last
+// segment is evicted: nil where every route has all of it, or another drop says
+// so already. Without it nobody would be told, and a process that is killed
+// would give the same offsets to other bytes.
+func (st *Stream) newsLocked(last segment) *drop {
+	if last.end() <= st.ackedLocked() || slices.ContainsFunc(st.drops, func(d drop) bool { return d.to >= last.end() }) {
+		return nil
+	}
+	return &drop{from: last.offset, to: last.end(), session: last.session}
+}
+
+// writeNews reports whether the drop is on the disk.
+func (st *Stream) writeNews(d *drop) bool {
+	return st.sp.cfg.disk.replace(filepath.Join(st.dir, d.name()), d.encode()) == nil
+}
+
+// evictedLocked notes that nothing is left of a stream but a drop, which may be
+// on the disk. Those before it say nothing that it does not.
+func (st *Stream) evictedLocked(d drop, written bool) {
+	written = written || st.writeNews(&d) // a full disk has room now
+	before := st.drops
+	st.drops = []drop{d}
+	st.sp.used.Add(overhead)
+	for _, b := range before {
+		same := b.name() == d.name()
+		if !same && (!written || st.sp.cfg.disk.remove(filepath.Join(st.dir, b.name())) != nil) {
+			st.drops = slices.Insert(st.drops, len(st.drops)-1, b)
+			continue
+		}
+		st.sp.used.Add(-overhead)
+	}
+	if !written {
+		st.sp.log.Error("it could not be noted what is dropped: it is not told if the plugin is killed now", "container", st.header.Container)
+	}
+	st.notifyLocked()
+}
+
 // tailLoss returns what was dropped behind the stream's last byte, once it is
 // certain that nothing follows: the offset behind it and the session. A reader
 // at offset that has been there gets 0.

@@ -362,6 +362,9 @@ const (
 	// evictAtOnce bounds the segments that one call evicts: it is made on the
 	// way of a container's bytes into the spool.
 	evictAtOnce = 64
+	// newsShare is the part of the spool, one in so many bytes, that streams may
+	// take of which nothing is left but the news that something was dropped.
+	newsShare = 64
 )
 
 // enforce evicts the oldest segments until the spool is within its bound:
@@ -392,6 +395,7 @@ func (s *Spool) free() int64 {
 }
 
 func (s *Spool) evictTo(target int64, stages ...stage) {
+	defer s.boundNews()
 	n := 0
 	for _, stage := range stages {
 		for _, v := range s.victims(stage) {
@@ -408,6 +412,17 @@ func (s *Spool) evictTo(target int64, stages ...stage) {
 			v.stream.evict(v.offset, stage != acknowledged)
 			n++
 		}
+	}
+}
+
+// boundNews forgets the oldest streams of which nothing is left but the news
+// that something was dropped, where there are too many.
+func (s *Spool) boundNews() {
+	all := s.victims(forgotten)
+	most := max(1, int(s.cfg.MaxBytes/newsShare/overhead))
+	for _, v := range all[:max(0, len(all)-most)] {
+		s.log.Warn("no collector is told any more what was dropped: there are too many such streams", "container", v.stream.Container())
+		v.stream.forget()
 	}
 }
 

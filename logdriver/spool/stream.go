@@ -367,6 +367,10 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 // was dropped.
 func (st *Stream) forget() {
 	st.mu.Lock()
+	if len(st.segs)+len(st.sessions) > 0 { // since it was looked at
+		st.mu.Unlock()
+		return
+	}
 	for _, d := range st.drops {
 		_ = st.sp.cfg.disk.remove(filepath.Join(st.dir, d.name()))
 		st.sp.used.Add(-overhead)
@@ -409,13 +413,21 @@ func (st *Stream) writeHeader(h header) error {
 func (st *Stream) evict(offset uint64, unacked bool) {
 	st.mu.Lock()
 	acked, n := st.ackedLocked(), 0
+	var news *drop
+	written := false
 	for n < st.evictableLocked() && st.segs[n].offset <= offset {
 		g := st.segs[n]
 		if !unacked && g.end() > acked {
 			break
 		}
 		st.locateFrames(n + 1)
+		if n == len(st.segs)-1 {
+			if news = st.newsLocked(g); news != nil {
+				written = st.writeNews(news)
+			}
+		}
 		if err := st.sp.cfg.disk.remove(filepath.Join(st.dir, g.name())); err != nil {
+			news = nil
 			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
 			break
 		}
@@ -426,6 +438,9 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 		n++
 	}
 	st.segs = slices.Delete(st.segs, 0, n)
+	if news != nil {
+		st.evictedLocked(*news, written)
+	}
 	if len(st.segs) == 0 && n > 0 && len(st.cursors) > 0 && acked == st.end {
 		st.clean = true // routes acknowledge whole frames
 	}
