@@ -2,12 +2,10 @@ package logdriver
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -15,9 +13,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/dockline/dockline/internal/pluginserver"
-	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -219,21 +214,3 @@ func mountedFrom(mountinfo []byte, dir string) string {
 
 // unescape undoes what the kernel does to odd characters (fs/proc_namespace.c).
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-
-// Refusal is the driver of a plugin that must not start: it says why to whoever
-// starts a container.
-type Refusal struct{ Why error }
-
-// Register adds the engine's calls to the server.
-func (r Refusal) Register(s *pluginserver.Server) { engine.Register(s, r) }
-
-// Start implements engine.Driver.
-func (r Refusal) Start(context.Context, string, *container.Info) error { return r.Why }
-
-// Stop implements engine.Driver.
-func (r Refusal) Stop(context.Context, string) error { return r.Why }
-
-// ReadLogs implements engine.Driver.
-func (r Refusal) ReadLogs(context.Context, *container.Info, engine.ReadConfig, io.Writer) error {
-	return r.Why
-}

@@ -61,8 +61,9 @@ func run() error {
 	server := pluginserver.New(log)
 	plugin, err := logdriver.Start(cfg, log)
 	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
-		log.Error("dockline-log takes no containers", "err", err)
-		logdriver.Refusal{Why: err}.Register(server)
+		refusal := logdriver.Refuse(cfg, err, log)
+		defer refusal.Close()
+		refusal.Register(server)
 		return server.Serve(ctx, l)
 	}
 	if err != nil {
