@@ -223,11 +223,11 @@ func TestFollowEndsWithTheRun(t *testing.T) {
 	}
 }
 
-// BenchmarkTail measures `docker logs --tail 10` of a stream of 256 MiB.
+// BenchmarkTail measures `docker logs --tail 10` of a stream of 1 GiB.
 func BenchmarkTail(b *testing.B) {
 	f := newFeed(b, 4<<20, 1<<40)
 	text := strings.Repeat("x", 16<<10)
-	for range 16 << 10 {
+	for range 64 << 10 {
 		f.write(line("stdout", text))
 	}
 	for _, tail := range []int{10, -1} {
