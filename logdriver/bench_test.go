@@ -39,7 +39,7 @@ func BenchmarkPath(b *testing.B) {
 			r.stop()
 			st := h.plugin.spool.Of(r.info.ContainerID)
 			for st.Cursor(routeName) < st.End() { // polled: an acknowledgement is no event of the stream
-				time.Sleep(time.Millisecond)
+				time.Sleep(time.Millisecond) // between two looks at the cursor
 			}
 		})
 	}

@@ -24,7 +24,7 @@ fetch() {
         package=$(newest)
     fi
     [[ -n $package ]] || die "apt knows no linux-image-cloud-amd64"
-    # Not local: the trap comes after the function has returned.
+    # Not local: the trap, which removes it, comes after the function has returned.
     work=$(mktemp -d "$cache/fetch.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     chmod 755 "$work"

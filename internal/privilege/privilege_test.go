@@ -46,7 +46,7 @@ func report(err error) {
 }
 
 func TestKeep(t *testing.T) {
-	if os.Geteuid() != 0 {
+	if os.Geteuid() != 0 { // CI is root, as the README says of make test
 		t.Skip("only root has a bounding set that it may change")
 	}
 	const netAdmin = "0000000000001000"

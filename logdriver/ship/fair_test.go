@@ -39,6 +39,9 @@ func chunk(t *testing.T, source, text string, last bool) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 }
 
+// Sleeps here are in bubbles of testing/synctest: they take no time, and end when
+// every goroutine waits.
+
 // A line that does not end is sent as it is when no more of it comes, each
 // source's by itself, and as it is when the container ends.
 func TestLinesThatDoNotEnd(t *testing.T) {
