@@ -55,6 +55,7 @@ type feed struct {
 	held        bool // not read, because it is to move when nothing is outstanding
 	rec         Record
 	stats       *Stats
+	counting    Held // what was put into the batch since its last mark
 }
 
 // notify puts the feed into its lane's queue if it is not there.
@@ -67,7 +68,7 @@ func (f *feed) notify() {
 // rewind begins again behind what is acknowledged.
 func (f *feed) rewind() {
 	f.join.Reset()
-	f.damage = damage{}
+	f.damage, f.counting = damage{}, Held{}
 	f.read, f.safe = f.acked, f.acked
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }

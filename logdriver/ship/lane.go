@@ -59,6 +59,7 @@ type batch struct {
 type mark struct {
 	feed *feed
 	safe uint64
+	held Held
 }
 
 func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {

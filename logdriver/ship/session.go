@@ -194,7 +194,8 @@ func (s *session) note(f *feed, before int) {
 		return
 	}
 	f.outstanding++
-	s.batch.marks = append(s.batch.marks, mark{f, f.safe})
+	s.batch.marks = append(s.batch.marks, mark{f, f.safe, f.counting})
+	f.counting = Held{}
 	if before == 0 {
 		s.timer.Reset(linger)
 	}
@@ -219,6 +220,7 @@ func (s *session) expire() {
 // longer ones. A piece has an id of its own: the bytes of a line take up at
 // least as many offsets, so none is another record's.
 func (s *session) append(f *feed, r *Record) {
+	f.counting.add(r)
 	line, cut := r.Line, r.Cut
 	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
 		r.Line, r.Cut = line[:s.limits.RecordBytes], true
@@ -264,6 +266,9 @@ func (s *session) apply(count uint64) {
 		s.stats.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
 			m.feed.outstanding--
+			if held := s.pool.owner.Held; held != nil && m.held.Records > 0 {
+				held(m.feed.meta.Load(), s.pool.id, s.name, m.held)
+			}
 			m.feed.ack(m.safe)
 			s.settled(m.feed)
 		}

@@ -28,6 +28,10 @@ type Shipper struct {
 	// Ended is called, if it is set before the first Add, when nothing is shipped
 	// to a pool any more, under the shipper's lock: it calls no method of it.
 	Ended func(pool string)
+	// Held is told, if it is set before the first Add, what a collector has
+	// acknowledged, before the cursor moves on. It may take a moment, and is called
+	// by several goroutines.
+	Held func(m *Meta, pool, collector string, h Held)
 
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
