@@ -136,7 +136,7 @@ func (p *Plugin) why() string {
 	return said
 }
 
-// Admin returns the server of the plugin's metrics, /status and /drain.
+// Admin returns the server of the plugin's metrics, /status, /drain and /where.
 func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, &metrics{p})
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
@@ -153,6 +153,7 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 		}
 		return map[string]bool{"drained": true}, p.Drain(ctx)
 	})
+	s.Handle("/where", p.where)
 	return s
 }
 
@@ -275,6 +276,7 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	}
 	m.collectors(ch)
 	m.sources(ch)
+	m.placement(ch)
 }
 
 // sources reports each source once, though several pools may follow it.

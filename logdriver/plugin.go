@@ -17,6 +17,7 @@ import (
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/history"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -33,11 +34,12 @@ type Plugin struct {
 	log     *slog.Logger
 	spool   *spool.Spool
 	place   place          // of the spool
-	tidy    sync.WaitGroup // the spool's own goroutine
+	tidy    sync.WaitGroup // the spool's own goroutine and the history's
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
 	pools   *pools
+	history *history.History
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -58,6 +60,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, filepath.Join(cfg.StateDir, "collectors.json"), log)
+	p.history = openHistory(cfg, p.ship, log)
+	p.tidy.Go(func() { p.history.Run(ctx) })
 	p.takeOver()
 	all := sp.Streams()
 	for _, st := range all {

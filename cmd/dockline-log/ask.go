@@ -15,6 +15,7 @@ import (
 )
 
 const usage = `usage: dockline-log COMMAND [-socket PATH] [-timeout DURATION]
+       dockline-log where [-since TIME] [-until TIME] [-format table|json] CONTAINER
 
 The engine starts the plugin without a command. On the host, from the plugin's
 folder in the engine's data root, as root:
@@ -22,7 +23,9 @@ folder in the engine's data root, as root:
   status   what is spooled of which container, and which collectors are healthy
   metrics  the same in numbers, as Prometheus reads them
   drain    wait until everything that is spooled is delivered; before the plugin is removed
+  where    which collectors hold the records of a container that were written in a time
 
+TIME is 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m.
 drain ends with code 1 when the time is over; without -timeout it waits for ever.
 `
 
@@ -33,13 +36,23 @@ func ask(ctx context.Context, args []string) error {
 	f.Usage = func() { fmt.Fprint(f.Output(), usage) }
 	socket := f.String("socket", "", "")
 	timeout := f.Duration("timeout", 0, "")
-	if err := f.Parse(args[1:]); errors.Is(err, flag.ErrHelp) {
+	var q whereQuery
+	if command == "where" {
+		q.flags(f)
+	}
+	rest, err := parse(f, args[1:])
+	if errors.Is(err, flag.ErrHelp) {
 		return nil
 	} else if err != nil {
 		return err
 	}
-	if f.NArg() > 0 {
-		return fmt.Errorf("%q is too much\n%s", f.Arg(0), usage)
+	if command == "where" {
+		if rest, err = q.take(rest); err != nil {
+			return err
+		}
+	}
+	if len(rest) > 0 {
+		return fmt.Errorf("%q is too much\n%s", rest[0], usage)
 	}
 	if *timeout > 0 {
 		var cancel func()
@@ -52,6 +65,8 @@ func ask(ctx context.Context, args []string) error {
 		do = func(ctx context.Context, socket string) error { return admin.Get(ctx, socket, "/"+command, os.Stdout) }
 	case "drain":
 		do = drain
+	case "where":
+		do = q.ask
 	case "help", "-h", "-help", "--help":
 		fmt.Print(usage)
 		return nil
@@ -69,6 +84,16 @@ func ask(ctx context.Context, args []string) error {
 		return fmt.Errorf("reach the plugin (is it enabled?): %w", err)
 	}
 	return do(ctx, *socket)
+}
+
+// parse reads options, also those behind arguments, and returns the arguments.
+func parse(f *flag.FlagSet, args []string) (rest []string, err error) {
+	for {
+		if err := f.Parse(args); err != nil || f.NArg() == 0 {
+			return rest, err
+		}
+		rest, args = append(rest, f.Arg(0)), f.Args()[1:]
+	}
 }
 
 // installed is the path of the plugin's binary in an engine's data root.

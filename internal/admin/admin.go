@@ -35,13 +35,27 @@ func New(log *slog.Logger, metrics ...prometheus.Collector) *Server {
 	return s
 }
 
+// Error is an answer with an HTTP status of its own, other than 503.
+type Error struct {
+	Code int
+	Err  error
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+
+func (e *Error) Unwrap() error { return e.Err }
+
 // Handle adds a path that answers with what fn returns, as JSON. The request's
 // context ends when the client goes away or the plugin stops.
 func (s *Server) Handle(path string, fn func(*http.Request) (any, error)) {
 	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := fn(r)
 		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			code := http.StatusServiceUnavailable
+			if own := new(Error); errors.As(err, &own) {
+				code = own.Code
+			}
+			http.Error(w, err.Error(), code)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")

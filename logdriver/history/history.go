@@ -133,7 +133,7 @@ func (h *History) Stats() Stats {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	s := h.stats
-	s.Streams, s.Since, s.Unwritten = len(h.streams), time.Unix(0, h.since).UTC(), h.failing || h.stuck
+	s.Streams, s.Since, s.Unwritten = len(h.streams), moment(h.since), s.Unwritten || h.stuck
 	var oldest int64
 	for _, st := range h.streams {
 		s.Intervals += len(st.spans)
@@ -144,7 +144,7 @@ func (h *History) Stats() Stats {
 		}
 	}
 	if oldest != 0 {
-		s.Oldest = time.Unix(0, oldest).UTC()
+		s.Oldest = moment(oldest)
 	}
 	return s
 }

@@ -50,7 +50,8 @@ type Holding struct {
 	Intervals  []Interval `json:"intervals"`  // by pool and time
 	Gaps       []Gap      `json:"gaps,omitempty"`
 	KnownSince time.Time  `json:"known_since"` // what was acknowledged before may be with others
-	Exact      bool       `json:"exact"`       // all intervals are, and nothing is unknown
+	Complete   bool       `json:"complete"`    // nothing is unknown: no other collector holds any of what was asked for
+	Exact      bool       `json:"exact"`       // it is complete, and all intervals are exact
 }
 
 // NotFoundError means that no container is the one that was asked for.
@@ -102,6 +103,13 @@ func (h *History) Where(q Query, others ...Container) ([]Holding, error) {
 	return all, nil
 }
 
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
 func (h *History) findLocked(name string, known map[string]Container) ([]Container, error) {
 	if c, ok := known[name]; ok {
 		return []Container{c}, nil
@@ -117,7 +125,11 @@ func (h *History) findLocked(name string, known map[string]Container) ([]Contain
 	}
 	switch {
 	case name == "" || len(named) == 0 && len(begin) == 0:
-		return nil, &NotFoundError{name, moment(h.since)}
+		since := moment(h.since)
+		for _, g := range h.gaps {
+			since = later(since, g.To)
+		}
+		return nil, &NotFoundError{name, since}
 	case len(named) > 0:
 		slices.SortFunc(named, func(a, b Container) int { return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID)) })
 		return named, nil
@@ -169,7 +181,8 @@ func (h *History) holdingLocked(c Container, q Query) Holding {
 	slices.SortFunc(a.Intervals, func(x, y Interval) int {
 		return cmp.Or(strings.Compare(x.Pool, y.Pool), x.From.Compare(y.From), x.To.Compare(y.To), strings.Compare(x.Collector, y.Collector))
 	})
-	a.Exact = a.Exact && begin >= since && len(a.Gaps) == 0
+	a.Complete = begin >= since && len(a.Gaps) == 0
+	a.Exact = a.Exact && a.Complete
 	return a
 }
 

@@ -38,16 +38,12 @@ type writer struct {
 
 // Open reads the history that a former process left. One that cannot be read is
 // put aside, and a new one begins. Until Run runs, nothing is written.
-func Open(opts Options) (*History, error) {
+func Open(opts Options) *History {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
 	if opts.Boot == "" {
-		id, err := os.ReadFile(bootID)
-		if err != nil {
-			return nil, fmt.Errorf("ask which boot this is: %w", err)
-		}
-		opts.Boot = string(id)
+		opts.Boot = bootOf(opts)
 	}
 	h := &History{
 		opts: opts, log: opts.Log, streams: map[string]*stream{}, pairs: map[pair]*pair{}, latest: map[key]*span{},
@@ -63,7 +59,17 @@ func Open(opts Options) (*History, error) {
 		h.closeFile()
 	}
 	h.emitLocked(appendText([]byte{kindBoot}, opts.Boot))
-	return h, nil
+	return h
+}
+
+// bootOf asks the kernel which boot this is. One that is not known is no other.
+func bootOf(opts Options) string {
+	id, err := os.ReadFile(bootID)
+	if err != nil {
+		opts.Log.Warn("it is not known which boot of the machine this is; the placement history takes it for a new one", "err", err)
+		return fmt.Sprint("unknown ", opts.Now().UnixNano())
+	}
+	return string(id)
 }
 
 // read takes over what the file says and adds a gap for what it cannot say.

@@ -1,0 +1,198 @@
+package logdriver
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/history"
+	"github.com/dockline/dockline/logdriver/ship"
+)
+
+// historyFile lies below the state; historyBytes bounds it.
+const (
+	historyFile  = "placement"
+	historyBytes = 4 << 20
+)
+
+// openHistory has the shipper tell the history of what collectors hold.
+func openHistory(cfg Config, s *ship.Shipper, log *slog.Logger) *history.History {
+	h := history.Open(history.Options{File: filepath.Join(cfg.StateDir, historyFile), MaxBytes: historyBytes, Log: log})
+	var labels poolLabels
+	s.Held = func(m *ship.Meta, pool, collector string, held ship.Held) {
+		h.Note(history.Batch{
+			Stream: m.Stream, Container: m.ContainerID, Name: m.ContainerName, Created: m.Created, Pool: labels.of(pool), Collector: collector,
+			First: held.First, Last: held.Last, Records: held.Records, Bytes: held.Bytes,
+		})
+	}
+	return h
+}
+
+// poolLabels gives pools names for people: their ids are long and may hold credentials.
+type poolLabels struct {
+	mu sync.Mutex // guards by
+	by map[string]string
+}
+
+// maxLabels bounds how many are kept: they can be made again.
+const maxLabels = 1000
+
+func (l *poolLabels) of(id string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	label, ok := l.by[id]
+	if !ok {
+		if l.by == nil || len(l.by) >= maxLabels {
+			l.by = map[string]string{}
+		}
+		label = fmt.Sprintf("list-%08x", uint32(xxhash.Sum64String(id)))
+		l.by[id] = label
+	}
+	return label
+}
+
+// Where says which collectors hold the records of a container that were written
+// between two moments; a zero one is no bound.
+type Where struct {
+	From       time.Time          `json:"from,omitzero"`
+	To         time.Time          `json:"to,omitzero"`
+	Containers []ContainerRecords `json:"containers"` // several where they had the name one after the other
+}
+
+// ContainerRecords says where one container's records are.
+type ContainerRecords struct {
+	history.Holding
+	UndeliveredBytes uint64    `json:"undelivered_bytes"`          // in the spool, with no collector yet
+	UndeliveredSince time.Time `json:"undelivered_since,omitzero"` // when about the oldest of these was written
+}
+
+// Where asks the placement history.
+func (p *Plugin) Where(name string, from, to time.Time) (*Where, error) {
+	var others []history.Container
+	for _, st := range p.spool.Streams() {
+		var info container.Info
+		if json.Unmarshal(st.Info(), &info) == nil && st.HasRoute(routeName) {
+			others = append(others, history.Container{ID: st.Container(), Name: info.Name(), Created: info.ContainerCreated})
+		}
+	}
+	found, err := p.history.Where(history.Query{Container: name, From: from, To: to}, others...)
+	if err != nil {
+		return nil, err
+	}
+	w := &Where{From: from, To: to}
+	for _, one := range found {
+		r := ContainerRecords{Holding: one}
+		if st := p.spool.Of(one.Container); st != nil && st.HasRoute(routeName) {
+			r.UndeliveredBytes, r.UndeliveredSince = st.Backlog(routeName)
+		}
+		w.Containers = append(w.Containers, r)
+	}
+	return w, nil
+}
+
+// where answers /where?container=NAME&from=TIME&to=TIME.
+func (p *Plugin) where(r *http.Request) (any, error) {
+	q := r.URL.Query()
+	from, err := moment(q.Get("from"), "from", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	to, err := moment(q.Get("to"), "to", time.Now())
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Get("container") == "":
+		return nil, refused("no container is named: say ?container=NAME, or the beginning of an id")
+	case !to.IsZero() && from.After(to):
+		return nil, refused(fmt.Sprintf("from=%q is later than to=%q", q.Get("from"), q.Get("to")))
+	}
+	w, err := p.Where(q.Get("container"), from, to)
+	if none := new(history.NotFoundError); errors.As(err, &none) {
+		return nil, &admin.Error{Code: http.StatusNotFound, Err: err}
+	} else if err != nil {
+		return nil, &admin.Error{Code: http.StatusBadRequest, Err: err}
+	}
+	return w, nil
+}
+
+func refused(why string) error {
+	return &admin.Error{Code: http.StatusBadRequest, Err: errors.New(why)}
+}
+
+// maxSeconds since 1970 have a place in an int64 of nanoseconds.
+const maxSeconds = math.MaxInt64 / 1_000_000_000
+
+// moment reads a time as docker logs takes it: RFC 3339, seconds since 1970, or
+// how long ago.
+func moment(v, key string, now time.Time) (time.Time, error) {
+	if v == "" {
+		return time.Time{}, nil
+	}
+	if t, err := time.Parse(time.RFC3339Nano, v); err == nil {
+		return checked(t, v, key)
+	}
+	if d, err := time.ParseDuration(v); err == nil {
+		return checked(now.Add(-d), v, key)
+	}
+	sec, frac, _ := strings.Cut(v, ".")
+	s, err1 := strconv.ParseInt(sec, 10, 64)
+	ns, err2 := strconv.ParseUint((frac + "000000000")[:9], 10, 64)
+	if err1 != nil || err2 != nil || len(frac) > 9 || s < 0 || s > maxSeconds {
+		return time.Time{}, refused(fmt.Sprintf("%s=%q is not a time: say 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m", key, v))
+	}
+	return checked(time.Unix(s, int64(ns)).UTC(), v, key)
+}
+
+// checked refuses what has no place in nanoseconds since 1970.
+func checked(t time.Time, v, key string) (time.Time, error) {
+	if t.Unix() <= 0 || t.Unix() >= maxSeconds {
+		return time.Time{}, refused(fmt.Sprintf("%s=%q is not between 1970 and 2262", key, v))
+	}
+	return t, nil
+}
+
+// placement reports how the placement history is.
+func (m *metrics) placement(ch chan<- prometheus.Metric) {
+	s := m.p.history.Stats()
+	unwritten := 0.0
+	if s.Unwritten {
+		unwritten = 1
+	}
+	for _, g := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		value      float64
+	}{
+		{"placement_history_bytes", "Size of the file that says which collectors hold whose records.", prometheus.GaugeValue, float64(s.Bytes)},
+		{"placement_history_streams", "Containers' streams that it knows of.", prometheus.GaugeValue, float64(s.Streams)},
+		{"placement_history_intervals", "Intervals in it.", prometheus.GaugeValue, float64(s.Intervals)},
+		{"placement_history_since_timestamp_seconds", "How far it reaches back for all containers, in seconds since 1970.", prometheus.GaugeValue, seconds(s.Since)},
+		{"placement_history_oldest_timestamp_seconds", "Time of the oldest record that it knows of, in seconds since 1970; 0 for none.", prometheus.GaugeValue, seconds(s.Oldest)},
+		{"placement_history_unwritten", "1 while it is in memory only because the disk does not take it.", prometheus.GaugeValue, unwritten},
+		{"placement_history_write_errors_total", "Writes of it that failed.", prometheus.CounterValue, float64(s.WriteErrors)},
+	} {
+		ch <- prometheus.MustNewConstMetric(desc(g.name, g.help), g.kind, g.value)
+	}
+}
+
+// seconds is a time as Prometheus has it; 0 for none.
+func seconds(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return float64(t.UnixMilli()) / 1000
+}
