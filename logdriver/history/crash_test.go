@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,7 @@ func TestNeverSaysTooLittle(t *testing.T) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(seed, 1))
 			now := start
-			r := newRig(t, Options{MaxBytes: 8 << (10 + rnd.IntN(4))})
+			r := newRig(t, Options{File: filepath.Join(memory(t, 1<<20), "placement"), MaxBytes: 8 << (10 + rnd.IntN(4))})
 			streams, collectors := 1+rnd.IntN(60), 1+rnd.IntN(8)
 			home := make([]int, streams)
 			var facts []fact
@@ -99,9 +100,9 @@ func TestNeverSaysTooLittle(t *testing.T) {
 
 // story makes a file in several steps, and the facts that it holds after each.
 func story(t *testing.T) (opts Options, data []byte, facts []fact) {
-	r := newRig(t, Options{})
+	r := newRig(t, Options{File: filepath.Join(memory(t, 1<<20), "placement")})
 	opts, now := r.opts, 0.0
-	for i := range 40 {
+	for i := range 24 {
 		now = float64(30 * i)
 		r.set(now)
 		b := batch(i%3, string("abcd"[i%4]), now, now+1)

@@ -19,11 +19,7 @@ import (
 // A disk that is full costs nothing but what a kill would take: the history
 // goes on in memory, says so, and is written when there is room again.
 func TestFullDisk(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("none", dir, "tmpfs", 0, "size=65536"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	dir := memory(t, 64<<10)
 	r := newRig(t, Options{File: filepath.Join(dir, "placement")})
 	r.Note(batch(0, "a", 0, 1))
 	fill := func() {

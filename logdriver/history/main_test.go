@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -83,6 +84,17 @@ func (r *rig) kill() {
 		r.t.Fatal(err)
 	}
 	r.open()
+}
+
+// memory mounts a file system of so many bytes, on which syncs cost nothing.
+func memory(t *testing.T, size int) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	if err := unix.Mount("none", dir, "tmpfs", 0, fmt.Sprint("size=", size)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
+	return dir
 }
 
 // batch is one of container n, with records from one second to another.

@@ -2,15 +2,20 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver"
 	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/collector"
 )
 
 // adminGet asks the socket that the manual names.
@@ -42,6 +47,42 @@ func adminGet(ctx context.Context, t *testing.T, e *harness.Engine, path string)
 		t.Fatalf("%s: %d %s, %v", path, res.StatusCode, body, err)
 	}
 	return string(body)
+}
+
+// A container's records that went to one collector until it died, and to another
+// then, are found with both, and with nobody else.
+func TestWhereRecordsAre(t *testing.T) {
+	ctx := testContext(t)
+	b := newBench(t, ctx, shared.engine)
+	collectors := map[string]*collector.Server{}
+	for _, name := range []string{"w1", "w2", "w3"} {
+		collectors[name] = b.collector(name, "relp")
+	}
+	b.start("moved", nil, "workload", "seq", "-n", "12000", "-rate", "4000")
+	b.await("moved", 2000)
+	for first := range b.check.Where("moved") {
+		if err := collectors[first].Reset(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.finish("moved")
+	if got := adminGet(ctx, t, b.engine, "/drain"); !strings.Contains(got, "true") {
+		t.Errorf("drain: %s", got)
+	}
+	b.settle()
+	hold := slices.Sorted(maps.Keys(b.check.Where("moved")))
+	answer := adminGet(ctx, t, b.engine, "/where?container=moved&from=10m")
+	var w logdriver.Where
+	if err := json.Unmarshal([]byte(answer), &w); err != nil || len(w.Containers) != 1 {
+		t.Fatalf("%v: %s", err, answer)
+	}
+	c, records := w.Containers[0], uint64(0)
+	for _, i := range c.Intervals {
+		records += i.Records
+	}
+	if len(hold) != 2 || !slices.Equal(c.Collectors, hold) || !c.Complete || records < 12000 || c.UndeliveredBytes != 0 {
+		t.Errorf("held by %v; the answer is %s", hold, answer)
+	}
 }
 
 // What the manual says of looking into the plugin and of emptying it.

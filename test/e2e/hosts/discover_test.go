@@ -133,6 +133,15 @@ func TestCollectorsAreFollowed(t *testing.T) {
 		t.Error(err)
 	}
 	rep := check.Report()
+	// Each collector had some of both, and the plugin knows.
+	for container := range containers {
+		said := h.Run(command, "where", container, "-since", "1h")
+		for _, addr := range addrs {
+			if !strings.Contains(said, "\n"+addr+" ") {
+				t.Errorf("%s holds records of %s; the plugin says:\n%s", addr, container, said)
+			}
+		}
+	}
 	if t.Logf("lost=%d duplicated=%d reordered=%d of %d, at %v", rep.Lost, rep.Duplicated, rep.Reordered, rep.Expected, rep.Collectors); rep.Duplicated > 0 || len(rep.Problems) > 0 {
 		t.Errorf("%d came twice; %v", rep.Duplicated, rep.Problems)
 	}
