@@ -9,7 +9,8 @@
 // reads what they say, stream moves bytes from the FIFOs, spool keeps them,
 // record knows what they mean, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
-// they are. readlogs answers `docker logs`. Each may use those before it, none
+// they are. history remembers which collectors hold whose records. readlogs
+// answers `docker logs`. Each may use those before it, none
 // those behind it; sinks, route, spool and record do not know each other
 // (test/arch holds the tree to this). After a downgrade, rescue stands in for
 // all behind the FIFOs.
@@ -30,6 +31,7 @@
 //	Stream.mu         spool: what a stream consists of; never held over a write of records or cursors
 //	cursor.mu         spool: one writer to a cursor's file
 //	lane.mu           ship: a collector's queue; watchers run under Stream.mu
+//	History.mu        history: all of it; held over no write, and with no other
 //
 // In rescue: Driver.mu, or Rescued.mu, before Rescue.mu.
 //

@@ -230,7 +230,9 @@ func (s *socket) leavesNoProcess(goroutines int) {
 	}
 	s.client.CloseIdleConnections()
 	eventually(s.t, "the goroutines of pumps and connections end", func() bool { return runtime.NumGoroutine() <= goroutines })
-	left := slices.DeleteFunc(open(s.t, s.dir), func(path string) bool { return path == filepath.Join(s.dir, "plugin.sock") })
+	left := slices.DeleteFunc(open(s.t, s.dir), func(path string) bool {
+		return path == filepath.Join(s.dir, "plugin.sock") || path == filepath.Join(s.cfg.StateDir, historyFile)
+	})
 	if len(left) > 0 {
 		s.t.Errorf("descriptors are left: %q", left)
 	}

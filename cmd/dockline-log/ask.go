@@ -37,21 +37,13 @@ func ask(ctx context.Context, args []string) error {
 	socket := f.String("socket", "", "")
 	timeout := f.Duration("timeout", 0, "")
 	var q whereQuery
-	if command == "where" {
-		q.flags(f)
-	}
-	rest, err := parse(f, args[1:])
-	if errors.Is(err, flag.ErrHelp) {
+	rest, err := arguments(f, &q, args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		return nil
-	} else if err != nil {
+	case err != nil:
 		return err
-	}
-	if command == "where" {
-		if rest, err = q.take(rest); err != nil {
-			return err
-		}
-	}
-	if len(rest) > 0 {
+	case len(rest) > 0:
 		return fmt.Errorf("%q is too much\n%s", rest[0], usage)
 	}
 	if *timeout > 0 {
@@ -73,17 +65,38 @@ func ask(ctx context.Context, args []string) error {
 	default:
 		return fmt.Errorf("there is no command %q\n%s", command, usage)
 	}
-	if *socket == "" {
+	path, err := find(*socket)
+	if err != nil {
+		return err
+	}
+	return do(ctx, path)
+}
+
+// find returns the socket that is named, or else the one of this binary's plugin.
+func find(socket string) (string, error) {
+	if socket == "" {
 		path, err := ownSocket()
 		if err != nil {
-			return err
+			return "", err
 		}
-		*socket = path
+		socket = path
 	}
-	if _, err := os.Stat(*socket); err != nil {
-		return fmt.Errorf("reach the plugin (is it enabled?): %w", err)
+	if _, err := os.Stat(socket); err != nil {
+		return "", fmt.Errorf("reach the plugin (is it enabled?): %w", err)
 	}
-	return do(ctx, *socket)
+	return socket, nil
+}
+
+// arguments reads what follows a command and returns what it has no use for.
+func arguments(f *flag.FlagSet, q *whereQuery, args []string) (rest []string, err error) {
+	if args[0] != "where" {
+		return parse(f, args[1:])
+	}
+	q.flags(f)
+	if rest, err = parse(f, args[1:]); err != nil {
+		return nil, err
+	}
+	return q.take(rest)
 }
 
 // parse reads options, also those behind arguments, and returns the arguments.

@@ -33,6 +33,11 @@ func TestKilledPluginLosesNothing(t *testing.T) {
 	}
 	b.finish(names...)
 	b.settle()
+	for i, name := range names { // nor does it forget where it had sent them
+		if c := b.where(name); len(c.Collectors) != 1 || c.Collectors[0] != fmt.Sprint("c", i) {
+			t.Errorf("%s: %+v", name, c)
+		}
+	}
 }
 
 // A collector that is down does not keep a container from starting or ending;

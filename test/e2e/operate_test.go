@@ -71,18 +71,24 @@ func TestWhereRecordsAre(t *testing.T) {
 	}
 	b.settle()
 	hold := slices.Sorted(maps.Keys(b.check.Where("moved")))
-	answer := adminGet(ctx, t, b.engine, "/where?container=moved&from=10m")
-	var w logdriver.Where
-	if err := json.Unmarshal([]byte(answer), &w); err != nil || len(w.Containers) != 1 {
-		t.Fatalf("%v: %s", err, answer)
-	}
-	c, records := w.Containers[0], uint64(0)
+	c, records := b.where("moved"), uint64(0)
 	for _, i := range c.Intervals {
 		records += i.Records
 	}
-	if len(hold) != 2 || !slices.Equal(c.Collectors, hold) || !c.Complete || records < 12000 || c.UndeliveredBytes != 0 {
-		t.Errorf("held by %v; the answer is %s", hold, answer)
+	if len(hold) != 2 || !slices.Equal(c.Collectors, hold) || records < 12000 || c.UndeliveredBytes != 0 {
+		t.Errorf("held by %v; the answer is %+v", hold, c)
 	}
+}
+
+// where asks the plugin who holds a container's records, all of which it has to know.
+func (b *bench) where(name string) logdriver.ContainerRecords {
+	b.Helper()
+	answer := adminGet(b.ctx, b.T, b.engine, "/where?from=10m&container="+name)
+	var w logdriver.Where
+	if err := json.Unmarshal([]byte(answer), &w); err != nil || len(w.Containers) != 1 || !w.Containers[0].Complete {
+		b.Fatalf("%v: %s", err, answer)
+	}
+	return w.Containers[0]
 }
 
 // What the manual says of looking into the plugin and of emptying it.
