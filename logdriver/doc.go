@@ -10,8 +10,8 @@
 // record knows what they mean, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
 // they are. history remembers which collectors hold whose records. readlogs
-// answers `docker logs`. Each may use those before it, none
-// those behind it; sinks, route, spool and record do not know each other
+// answers `docker logs`. Each may use those before it, none those behind it; sinks,
+// route, spool and record do not know each other
 // (test/arch holds the tree to this). After a downgrade, rescue stands in for
 // all behind the FIFOs.
 //

@@ -150,6 +150,23 @@ func nextEntry(b []byte) (payload, rest []byte, err error) {
 	return payload, b[frameBytes+n:], nil
 }
 
+// maxEntry is more than any entry has.
+const maxEntry = frameBytes + 4*maxText
+
+// holdsEntry reports whether there is an entry in what looks like one that was
+// not written to its end: then its length is damaged.
+func holdsEntry(b []byte) bool {
+	if len(b) > maxEntry {
+		return true
+	}
+	for at := 1; at < len(b); at++ {
+		if _, _, err := nextEntry(b[at:]); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // header reads the beginning of a file.
 func header(b []byte) (behind int64, err error) {
 	if len(b) < headerBytes || !bytes.HasPrefix(b, []byte(magic)) {

@@ -38,7 +38,7 @@ func (h *History) load(data []byte) (good int, boot string, clean bool, at int64
 		good = len(data) - len(rest)
 	}
 	good = max(good, headerBytes)
-	if errors.Is(err, errTorn) {
+	if errors.Is(err, errTorn) && !holdsEntry(data[good:]) {
 		err = nil
 	} else if err == nil && !r.hasSince {
 		err = errors.New("it does not say how far it reaches back")
