@@ -266,9 +266,7 @@ func (s *session) apply(count uint64) {
 		s.stats.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
 			m.feed.outstanding--
-			if held := s.pool.owner.Held; held != nil && m.held.Records > 0 {
-				held(m.feed.meta.Load(), s.pool.id, s.name, m.held)
-			}
+			s.tellHeld(m.feed, m.held)
 			m.feed.ack(m.safe)
 			s.settled(m.feed)
 		}

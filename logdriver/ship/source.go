@@ -41,23 +41,6 @@ type Span struct {
 	Edge     uint64
 }
 
-// Held is some records of one stream.
-type Held struct {
-	First, Last    int64 // the earliest and the latest time, in nanoseconds since 1970
-	Records, Bytes uint64
-}
-
-func (h *Held) add(r *Record) {
-	if h.Records == 0 || r.Time < h.First {
-		h.First = r.Time
-	}
-	if h.Records == 0 || r.Time > h.Last {
-		h.Last = r.Time
-	}
-	h.Records++
-	h.Bytes += uint64(len(r.Line))
-}
-
 // Collector is one member of a pool.
 type Collector struct {
 	Name string // its identity in the ranking

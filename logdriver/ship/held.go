@@ -1,0 +1,25 @@
+package ship
+
+// Held is some records of one stream.
+type Held struct {
+	First, Last    int64 // the earliest and the latest time, in nanoseconds since 1970
+	Records, Bytes uint64
+}
+
+func (h *Held) add(r *Record) {
+	if h.Records == 0 || r.Time < h.First {
+		h.First = r.Time
+	}
+	if h.Records == 0 || r.Time > h.Last {
+		h.Last = r.Time
+	}
+	h.Records++
+	h.Bytes += uint64(len(r.Line))
+}
+
+// tellHeld says what this collector has acknowledged of a stream.
+func (l *lane) tellHeld(f *feed, h Held) {
+	if told := l.pool.owner.Held; told != nil && h.Records > 0 {
+		told(f.meta.Load(), l.pool.id, l.name, h)
+	}
+}
