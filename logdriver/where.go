@@ -41,7 +41,8 @@ func openHistory(cfg Config, s *ship.Shipper, log *slog.Logger) *history.History
 	return h
 }
 
-// poolLabels gives pools names for people: their ids are long and may hold credentials.
+// poolLabels gives pools names for people: the ids of those that are lists of
+// collectors are long and may hold credentials.
 type poolLabels struct {
 	mu sync.Mutex // guards by
 	by map[string]string
@@ -51,6 +52,9 @@ type poolLabels struct {
 const maxLabels = 1000
 
 func (l *poolLabels) of(id string) string {
+	if !strings.Contains(id, "://") {
+		return id // a name
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	label, ok := l.by[id]
