@@ -181,6 +181,10 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, try int) (netip.Addr, qu
 		m.dropOrphansLocked(p)
 		addr, ask, ok = m.pickLocked(p, r, t, try)
 	}
+	if !ok && try == tries {
+		return netip.Addr{}, question{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
+			p.Prefix, p.Range, m.quarantined(p))
+	}
 	if !ok {
 		return netip.Addr{}, question{}, fmt.Errorf("pool %s, range %s, %d addresses given%s: %w", p.Prefix, p.Range, len(p.given), m.quarantined(p), ErrExhausted)
 	}

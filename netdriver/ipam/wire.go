@@ -9,9 +9,11 @@ import (
 
 const (
 	// askAtOnce is how many addresses are asked for where none is known to be
-	// free: with the first of them in use the next one is at hand.
+	// free: with the first of them in use the next one is at hand. It doubles
+	// with every other try, for then others have whole ranges.
 	askAtOnce = 4
-	// tries bounds how often that is done for one request.
+	askMost   = 16
+	// tries bounds how often that is done for one request: 88 addresses.
 	tries = 8
 	// believed is how old a finding may be that an address is in use where
 	// somebody wants that very address: he may just have freed it.
@@ -80,7 +82,7 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, try int) (netip
 	if try == tries {
 		return netip.Addr{}, question{}, false
 	}
-	ask := p.next(start, askAtOnce, t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
+	ask := p.next(start, min(askAtOnce<<(try/2), askMost), t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
 	return netip.Addr{}, question{p.Prefix, ask}, len(ask) > 0
 }
 

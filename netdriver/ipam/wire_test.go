@@ -111,6 +111,47 @@ func TestAFullWire(t *testing.T) {
 	}
 }
 
+// A range in which others have many addresses is searched in steps that grow.
+func TestACrowdedWire(t *testing.T) {
+	for name, c := range map[string]struct {
+		others int
+		says   string // "": there is one behind them
+	}{
+		"one is found":            {others: 80},
+		"none is found in a time": {others: 200, says: "88 in use by other machines on the wire, and no free one was found in time"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			wire := newLAN()
+			a := addr("10.0.0.0")
+			for range c.others {
+				a = a.Next()
+				wire.others[a] = true
+			}
+			w.wire = wire
+			m := w.start(t)
+			p := mustPool(t, m, "10.0.0.0/24")
+			got, err := m.RequestAddress(p.ID, AddressRequest{})
+			if c.says == "" {
+				if err != nil || got.Addr() != a.Next() {
+					t.Errorf("got %v, %v", got, err)
+				}
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), c.says) || errors.Is(err, ErrExhausted) {
+				t.Errorf("got %v, %v", got, err)
+			}
+			// What was found stays known: the next request goes on behind it.
+			if again, err := m.RequestAddress(p.ID, AddressRequest{}); err == nil || len(wire.asked) != 176 {
+				t.Errorf("the second time: %v, %v, after %d questions", again, err, len(wire.asked))
+			}
+			if got, err = m.RequestAddress(p.ID, AddressRequest{}); err != nil || got.Addr() != a.Next() {
+				t.Errorf("the third time: %v, %v", got, err)
+			}
+		})
+	}
+}
+
 // A network whose wire cannot be asked serves its containers all the same.
 func TestASilentWire(t *testing.T) {
 	w := newWorld()

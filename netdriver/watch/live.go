@@ -13,12 +13,16 @@ import (
 
 const (
 	// checkEvery is how often it is asked who has an endpoint's address, where
-	// there are few; of many, no more than these are asked for a tick (see
-	// slotEvery): forty are through in ten seconds, and who speaks of himself is
-	// heard at once.
-	checkEvery     = 5 * time.Second
-	checksPerTick  = 4
-	checksPerTick6 = 16
+	// there are few, and checkWithin in which time all are asked for, where there
+	// are more: a conflict is known within ten seconds. A port that switches let
+	// speak of few addresses only (see slotEvery) has no hundreds of containers:
+	// they ask for their neighbours more often than that. checksMost is where
+	// it ends, and each round takes longer; who speaks of himself is heard at
+	// once all the same.
+	checkEvery  = 5 * time.Second
+	checkWithin = 7 * time.Second
+	checksLeast = 4 // a tick
+	checksMost  = 64
 
 	// twinRounds is how many questions in a row must have been answered twice in
 	// the name of an endpoint's own MAC. That is how two hosts look that gave
@@ -187,28 +191,51 @@ func (w *wire) conflictLocked(l *live, mac net.HardwareAddr) {
 	w.log.Warn(what, "endpoint", network.Short(l.endpoint), "address", l.addr, "mac", l.mac.String(), "other", mac.String())
 }
 
-// checkLives asks who has our endpoints' addresses, the longest unasked first.
+// checkLives asks who has our endpoints' addresses, the longest unasked first,
+// in even steps until the next tick.
 func (w *wire) checkLives() {
 	w.mu.Lock()
-	var due []*live
+	defer w.mu.Unlock()
+	var all, due [2][]*live // by family
 	for _, l := range w.lives {
-		if time.Since(l.checked) >= checkEvery-tickEvery/2 && l.up {
-			due = append(due, l)
-		}
 		w.calmLocked(l)
-	}
-	slices.SortFunc(due, func(a, b *live) int { return a.checked.Compare(b.checked) })
-	w.mu.Unlock()
-	left4, left6 := checksPerTick, checksPerTick6
-	for _, l := range due {
-		left := &left4
-		if l.addr.Is6() {
-			left = &left6
+		if !l.up {
+			continue
 		}
-		if *left--; *left >= 0 {
+		family := 0
+		if l.addr.Is6() {
+			family = 1
+		}
+		all[family] = append(all[family], l)
+		if time.Since(l.checked) >= checkEvery-tickEvery/2 {
+			due[family] = append(due[family], l)
+		}
+	}
+	for family, due := range due {
+		slices.SortFunc(due, func(a, b *live) int { return a.checked.Compare(b.checked) })
+		n := min(len(due), checksPerTick(len(all[family])))
+		for i, l := range due[:n] {
+			w.checkLocked(l, time.Duration(i)*tickEvery/time.Duration(n))
+		}
+	}
+}
+
+// checksPerTick is how many addresses of so many are asked for.
+func checksPerTick(lives int) int {
+	const ticks = int(checkWithin / tickEvery)
+	return min(max((lives+ticks-1)/ticks, checksLeast), checksMost)
+}
+
+// checkLocked has an address asked for, if it is an endpoint's still.
+func (w *wire) checkLocked(l *live, delay time.Duration) {
+	w.afterLocked(delay, func() {
+		w.mu.Lock()
+		still := w.lives[l.addr] == l
+		w.mu.Unlock()
+		if still {
 			w.check(l)
 		}
-	}
+	})
 }
 
 // check begins the next round of answers.
@@ -231,18 +258,13 @@ func (w *wire) twinLocked(l *live) {
 		w.conflictLocked(l, l.mac)
 		return
 	}
-	w.afterLocked(twinAgain, func() {
-		w.mu.Lock()
-		still := w.lives[l.addr] == l
-		w.mu.Unlock()
-		if still {
-			w.check(l)
-		}
-	})
+	w.checkLocked(l, twinAgain)
 }
 
+// calmLocked ends a conflict of which there is no sign any more, although it was
+// asked for one.
 func (w *wire) calmLocked(l *live) {
-	if l.conflict != nil && time.Since(l.conflict.Last) > conflictOver {
+	if l.conflict != nil && time.Since(l.conflict.Last) > conflictOver && l.checked.After(l.conflict.Last) {
 		w.log.Info("an endpoint has its address for itself again", "endpoint", network.Short(l.endpoint), "address", l.addr, "other", l.conflict.MAC)
 		l.conflict = nil
 	}

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -255,4 +256,54 @@ func TestTheParentIsAnotherOne(t *testing.T) {
 			t.Error("an interface that is passed through has a port beside")
 		}
 	})
+}
+
+// Conflicts that begin in silence, on networks of many sizes.
+func TestAConflictIsSeenInTime(t *testing.T) {
+	for name, c := range map[string]struct {
+		endpoints int
+		within    time.Duration
+		most      int // questions a second
+	}{
+		"few":          {endpoints: 20, within: 10 * time.Second, most: 10},
+		"some dozens":  {endpoints: 60, within: 10 * time.Second, most: 15},
+		"some hundred": {endpoints: 400, within: 10 * time.Second, most: 65},
+		"thousands":    {endpoints: 2000, within: 40 * time.Second, most: 70},
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(t *testing.T, s *script, m *Manager) {
+				a := netip.MustParseAddr("10.0.0.0")
+				def := m.cfg.Networks.List()[0]
+				def.Pools[0].Prefix = netip.PrefixFrom(a, 16)
+				m.cfg.Networks = networks{def}
+				for i := range c.endpoints {
+					a = a.Next()
+					s.endpoints = append(s.endpoints, endpoint.Endpoint{ID: fmt.Sprint(i), Network: "n", IPv4: netip.PrefixFrom(a, 16), MAC: net.HardwareAddr{2, 0, 0, 0, byte(i >> 8), byte(i)}, Joined: true})
+				}
+				m.Sync()
+				after(time.Minute)
+				s.mu.Lock()
+				began := len(s.asked)
+				for _, e := range s.endpoints {
+					s.has[e.IPv4.Addr()] = net.HardwareAddr{2, 9, 0, 0, 0, 9}
+				}
+				s.mu.Unlock()
+				after(c.within)
+				if found := len(m.Status()[0].Conflicts); found != c.endpoints {
+					t.Errorf("of %d conflicts %d were seen", c.endpoints, found)
+				}
+				after(conflictOver + c.within)
+				if seen := m.Stats.Conflicts.Load(); seen != uint64(c.endpoints) {
+					t.Errorf("%d conflicts were seen %d times", c.endpoints, seen)
+				}
+				for i, from := began, 0; i < len(s.asked); i++ {
+					for from = max(from, began); s.asked[i].Sub(s.asked[from]) >= time.Second; from++ {
+					}
+					if n := i - from + 1; n > c.most {
+						t.Fatalf("%d questions within a second", n)
+					}
+				}
+			})
+		})
+	}
 }
