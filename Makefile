@@ -18,7 +18,7 @@ E2E_TIMEOUT ?= 15m
 .PHONY: help
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | \
-		while IFS=$$'\t' read -r target text; do printf '  %-14s %s\n' "$$target" "$$text"; done
+		while IFS=$$'\t' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
 
 .PHONY: plugins
 plugins: ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
@@ -54,6 +54,10 @@ test-unit: packages ## tests that need no engine, with the race detector
 .PHONY: test-e2e
 test-e2e: packages plugins ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+
+.PHONY: test-matrix-net
+test-matrix-net: packages plugins ## what test-e2e has of the network plugin with one engine, with the others
+	$(GO) test -race -count=1 -v -timeout 30m -run '^TestMatrix$$' ./test/e2e/network -matrix
 
 .PHONY: test-vm
 test-vm: packages ## tests that need another kernel, in an emulated virtual machine

@@ -19,8 +19,13 @@ import (
 // of ours, on one host.
 func TestBridgesOfTheHost(t *testing.T) {
 	t.Parallel()
+	bridgesOfTheHost(t, debian.Bookworm)
+}
+
+func bridgesOfTheHost(t *testing.T, suite debian.Suite) {
+	t.Helper()
 	s := newSite(t)
-	m := s.machine(debian.Bookworm)
+	m := s.machine(suite)
 	m.isUp(t, "eth0", "eth1")
 	before := m.traces()
 	m.joinsABridge(s, t)

@@ -3,6 +3,7 @@ package network_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,9 +13,72 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/debian"
 	"github.com/dockline/dockline/test/harness/proc"
 )
+
+var matrix = flag.Bool("matrix", false, "for TestMatrix, which takes minutes: have it")
+
+// What TestTrixie and TestBridgesOfTheHost have of one engine, of the others.
+func TestMatrix(t *testing.T) {
+	if !*matrix {
+		t.Skip("takes minutes, in which little more is learned than by the other tests; make test-matrix-net")
+	}
+	t.Run("minutes", func(t *testing.T) {
+		t.Parallel()
+		s := newSite(t)
+		before := map[*machine][]string{}
+		for _, suite := range []debian.Suite{debian.Bookworm, debian.Sid} {
+			m := s.machine(suite)
+			before[m] = m.traces()
+		}
+		s.each(t, func(m *machine) {
+			m.createAll()
+			m.start("lan", "mac")
+			m.start("dmz", "up")
+			m.alone(t, s)
+			m.pluginAway(t, s)
+			m.leavesNothing(t, before[m])
+			m.swarm(t)
+		})
+	})
+	for _, suite := range []debian.Suite{debian.Trixie, debian.Sid} {
+		t.Run("bridges of the host/"+string(suite), func(t *testing.T) {
+			t.Parallel()
+			bridgesOfTheHost(t, suite)
+		})
+	}
+}
+
+// agrees waits until the plugin finds everything as it is meant to be, and
+// compares what it knows of with what the engine does.
+func (m *machine) agrees(t *testing.T) {
+	t.Helper()
+	want := map[string]int{} // endpoints of networks
+	for _, id := range strings.Fields(m.Docker("network", "ls", "-q", "--no-trunc", "--filter", "driver="+netDriver)) {
+		want[id] = len(strings.Fields(m.Docker("network", "inspect", "-f", "{{range .Containers}}{{.EndpointID}} {{end}}", id)))
+	}
+	m.eventually(t, "the plugin agrees with the engine", func(ctx context.Context) error {
+		s, err := m.status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Differences > 0 {
+			return fmt.Errorf("there are differences: %q", differences(s))
+		}
+		got := map[string]int{}
+		for _, n := range s.Networks {
+			got[n.ID] = len(n.Endpoints)
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			return fmt.Errorf("networks and endpoints (-engine +plugin):\n%s", diff)
+		}
+		return nil
+	})
+}
 
 // upgraded replaces the plugin under its running containers by another build,
 // which differs in a file that does nothing.
@@ -85,6 +149,7 @@ func (m *machine) alone(t *testing.T, s *site) {
 	mac.reaches(t, lanGate4, lanGate6)
 	up.reaches(t, dmzGate4, dmzGate6)
 	s.found(t, mac, up)
+	m.agrees(t)
 }
 
 const away = 60 * time.Second
@@ -122,7 +187,7 @@ func (m *machine) pluginAway(t *testing.T, s *site) {
 func (m *machine) swarm(t *testing.T) {
 	t.Helper()
 	m.Docker("swarm", "init", "--advertise-addr", fmt.Sprintf("192.0.2.%d", m.number))
-	m.Docker("network", "create", "--config-only", "--ipam-driver", netDriver, "--subnet", lan4, "--gateway", lanGate4, "--ip-range", "192.0.2.96/28", "-o", "parent=eth0", "lan-here")
+	m.Docker("network", "create", "--config-only", "--ipam-driver", netDriver, "--subnet", lan4, "--gateway", lanGate4, "--ip-range", fmt.Sprintf("192.0.2.%d/28", 96+16*m.number), "-o", "parent=eth0", "lan-here")
 	m.Docker("network", "create", "-d", netDriver, "--scope", "swarm", "--config-from", "lan-here", "lan-swarm")
 	m.Docker("service", "create", "--name", "web", "--network", "lan-swarm", "--replicas", "2", "--detach", harness.Image, "sleep", "100000")
 	m.eventually(t, "the service's containers reach the wire", func(ctx context.Context) error {
