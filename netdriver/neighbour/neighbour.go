@@ -21,16 +21,20 @@ import (
 // Port speaks and listens by one link. Its methods may be called from any
 // goroutine, Receive from one.
 type Port struct {
-	link *net.Interface
-	in   *packet.Conn
-	out  *packet.Conn // by the link that leads straight to the wire
-	buf  [snapLen]byte
+	link  *net.Interface
+	in    *packet.Conn
+	wires []*net.Interface // that lead straight to the wire
+	out   []*packet.Conn   // by each of them
+	buf   [snapLen]byte
 }
 
+// ErrNoCarrier says that nothing that is sent gets anywhere.
+var ErrNoCarrier = errors.New("no carrier")
+
 // Open opens a port on a link, in the calling thread's namespace. What must not
-// come back to this host's own containers is sent by the other link, the one
-// that the first stands on or has as a port. Needs CAP_NET_RAW.
-func Open(link, wire *net.Interface) (*Port, error) {
+// come back to this host's own containers is sent by the other links, the one
+// that the first stands on or those that it has as ports. Needs CAP_NET_RAW.
+func Open(link *net.Interface, wires ...*net.Interface) (*Port, error) {
 	filter, err := bpf.Assemble(only)
 	if err != nil {
 		return nil, fmt.Errorf("assemble the filter: %w", err)
@@ -39,14 +43,54 @@ func Open(link, wire *net.Interface) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen on %q: %w", link.Name, err)
 	}
-	p := &Port{link: link, in: in}
+	p := &Port{link: link, in: in, wires: wires}
 	if err := p.set(); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %q: %w", link.Name, err), in.Close())
 	}
-	if p.out, err = packet.Listen(wire, packet.Raw, 0, nil); err != nil { // protocol 0 receives nothing
-		return nil, errors.Join(fmt.Errorf("open %q for sending: %w", wire.Name, err), in.Close())
+	for _, wire := range wires {
+		out, err := packet.Listen(wire, packet.Raw, 0, nil) // protocol 0 receives nothing
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open %q for sending: %w", wire.Name, err), p.Close())
+		}
+		p.out = append(p.out, out)
 	}
 	return p, nil
+}
+
+// Carrier returns ErrNoCarrier where there are wires and none has one: then
+// silence says nothing of who has an address.
+func (p *Port) Carrier() error {
+	raw, err := p.in.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var there bool
+	var asked error
+	err = raw.Control(func(fd uintptr) { there, asked = p.running(int(fd)) }) //nolint:gosec // a descriptor
+	if err = errors.Join(err, asked); err != nil {
+		return fmt.Errorf("look for the carrier of %q: %w", p.link.Name, err)
+	}
+	if !there {
+		return fmt.Errorf("listen on %q: %w", p.link.Name, ErrNoCarrier)
+	}
+	return nil
+}
+
+// running reports whether any wire has a carrier (netdevice(7), SIOCGIFFLAGS).
+func (p *Port) running(fd int) (bool, error) {
+	for _, wire := range p.wires {
+		req, err := unix.NewIfreq(wire.Name)
+		if err != nil {
+			return false, err
+		}
+		if err := unix.IoctlIfreq(fd, unix.SIOCGIFFLAGS, req); err != nil {
+			return false, err
+		}
+		if req.Uint16()&unix.IFF_RUNNING != 0 {
+			return true, nil
+		}
+	}
+	return len(p.wires) == 0, nil
 }
 
 func (p *Port) set() error {
@@ -86,11 +130,15 @@ func (p *Port) Ask(addr netip.Addr, to net.HardwareAddr) error {
 // containers are left out: the one that has the address would take it for
 // somebody else's claim (net/ipv6/ndisc.c, ndisc_recv_na).
 func (p *Port) Announce(addr netip.Addr, mac net.HardwareAddr) error {
-	by := p.in
-	if addr.Is6() {
-		by = p.out
+	frame := announcement(addr, mac)
+	if addr.Is4() {
+		return p.send(p.in, frame)
 	}
-	return p.send(by, announcement(addr, mac))
+	var errs []error
+	for _, by := range p.out {
+		errs = append(errs, p.send(by, frame))
+	}
+	return errors.Join(errs...)
 }
 
 func (p *Port) send(by *packet.Conn, frame []byte) error {
@@ -115,4 +163,10 @@ func (p *Port) Receive() (Claim, error) {
 }
 
 // Close closes the port and ends Receive.
-func (p *Port) Close() error { return errors.Join(p.in.Close(), p.out.Close()) }
+func (p *Port) Close() error {
+	errs := []error{p.in.Close()}
+	for _, out := range p.out {
+		errs = append(errs, out.Close())
+	}
+	return errors.Join(errs...)
+}

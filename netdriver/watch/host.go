@@ -17,13 +17,13 @@ type OnKernel struct{ *kernel.Kernel }
 
 // Open implements Host.
 func (h OnKernel) Open(d network.Definition) (Port, error) {
-	link, wire, err := h.links(d)
+	link, wires, err := h.links(d)
 	if err != nil {
 		return nil, err
 	}
 	var port *neighbour.Port
 	err = h.Within(func() (err error) {
-		port, err = neighbour.Open(link, wire)
+		port, err = neighbour.Open(link, wires...)
 		return err
 	})
 	if err != nil {
@@ -32,25 +32,44 @@ func (h OnKernel) Open(d network.Definition) (Port, error) {
 	return port, nil
 }
 
-// links returns the link to listen by and the one behind which the wire is.
-func (h OnKernel) links(d network.Definition) (link, wire *net.Interface, err error) {
+// links returns the link to listen by and those behind which the wire is.
+func (h OnKernel) links(d network.Definition) (link *net.Interface, wires []*net.Interface, err error) {
 	if d.Mode == network.Macvlan {
 		port, err := h.EnsurePort(d.ID, d.Parent)
 		if err != nil {
 			return nil, nil, err
 		}
 		parent, err := h.Link(d.Parent)
-		return port.Interface(), parent.Interface(), err
+		return port.Interface(), []*net.Interface{parent.Interface()}, err
 	}
 	bridge, err := h.Link(d.BridgeName)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the bridge: %w", err)
 	}
+	if d.Foreign {
+		wires, err = h.foreignPorts(bridge)
+		return bridge.Interface(), wires, err
+	}
 	uplink, err := h.Link(d.Parent)
 	if err != nil {
 		return nil, nil, fmt.Errorf("find the uplink: %w", err)
 	}
-	return bridge.Interface(), uplink.Interface(), nil
+	return bridge.Interface(), []*net.Interface{uplink.Interface()}, nil
+}
+
+// foreignPorts are those that are up, of which any may lead to a wire, and a
+// virtual machine is one too.
+func (h OnKernel) foreignPorts(bridge kernel.Link) (ports []*net.Interface, err error) {
+	all, err := h.Kernel.Links()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		if _, ours := h.Owner(l.Alias); !ours && l.Master == bridge.Index && l.Up {
+			ports = append(ports, l.Interface())
+		}
+	}
+	return ports, nil
 }
 
 // Drop implements Host.

@@ -27,6 +27,7 @@ type script struct {
 	claims    chan neighbour.Claim
 	opened    int
 	fail      error
+	cut       error // there is no carrier
 	endpoints []endpoint.Endpoint
 }
 
@@ -82,6 +83,12 @@ func (p *scriptPort) Receive() (neighbour.Claim, error) {
 	case <-p.closed:
 		return neighbour.Claim{}, errors.New("closed")
 	}
+}
+
+func (p *scriptPort) Carrier() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cut
 }
 
 func (p *scriptPort) Close() error { close(p.closed); return nil }
@@ -223,6 +230,20 @@ func TestAPortThatFails(t *testing.T) {
 		after(reopenMost + time.Second)
 		if _, asking := m.Reserve(subnet4); !asking {
 			t.Error("the port was not tried again")
+		}
+		s.mu.Lock()
+		s.cut = errors.New("no carrier")
+		s.mu.Unlock()
+		after(2 * tickEvery)
+		if free, asking := m.Reserve(subnet4); asking || len(free) > 0 || m.Status()[0].Fault != "no carrier" {
+			t.Errorf("without a carrier: %v, %v, %q", free, asking, m.Status()[0].Fault)
+		}
+		s.mu.Lock()
+		s.cut = nil
+		s.mu.Unlock()
+		after(reopenMost + time.Second)
+		if _, asking := m.Reserve(subnet4); !asking {
+			t.Error("a carrier that came back is not seen")
 		}
 		s.mu.Lock()
 		s.fail = errors.New("network is down")

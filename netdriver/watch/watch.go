@@ -37,6 +37,7 @@ type Port interface {
 	Ask(addr netip.Addr, to net.HardwareAddr) error
 	Announce(addr netip.Addr, mac net.HardwareAddr) error
 	Receive() (neighbour.Claim, error)
+	Carrier() error // why silence says nothing
 	Close() error
 }
 
@@ -172,7 +173,7 @@ func (m *Manager) Sync() {
 // own endpoints is on a bridge without an uplink, and an interface that is passed
 // through to a container carries no port beside.
 func watched(d network.Definition) bool {
-	return d.Complete && !d.Going && !d.NoProbe && d.Parent != "" && !d.Passthru()
+	return d.Complete && !d.Going && !d.NoProbe && (d.Parent != "" || d.Foreign) && !d.Passthru()
 }
 
 // sameWire reports whether a network's wire is where it was: a parent that is

@@ -13,8 +13,8 @@ import (
 
 const (
 	tickEvery   = time.Second
-	reopenAfter = time.Second // doubled with every failure
-	reopenMost  = 30 * time.Second
+	reopenAfter = 100 * time.Millisecond // doubled with every failure
+	reopenMost  = 5 * time.Second
 )
 
 // wire is one network's part of a wire.
@@ -121,6 +121,11 @@ func (w *wire) afterLocked(d time.Duration, do func()) {
 // open opens the port, or has it tried again. A parent may come later.
 func (w *wire) open(again time.Duration) {
 	port, err := w.m.cfg.Host.Open(w.def)
+	if err == nil {
+		if err = port.Carrier(); err != nil {
+			_ = port.Close()
+		}
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if err != nil {
@@ -214,6 +219,14 @@ func (w *wire) heard(c neighbour.Claim) {
 
 // tick is what is done every so often.
 func (w *wire) tick() {
+	w.mu.Lock()
+	port := w.port
+	w.mu.Unlock()
+	if port != nil {
+		if err := port.Carrier(); err != nil {
+			w.lost(port, err)
+		}
+	}
 	w.recheck()
 	w.checkLives()
 	w.mu.Lock()

@@ -146,6 +146,9 @@ func holders(s *site) func() map[netip.Addr]bool {
 	}
 }
 
+// joined is a bridge that the host's owner made, with nic0 as a port.
+const joined network.Mode = "a bridge that exists"
+
 func newSite(t *testing.T, mode network.Mode) *site {
 	t.Helper()
 	s := &site{T: t, host: newSpace(t), foreign: newSpace(t)}
@@ -153,7 +156,16 @@ func newSite(t *testing.T, mode network.Mode) *site {
 	s.def = network.Definition{ID: "n", Mode: mode, Parent: "nic0", Complete: true, IfPrefix: "eth", Pools: []network.Pool{
 		{Space: ipam.LocalSpace, Prefix: subnet4}, {Space: ipam.LocalSpace, Prefix: subnet6},
 	}}
-	if mode == network.Bridge {
+	switch mode {
+	case joined:
+		s.def.Mode, s.def.Foreign, s.def.Parent, s.def.BridgeName = network.Bridge, true, "", "br0"
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = "br0"
+		br0 := &netlink.Bridge{LinkAttrs: attrs}
+		s.host.ok(s.host.lib.LinkAdd(br0))
+		s.host.ok(s.host.lib.LinkSetMaster(s.host.link("nic0"), br0))
+		s.host.up("br0", "192.0.2.250/24")
+	case network.Bridge:
 		s.def.BridgeName = kernel.BridgeName("n")
 		s.host.ok(s.host.k.EnsureBridge(kernel.Bridge{Name: s.def.BridgeName, Alias: s.host.k.NetworkAlias("n"), MAC: kernel.BridgeMAC("n"), Uplink: "nic0"}))
 	}
@@ -219,7 +231,7 @@ func (s *site) await(what string, cond func() bool) {
 }
 
 func eachMode(t *testing.T, test func(*testing.T, *site)) {
-	for _, mode := range []network.Mode{network.Macvlan, network.Bridge} {
+	for _, mode := range []network.Mode{network.Macvlan, network.Bridge, joined} {
 		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			test(t, newSite(t, mode))
@@ -314,6 +326,26 @@ func TestATwinIsAConflict(t *testing.T) {
 			c := s.m.Status()[0].Conflicts
 			return len(c) > 0 && c[0].MAC == e.MAC.String()
 		})
+	})
+}
+
+// While the wire is cut, silence says nothing.
+func TestTheWireIsCut(t *testing.T) {
+	eachMode(t, func(t *testing.T, s *site) {
+		s.pool(subnet4)
+		s.watch()
+		asking := func() bool {
+			free, asking := s.m.Reserve(subnet4)
+			return asking && len(free) > 0
+		}
+		s.await("a reserve", asking)
+		s.foreign.ok(s.foreign.lib.LinkSetDown(s.foreign.link("eth0")))
+		s.await("that nobody is asked", func() bool {
+			free, asking := s.m.Reserve(subnet4)
+			return !asking && len(free) == 0 && strings.Contains(s.m.Status()[0].Fault, "no carrier")
+		})
+		s.foreign.up("eth0")
+		s.await("a reserve again", asking)
 	})
 }
 
