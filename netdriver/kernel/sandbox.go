@@ -153,7 +153,9 @@ func (k *Kernel) AddrsElsewhere(e Elsewhere) ([]netip.Prefix, error) {
 		return nil, fmt.Errorf("encode a request: %w", err)
 	}
 	msgs, err := k.request("addresses of a sandbox", unix.RTM_GETADDR, mdnetlink.Dump, append(make([]byte, unix.SizeofIfAddrmsg), attrs...))
-	if err != nil {
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil // the namespace has ended
+	} else if err != nil {
 		return nil, err
 	}
 	var prefixes []netip.Prefix

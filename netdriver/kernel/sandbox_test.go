@@ -91,6 +91,11 @@ func TestALinkInASandboxIsFound(t *testing.T) {
 	if err != nil || len(addrs) != 1 || addrs[0] != netip.MustParsePrefix("10.1.0.7/24") {
 		t.Errorf("with addresses %v, %v", addrs, err)
 	}
+	ended := has
+	ended.NS += 1000
+	if addrs, err := k.AddrsElsewhere(ended); err != nil || addrs != nil {
+		t.Errorf("in a namespace that has ended since: %v, %v", addrs, err)
+	}
 	l, err := inside.LinkByName(m.Name)
 	if err == nil {
 		err = inside.LinkSetName(l, "eth0")
