@@ -96,6 +96,17 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
+// notes are what handlers add to what is logged of their call.
+type notes struct{}
+
+// Note adds key-value pairs, as of slog, to what is logged of the call whose
+// context it is.
+func Note(ctx context.Context, pairs ...any) {
+	if kept, ok := ctx.Value(notes{}).(*[]any); ok {
+		*kept = append(*kept, pairs...)
+	}
+}
+
 // Handle adds a call whose request and reply are JSON objects. An error of fn
 // goes back as the call's error text with status 200, which is where all of
 // the engine's clients look for it.
@@ -107,9 +118,10 @@ func Handle[Req, Res any](s *Server, path string, fn func(context.Context, *Req)
 			Fail(w, http.StatusBadRequest, fmt.Errorf("%s: %w", path, err))
 			return
 		}
-		res, err := fn(r.Context(), req)
+		said := []any{"call", path}
+		res, err := fn(context.WithValue(r.Context(), notes{}, &said), req)
 		if err != nil {
-			s.log.Warn("plugin call ended in an error", "call", path, "err", err)
+			s.log.Warn("plugin call ended in an error", append(said, "err", err)...)
 			Fail(w, http.StatusOK, err)
 			return
 		}

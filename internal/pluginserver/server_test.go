@@ -77,6 +77,20 @@ func TestReplies(t *testing.T) {
 	}
 }
 
+func TestAnErrorIsLoggedWithWhatItIsAbout(t *testing.T) {
+	var out bytes.Buffer
+	s := New(slog.New(slog.NewTextHandler(&out, nil)))
+	Handle(s, "/Fail", func(ctx context.Context, m *message) (*message, error) {
+		Note(ctx, "endpoint", m.Text)
+		return nil, errors.New("no")
+	})
+	s.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/Fail", strings.NewReader(`{"Text":"e1"}`)))
+	if !strings.Contains(out.String(), "call=/Fail endpoint=e1 err=no") {
+		t.Errorf("logged %s", out.String())
+	}
+	Note(t.Context(), "nobody", "listens")
+}
+
 // dial returns a client of the socket.
 func dial(path string) *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

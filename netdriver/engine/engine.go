@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"time"
 
@@ -77,12 +78,33 @@ func (d *Driver) Register(s *pluginserver.Server) {
 func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn func(*Req) (*Res, error)) {
 	pluginserver.Handle(s, path, func(ctx context.Context, req *Req) (*Res, error) {
 		begin := time.Now()
+		about := subject(req)
+		pluginserver.Note(ctx, about...)
 		failpoint.Hit("call", path)
 		res, err := fn(req)
 		failpoint.Hit("reply", path)
-		d.Log.DebugContext(ctx, "call", "path", path, "request", req, "reply", res, "err", err, "took", d.observe(path, begin, err))
+		d.Log.DebugContext(ctx, "call", append(about, "path", path, "request", req, "reply", res, "err", err, "took", d.observe(path, begin, err))...)
 		return res, err
 	})
+}
+
+// subject is what a request is about, as in other lines of the log.
+func subject(req any) (pairs []any) {
+	v := reflect.Indirect(reflect.ValueOf(req))
+	for _, of := range []struct{ key, field string }{
+		{"network", "NetworkID"}, {"endpoint", "EndpointID"}, {"pool", "PoolID"}, {"pool", "Pool"}, {"address", "Address"},
+	} {
+		f := v.FieldByName(of.field)
+		if !f.IsValid() || f.Kind() != reflect.String || f.String() == "" {
+			continue
+		}
+		text := f.String()
+		if of.key == "network" || of.key == "endpoint" {
+			text = network.Short(text)
+		}
+		pairs = append(pairs, of.key, text)
+	}
+	return pairs
 }
 
 // handleEmpty adds a call without a request body.
