@@ -75,6 +75,7 @@ func TestTrixie(t *testing.T) {
 	m.start("lan", "mac")
 	m.start("dmz", "up")
 	m.alone(t, s)
+	m.agrees(t, soon)
 	mac, up := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up")
 	s.squattersAreLeftAlone(t, m, mac, up)
 	s.conflictsAreReported(t, m, mac, up)
@@ -132,7 +133,7 @@ func (s *site) connected(t *testing.T) {
 	})
 	s.found(t, wired...)
 	noTwins(t, all)
-	s.each(t, func(m *machine) { m.agrees(t) })
+	s.each(t, func(m *machine) { m.agrees(t, soon) })
 }
 
 // another starts a container on the network for as long as it takes to see
