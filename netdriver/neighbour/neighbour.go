@@ -142,7 +142,8 @@ func (p *Port) Announce(addr netip.Addr, mac net.HardwareAddr) error {
 }
 
 func (p *Port) send(by *packet.Conn, frame []byte) error {
-	if _, err := by.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])}); err != nil {
+	_, err := by.WriteTo(frame, &packet.Addr{HardwareAddr: net.HardwareAddr(frame[:6])})
+	if err != nil && !errors.Is(err, unix.ENOBUFS) { // a full queue has lost one frame, as any switch may
 		return fmt.Errorf("send by %q: %w", p.link.Name, err)
 	}
 	return nil

@@ -14,7 +14,11 @@ const (
 	// reserveSize is how many addresses of a pool are kept known to be free: as
 	// many as containers may start while others are being asked for.
 	reserveSize = 16
-	maxFacts    = 4096 // of a network; a wire may hold more machines than that
+	// spares is how many addresses more that endpoints have left are kept known
+	// to be free, for containers that come back. More could not be asked for
+	// again in time.
+	spares   = 16
+	maxFacts = 4096 // of a network; a wire may hold more machines than that
 
 	// Switches with ARP inspection take a port out of service for more than 15
 	// ARP packets a second (the usual limit), so what nobody waits for goes out
@@ -54,6 +58,7 @@ type fact struct {
 	hurry bool          // the round is a fast one
 	done  chan struct{} // closed with the verdict of the round; nil: none is under way
 	left  string        // the MAC of our endpoint that had it
+	freed time.Time     // when that endpoint left
 }
 
 func (f *fact) free() bool { return f.known && f.mac == nil }
@@ -268,49 +273,53 @@ func (w *wire) recheck() {
 
 // refillLocked has the reserve filled soon.
 func (w *wire) refillLocked() {
-	if w.filled || w.port == nil || len(w.pools) == 0 {
+	if w.filling || w.port == nil || len(w.pools) == 0 {
 		return
 	}
-	w.filled = true
+	w.filling = true
 	w.afterLocked(0, w.refill)
 }
 
-// refill asks for as many addresses as the reserve lacks. The pools are asked
-// without the mutex: they hold theirs when they ask us.
+// refill asks for those of the next addresses of which nothing is known. The
+// pools are asked without the mutex: they hold theirs when they ask us.
 func (w *wire) refill() {
+	w.mu.Lock()
+	w.filling, w.filled = false, time.Now() // what changes from here on is seen by the next
+	w.mu.Unlock()
 	for _, pool := range w.pools {
-		if n := w.lack(pool); n > 0 {
-			next := w.m.pools.Candidates(pool, n, w.knows)
-			w.mu.Lock()
-			for _, a := range next {
-				if w.facts[a] == nil && w.port != nil {
-					w.roundLocked(a, slow, w.slotLocked(a))
-				}
+		next := w.m.pools.Candidates(pool, reserveSize, w.has)
+		w.mu.Lock()
+		for _, a := range next {
+			if w.facts[a] == nil && w.port != nil {
+				w.roundLocked(a, slow, w.slotLocked(a))
 			}
-			w.mu.Unlock()
 		}
+		w.dropSparesLocked(pool, next)
+		w.mu.Unlock()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.filled = false
 }
 
-func (w *wire) lack(pool netip.Prefix) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	n := min(reserveSize, maxFacts-len(w.facts))
+// dropSparesLocked forgets what is known to be free, is not one of the next
+// addresses, and was not left lately by an endpoint.
+func (w *wire) dropSparesLocked(pool netip.Prefix, next []netip.Addr) {
+	var spare []netip.Addr
 	for a, f := range w.facts {
-		if f.mac == nil && pool.Contains(a) {
-			n--
+		if f.free() && f.done == nil && pool.Contains(a) && !slices.Contains(next, a) {
+			spare = append(spare, a)
 		}
 	}
-	return n
+	slices.SortFunc(spare, func(a, b netip.Addr) int { return w.facts[b].freed.Compare(w.facts[a].freed) })
+	for _, a := range spare[min(spares, len(spare)):] {
+		delete(w.facts, a)
+	}
 }
 
-func (w *wire) knows(a netip.Addr) bool {
+// has reports whether somebody has an address.
+func (w *wire) has(a netip.Addr) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.facts[a] != nil || w.lives[a] != nil
+	f := w.facts[a]
+	return f != nil && f.mac != nil || w.lives[a] != nil
 }
 
 // slotLocked returns how long a round that nobody waits for has to wait.

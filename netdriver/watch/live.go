@@ -130,7 +130,8 @@ func (w *wire) departLocked(l *live) {
 		return
 	}
 	ours := !l.answered.IsZero() && l.conflict == nil
-	w.facts[l.addr] = &fact{known: ours, since: time.Now(), left: string(l.mac)}
+	w.facts[l.addr] = &fact{known: ours, since: time.Now(), left: string(l.mac), freed: time.Now()}
+	w.refillLocked()
 	if !ours {
 		w.roundLocked(l.addr, slow, leftover)
 	}
@@ -149,14 +150,30 @@ func (w *wire) upLocked(l *live) {
 	}
 	l.up = true
 	for _, at := range announceAt {
-		w.afterLocked(at, func() {
-			w.mu.Lock()
-			still := w.lives[l.addr] == l
-			w.mu.Unlock()
-			if still {
-				w.announce(l.addr, l.mac)
-			}
-		})
+		w.announceLocked(l, at)
+	}
+}
+
+func (w *wire) announceLocked(l *live, delay time.Duration) {
+	w.afterLocked(delay, func() {
+		w.mu.Lock()
+		still := w.lives[l.addr] == l
+		w.mu.Unlock()
+		if still {
+			w.announce(l.addr, l.mac)
+		}
+	})
+}
+
+// announceAllLocked is for a wire that is back: who came while it was away was
+// announced to nobody, and the others may be behind another port of a switch now.
+func (w *wire) announceAllLocked() {
+	n, every := 0, tickEvery/time.Duration(checksPerTick(len(w.lives)))
+	for _, l := range w.lives {
+		if l.up {
+			w.announceLocked(l, time.Duration(n)*every)
+			n++
+		}
 	}
 }
 

@@ -215,6 +215,61 @@ func TestAnnouncements(t *testing.T) {
 	}
 }
 
+// What many containers have left is not kept for longer than it can be asked for.
+func TestWhatWasLeftIsForgotten(t *testing.T) {
+	play(t, func(t *testing.T, s *script, m *Manager) {
+		for i := range 200 {
+			a := netip.AddrFrom4([4]byte{192, 0, 2, byte(50 + i)})
+			mac := net.HardwareAddr{2, 0, 0, 0, 0, byte(i)}
+			s.has[a] = mac
+			s.endpoints = append(s.endpoints, endpoint.Endpoint{ID: a.String(), Network: "n", IPv4: netip.PrefixFrom(a, 24), MAC: mac, Joined: true})
+		}
+		m.Sync()
+		after(time.Minute)
+		s.mu.Lock()
+		clear(s.has)
+		s.mu.Unlock()
+		s.endpoints = nil
+		m.Sync()
+		after(5 * time.Minute)
+		w := m.wires["n"]
+		if n := len(w.facts); n > reserveSize+spares {
+			t.Errorf("%d addresses are known", n)
+		}
+		for i := range reserveSize { // the next that would be given
+			a := netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)})
+			if f := m.Look(subnet4, a); f.Known != ipam.Free || time.Since(f.Since) > time.Minute {
+				t.Errorf("of %s, %+v", a, f)
+			}
+		}
+	})
+}
+
+// Who comes while the wire is away is announced when it is back.
+func TestTheWireIsBack(t *testing.T) {
+	play(t, func(t *testing.T, s *script, m *Manager) {
+		m.Sync()
+		after(time.Minute)
+		s.mu.Lock()
+		s.cut = errors.New("no carrier")
+		s.mu.Unlock()
+		after(2 * tickEvery)
+		s.endpoints = []endpoint.Endpoint{{ID: "e", Network: "n", IPv4: netip.MustParsePrefix("192.0.2.7/24"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 7}, Joined: true}}
+		m.Sync()
+		after(time.Minute)
+		if s.announced != 0 {
+			t.Errorf("announced %d times to nobody", s.announced)
+		}
+		s.mu.Lock()
+		s.cut = nil
+		s.mu.Unlock()
+		after(time.Minute)
+		if s.announced != 1 {
+			t.Errorf("announced %d times", s.announced)
+		}
+	})
+}
+
 func TestAPortThatFails(t *testing.T) {
 	play(t, func(t *testing.T, s *script, m *Manager) {
 		s.fail = errors.New("no such link")

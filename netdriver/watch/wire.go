@@ -15,6 +15,7 @@ const (
 	tickEvery   = time.Second
 	reopenAfter = 100 * time.Millisecond // doubled with every failure
 	reopenMost  = 5 * time.Second
+	refillEvery = 5 * time.Second // whatever happens
 )
 
 // wire is one network's part of a wire.
@@ -25,15 +26,16 @@ type wire struct {
 	pools []netip.Prefix // those that addresses are given from by us
 	log   *slog.Logger
 
-	mu     sync.Mutex // guards all below; taken with ipam's mutex held, never the other way round
-	port   Port       // nil: not open
-	fault  string     // why not
-	facts  map[netip.Addr]*fact
-	lives  map[netip.Addr]*live
-	agenda agenda
-	slot4  time.Time // when the next question that nobody waits for may be begun
-	slot6  time.Time
-	filled bool // a refill is on the agenda
+	mu      sync.Mutex // guards all below; taken with ipam's mutex held, never the other way round
+	port    Port       // nil: not open
+	fault   string     // why not
+	facts   map[netip.Addr]*fact
+	lives   map[netip.Addr]*live
+	agenda  agenda
+	slot4   time.Time // when the next question that nobody waits for may be begun
+	slot6   time.Time
+	filled  time.Time // when the reserve was last filled
+	filling bool      // a refill is on the agenda
 
 	wake    chan struct{}
 	quit    chan struct{}
@@ -142,10 +144,12 @@ func (w *wire) open(again time.Duration) {
 		return
 	default:
 	}
-	if w.fault != "" {
-		w.log.Info("looking at the wire again")
-	}
+	back := w.fault != ""
 	w.port, w.fault = port, ""
+	if back {
+		w.log.Info("looking at the wire again")
+		w.announceAllLocked()
+	}
 	w.refillLocked()
 	w.wg.Go(func() { w.receive(port) })
 }
@@ -231,6 +235,8 @@ func (w *wire) tick() {
 	w.checkLives()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.refillLocked()
+	if time.Since(w.filled) >= refillEvery {
+		w.refillLocked()
+	}
 	w.afterLocked(tickEvery, w.tick)
 }
