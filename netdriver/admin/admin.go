@@ -45,10 +45,10 @@ type Plugin struct {
 	once  sync.Once
 	calls *prometheus.HistogramVec
 	fails *prometheus.CounterVec
+	took  prometheus.Histogram // of reconciles
 
 	mu      sync.Mutex // guards all below
-	runs    uint64     // reconciles
-	errors  uint64     // of them ended in one
+	errors  uint64     // reconciles that ended in one
 	actions map[string]uint64
 	last    reconcile.Report
 	at      time.Time
@@ -61,6 +61,10 @@ func (p *Plugin) init() {
 			Name: namespace + "call_duration_seconds", Help: "How long calls of the engine took.",
 			Buckets: prometheus.ExponentialBucketsRange(0.0001, 10, 16),
 		}, []string{"call"})
+		p.took = prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: namespace + "reconcile_duration_seconds", Help: "How long reconciles took.",
+			Buckets: prometheus.ExponentialBucketsRange(0.001, 10, 13),
+		})
 		p.fails = prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: namespace + "call_errors_total", Help: "Calls of the engine that ended in an error.",
 		}, []string{"call"})
@@ -81,7 +85,7 @@ func (p *Plugin) Reconciled(rep reconcile.Report, err error) {
 	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.runs++
+	p.took.Observe(rep.Took.Seconds())
 	if err != nil {
 		p.errors++
 	}
@@ -94,7 +98,7 @@ func (p *Plugin) Reconciled(rep reconcile.Report, err error) {
 // Server returns the server of the metrics and /status.
 func (p *Plugin) Server() *shared.Server {
 	p.init()
-	s := shared.New(p.Log, p.calls, p.fails, &metrics{p})
+	s := shared.New(p.Log, p.calls, p.fails, p.took, &metrics{p})
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status() })
 	return s
 }

@@ -187,12 +187,12 @@ func wantMetrics(t *testing.T, p *Plugin) {
 	for _, want := range []string{
 		`dockline_net_call_duration_seconds_count{call="NetworkDriver.Join"} 1`,
 		`dockline_net_call_errors_total{call="NetworkDriver.Join"} 1`,
-		`dockline_net_reconciles_total 1`,
+		`dockline_net_reconcile_duration_seconds_count 1`,
 		`dockline_net_reconcile_actions_total{action="repaired"} 3`,
 		`dockline_net_endpoints{network="n",state="joined"} 1`,
 		`dockline_net_differences{network="n"} 0`,
 		`dockline_net_pool_addresses{network="n",pool="10.1.0.0/24",state="given"} 1`,
-		`dockline_net_pool_addresses{network="n",pool="10.1.0.0/24",state="all"} 256`,
+		`dockline_net_pool_size{network="n",pool="10.1.0.0/24"} 256`,
 		`dockline_net_conflicts_total 0`,
 	} {
 		if !slices.Contains(lines, want+"\n") {

@@ -23,14 +23,14 @@ var (
 	descConflictsN  = desc("conflicts_total", "Conflicts that began: another machine has the address of an endpoint.")
 	descConflicts   = desc("conflicts", "Addresses of endpoints that another machine has as well.", "network")
 	descWatched     = desc("wire_watched", "Whether the network's wire can be looked at.", "network")
-	descAddresses   = desc("pool_addresses", "Addresses of a pool's range: given, kept in reserve as known to be free, in use by other machines, and all.", "network", "pool", "state")
+	descAddresses   = desc("pool_addresses", "Addresses of a pool's range: given, kept in reserve as known to be free, and in use by other machines.", "network", "pool", "state")
+	descSize        = desc("pool_size", "Addresses that a pool's range has.", "network", "pool")
 	descEndpoints   = desc("endpoints", "Endpoints by whether they are in a sandbox.", "network", "state")
 	descDifferences = desc("differences", "What is not as it is meant to be, of a network and its endpoints.", "network")
 	descStrays      = desc("strays", "Links of ours that belong to nothing that is known.")
-	descRuns        = desc("reconciles_total", "Reconciles.")
 	descErrors      = desc("reconcile_errors_total", "Reconciles that ended in an error.")
 	descActions     = desc("reconcile_actions_total", "What reconciles put right.", "action")
-	descTook        = desc("reconcile_last_seconds", "How long the last reconcile took.")
+	descLast        = desc("reconcile_last_timestamp_seconds", "When the last reconcile ended, in Unix time.")
 
 	directions = []string{"rx", "tx"}
 	traffic    = []string{"bytes", "packets", "errors", "dropped"}
@@ -73,9 +73,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 func (m *metrics) reconciles(ch chan<- prometheus.Metric) {
 	m.p.mu.Lock()
 	defer m.p.mu.Unlock()
-	counter(ch, descRuns, m.p.runs)
 	counter(ch, descErrors, m.p.errors)
-	gauge(ch, descTook, m.p.last.Took.Seconds())
+	if !m.p.at.IsZero() {
+		gauge(ch, descLast, float64(m.p.at.UnixMilli())/1000)
+	}
 	for action, n := range m.p.actions {
 		counter(ch, descActions, n, action)
 	}
@@ -120,7 +121,7 @@ func (m *metrics) network(ch chan<- prometheus.Metric, n Network) {
 		gauge(ch, descAddresses, float64(len(p.Given)), id, pool, "given")
 		gauge(ch, descAddresses, float64(reserve), id, pool, "reserve")
 		gauge(ch, descAddresses, float64(used), id, pool, "quarantined")
-		gauge(ch, descAddresses, p.Size, id, pool, "all")
+		gauge(ch, descSize, p.Size, id, pool)
 	}
 }
 

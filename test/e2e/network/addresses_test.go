@@ -147,7 +147,7 @@ func (s *site) conflictsAreReported(t *testing.T, m *machine, lan, dmz *containe
 		"dockline_net_conflicts_total 4\n",
 		`dockline_net_call_duration_seconds_count{call="NetworkDriver.Join"} `,
 		`dockline_net_endpoint_rx_bytes_total{`,
-		`dockline_net_reconciles_total `,
+		`dockline_net_reconcile_duration_seconds_count `,
 		`state="quarantined"} 2`,
 	} {
 		if !strings.Contains(metrics, want) {
