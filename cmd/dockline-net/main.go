@@ -45,6 +45,7 @@ func main() {
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
 	log := logger(os.Getenv("LOG_LEVEL"))
+	signal.Ignore(syscall.SIGHUP) // which asks for what is done at the start anyway; see onDemand
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := run(ctx, *socket, *dir, log); err != nil {

@@ -55,7 +55,13 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
 	beside.Go(func() error { return p.watch.Run(ctx) })
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
-	beside.Go(func() error { return p.operators().Serve(ctx, al) })
+	beside.Go(func() error {
+		err := p.operators().Serve(ctx, al)
+		if err != nil {
+			log.Error("nobody can look in any more", "err", err) // the networks are served all the same
+		}
+		return err
+	})
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)
