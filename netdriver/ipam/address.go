@@ -59,7 +59,7 @@ func (m *Manager) request(id string, r AddressRequest, try int) (netip.Prefix, q
 		return netip.Prefix{}, question{}, err
 	case confirmed:
 		return netip.PrefixFrom(r.Addr, p.Prefix.Bits()), question{}, nil
-	case !r.Gateway:
+	case !r.Gateway && !m.asideLocked(p, r.Addr):
 		if ask, err := m.checkWire(p, r.Addr, try); err != nil || len(ask.addrs) > 0 {
 			return netip.Prefix{}, ask, err
 		}
@@ -79,8 +79,12 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 	switch {
 	case g == nil && gateway:
 		return false, nil
+	case g == nil && !replay && m.asideLocked(p, addr):
+		return false, m.checkOurs(addr)
 	case g == nil && !replay:
 		return false, errors.Join(m.checkOurs(addr), m.checkHost(addr))
+	case g == nil && m.asideLocked(p, addr):
+		return false, nil
 	case g == nil:
 		return false, m.checkHost(addr)
 	case gateway && g.Gateway:
@@ -91,6 +95,17 @@ func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed 
 		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
 	}
 	return true, m.confirmLocked(g)
+}
+
+// asideLocked reports whether an address that is asked for is one that a network
+// sets aside, for the host or a machine on its wire that has it: one of a
+// network of ours says so itself, once it is made, and before that, or of another
+// driver, when it is asked for.
+func (m *Manager) asideLocked(p *pool, addr netip.Addr) bool {
+	if m.cfg.Bound(p.Pool) {
+		return slices.Contains(m.cfg.Reserved(), addr)
+	}
+	return m.cfg.Now().Sub(p.asked) <= auxWithin
 }
 
 func (m *Manager) confirmLocked(g *given) error {

@@ -64,6 +64,10 @@ var (
 // it deleted the endpoint.
 const orphanAge = time.Minute
 
+// auxWithin is how long after a pool the engine asks for the addresses that a
+// user sets aside in it (--aux-address). It does so at once.
+const auxWithin = 10 * time.Second
+
 // lostAfter is how many starts of the engine in a row must not have replayed
 // something before the engine counts as not knowing it any more.
 const lostAfter = 2
@@ -136,9 +140,10 @@ type pool struct {
 	given    map[netip.Addr]*given
 	cursor   netip.Addr // the address given last, and the one written down as that
 	written  netip.Addr
-	replayed uint64 // the epoch in which it was asked for or made
-	used     uint64 // the epoch in which an address of it was last asked for
-	again    bool   // asked for again since it was made, loaded or released
+	replayed uint64    // the epoch in which it was asked for or made
+	used     uint64    // the epoch in which an address of it was last asked for
+	again    bool      // asked for again since it was made, loaded or released
+	asked    time.Time // when it was made or asked for again
 }
 
 type given struct {

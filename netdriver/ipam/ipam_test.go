@@ -162,7 +162,7 @@ func TestRequestAddress(t *testing.T) {
 	}
 }
 
-func TestTheHostsOwnAddressIsGivenAsAGatewayOnly(t *testing.T) {
+func TestTheHostsOwnAddressIsGivenToNobodyElse(t *testing.T) {
 	w := newWorld()
 	w.own = []netip.Addr{addr("10.0.0.1"), addr("10.0.0.2")}
 	m := w.start(t)
@@ -170,10 +170,49 @@ func TestTheHostsOwnAddressIsGivenAsAGatewayOnly(t *testing.T) {
 	if a := mustAddr(t, m, p, AddressRequest{}); a != addr("10.0.0.3") {
 		t.Errorf("got %s", a)
 	}
-	if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: w.own[1]}); !errors.Is(err, ErrInUse) {
-		t.Errorf("by name: %v", err)
+	refused := func(when string) {
+		t.Helper()
+		if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: w.own[1]}); !errors.Is(err, ErrInUse) {
+			t.Errorf("by name, %s: %v", when, err)
+		}
 	}
+	w.bound = true
+	refused("on a network of ours")
+	w.bound = false
+	w.now = w.now.Add(auxWithin + 1)
+	refused("on a network of another driver")
 	mustAddr(t, m, p, AddressRequest{Addr: w.own[0], Gateway: true})
+}
+
+// What a network sets aside is whose it is: the host's, or another machine's.
+func TestWhatIsSetAsideMayBeInUse(t *testing.T) {
+	w := newWorld()
+	host, printer := addr("10.0.0.1"), addr("10.0.0.9")
+	w.own = []netip.Addr{host}
+	wire := newLAN(printer.String())
+	wire.silent = true // there is no network yet
+	w.wire = wire
+	m := w.start(t)
+	p := mustPool(t, m, "10.0.0.0/24")
+	for _, aux := range []netip.Addr{host, printer} {
+		mustAddr(t, m, p, AddressRequest{Addr: aux})
+	}
+	w.bound, w.reserved, wire.silent = true, []netip.Addr{host, printer}, false
+	for _, aux := range w.reserved {
+		if _, err := m.RequestAddress(p.ID, AddressRequest{Addr: aux}); !errors.Is(err, ErrInUse) {
+			t.Errorf("a container asks for %s: %v", aux, err)
+		}
+	}
+	clear(w.given) // a reboot
+	m = w.start(t)
+	engineStart(m)
+	p = mustPool(t, m, "10.0.0.0/24")
+	for _, aux := range w.reserved {
+		mustAddr(t, m, p, AddressRequest{Addr: aux})
+	}
+	if len(wire.asked) > 0 {
+		t.Errorf("%v were asked for", wire.asked)
+	}
 }
 
 func TestAReleasedAddressIsTheLastToComeAgain(t *testing.T) {

@@ -82,7 +82,7 @@ func (m *Manager) replayPoolLocked(p *pool) (Pool, error) {
 	if err := m.knownLocked(p); err != nil {
 		return Pool{}, err
 	}
-	p.replayed, p.again = m.epoch.number, true
+	p.replayed, p.again, p.asked = m.epoch.number, true, m.cfg.Now()
 	m.epoch.replays++
 	return p.Pool, nil
 }
@@ -93,7 +93,7 @@ func (m *Manager) addPoolLocked(p Pool) (Pool, error) {
 	if err := m.putPoolLocked(p); err != nil {
 		return Pool{}, err
 	}
-	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number}
+	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number, asked: m.cfg.Now()}
 	return p, nil
 }
 

@@ -82,7 +82,7 @@ func TestAddressesOfTheWire(t *testing.T) {
 func TestAnAddressByNameOfTheWire(t *testing.T) {
 	w := newWorld()
 	wire := newLAN("10.0.0.9")
-	w.wire = wire
+	w.wire, w.bound = wire, true // a network is on it
 	m := w.start(t)
 	p := mustPool(t, m, "10.0.0.0/24")
 	_, err := m.RequestAddress(p.ID, AddressRequest{Addr: addr("10.0.0.9")})
