@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"testing"
 
 	ipamplugin "github.com/docker/go-plugins-helpers/ipam"
@@ -21,6 +22,22 @@ const (
 		`"Options":{"com.docker.network.endpoint.exposedports":[{"Proto":6,"Port":80}],"com.docker.network.portmap":[],"com.docker.network.endpoint.macaddress":"AkIKAQAH"}}`
 	requestAddressBody = `{"PoolID":"dockline-local/192.0.2.0/24","Address":"192.0.2.9","Options":{"com.docker.network.endpoint.macaddress":"02:42:c0:00:02:09"}}`
 )
+
+func TestWhatARequestIsAbout(t *testing.T) {
+	for _, tc := range []struct {
+		request any
+		want    []any
+	}{
+		{&plugin.JoinRequest{NetworkID: "0123456789abcdef", EndpointID: "fedcba9876543210"}, []any{"network", "0123456789ab", "endpoint", "fedcba987654"}},
+		{&ipamplugin.RequestPoolRequest{Pool: "10.1.0.0/24"}, []any{"pool", "10.1.0.0/24"}},
+		{&ipamplugin.ReleaseAddressRequest{PoolID: "p", Address: "10.1.0.7"}, []any{"pool", "p", "address", "10.1.0.7"}},
+		{&gwAllocRequest{}, nil},
+	} {
+		if got := subject(tc.request); !slices.Equal(got, tc.want) {
+			t.Errorf("%+v: %v", tc.request, got)
+		}
+	}
+}
 
 // Whatever a network is asked for with, its definition is one that the kernel
 // and the packages below can take.

@@ -153,6 +153,26 @@ func TestANetworkWhoseDeletionWasLostIsRemoved(t *testing.T) {
 	}
 }
 
+// An engine that could not repeat all of a network knows it all the same.
+func TestANetworkThatIsRepeatedInPartStays(t *testing.T) {
+	h := newHost(t)
+	h.registered()
+	six := `{"AddressSpace":"dockline-local","Pool":"fd00:60::/64","V6":true}`
+	other := `{"AddressSpace":"dockline-local","Pool":"10.61.0.0/24"}`
+	for _, pool := range []string{pool60, six, other} {
+		h.ok("IpamDriver.RequestPool", pool)
+	}
+	h.ok("NetworkDriver.CreateNetwork", strings.Replace(create60("n", bridge), `"IPv6Data":[]`, `"IPv6Data":[{"AddressSpace":"dockline-local","Pool":"fd00:60::/64"}]`, 1))
+	for range 3 {
+		h.restart()
+		h.ok("IpamDriver.RequestPool", pool60)
+		h.ok("IpamDriver.RequestPool", other)
+		h.ok("IpamDriver.RequestAddress", `{"PoolID":"dockline-local/10.61.0.0/24"}`) // a container starts: the replay is over
+		h.reconcile()
+	}
+	h.container("n", "e")
+}
+
 func TestANetworkTakesItsEndpointsAndPoolsAlong(t *testing.T) {
 	for name, options := range map[string]string{"macvlan": macvlan, "bridge": bridge} {
 		t.Run(name, func(t *testing.T) {

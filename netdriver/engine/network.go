@@ -43,6 +43,7 @@ func (d *Driver) createNetwork(r *plugin.CreateNetworkRequest) (*empty, error) {
 	if err := d.Networks.Create(def); err != nil {
 		return nil, err
 	}
+	d.Log.Info("network made", "network", network.Short(def.ID), "mode", def.Mode, "parent", def.Parent, "bridge", def.BridgeName)
 	d.sync() // what starts next finds the wire looked at
 	return &empty{}, nil
 }
@@ -56,6 +57,7 @@ func (d *Driver) deleteNetwork(r *plugin.DeleteNetworkRequest) (*empty, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.Log.Info("network removed", "network", network.Short(r.NetworkID))
 	return &empty{}, nil
 }
 

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"net/netip"
 	"slices"
 )
 
@@ -29,7 +30,15 @@ func (m *Manager) Sweep() error {
 }
 
 func (m *Manager) doomed(d Definition) bool {
-	return d.Going || slices.ContainsFunc(d.prefixesIn(m.space), m.pools.Forsaken) && !m.ends.Joined(d.ID)
+	return d.Going || m.forsaken(d) && !m.ends.Joined(d.ID)
+}
+
+// forsaken reports whether the engine knows none of a network's pools any more.
+// It asks for one after the other, and not for the second where the first failed.
+func (m *Manager) forsaken(d Definition) bool {
+	pools := d.prefixesIn(m.space)
+	known := func(p netip.Prefix) bool { return !m.pools.Forsaken(p) }
+	return len(pools) > 0 && !slices.ContainsFunc(pools, known)
 }
 
 // deleteIf goes in three steps, because an endpoint on its way may wait for
