@@ -93,11 +93,16 @@ func (s *site) refusals(t *testing.T) {
 		})
 	}
 	for _, m := range s.machines {
-		ctx, cancel := stepContext(t)
-		_, err := m.Engine.Run(ctx, "run", "--rm", "--network", "lan", "--ip", "192.0.2."+strconv.Itoa(m.number), harness.Image, "true")
-		cancel()
-		if err == nil || !strings.Contains(err.Error(), "already in use by this host itself") {
-			t.Errorf("the address of host %s itself: %v", m.Name, err)
+		for flag, c := range map[string]struct{ address, says string }{
+			"--ip":  {"192.0.2." + strconv.Itoa(m.number), "already in use"}, // it is set aside
+			"--ip6": {"2001:db8:0:1::" + strconv.Itoa(m.number), "already in use by this host itself"},
+		} {
+			ctx, cancel := stepContext(t)
+			_, err := m.Engine.Run(ctx, "run", "--rm", "--network", "lan", flag, c.address, harness.Image, "true")
+			cancel()
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("the address %s of host %s itself: %v", c.address, m.Name, err)
+			}
 		}
 	}
 }

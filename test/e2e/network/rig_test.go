@@ -108,7 +108,7 @@ func (m *machine) create(name, subnet4, subnet6, gate4, gate6 string, options ..
 	if gate4 != "" {
 		args = append(args, "--gateway", gate4, "--gateway", gate6,
 			"--ip-range", strings.Replace(subnet4, "0/24", fmt.Sprintf("%d/28", 16*m.number), 1),
-			"--aux-address", "host="+strings.Replace(subnet4, "0/24", strconv.Itoa(m.number), 1), // in use already, as what is set aside is
+			"--aux-address", "host="+strings.Replace(subnet4, "0/24", strconv.Itoa(m.number), 1), // on the LAN it is the host's own
 			"--ip-range", strings.Replace(subnet6, "::/64", fmt.Sprintf(":%d::/80", m.number), 1))
 	}
 	for _, o := range options {
