@@ -56,7 +56,7 @@ test-e2e: packages plugins ## tests on private engines, which they start and rem
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
 
 .PHONY: test-matrix-net
-test-matrix-net: packages plugins ## what test-e2e has of the network plugin with one engine, with the others
+test-matrix-net: packages plugins ## what test-e2e has of the network plugin with one engine only, with all of them
 	$(GO) test -race -count=1 -v -timeout 30m -run '^TestMatrix$$' ./test/e2e/network -matrix
 
 .PHONY: test-vm

@@ -64,7 +64,7 @@ func TestHosts(t *testing.T) {
 }
 
 // What the wire says of addresses, and what takes minutes, on one host;
-// TestMatrix has the latter on the others.
+// TestMatrix has the latter on all.
 func TestTrixie(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
