@@ -213,6 +213,9 @@ func (w *wire) conflictLocked(l *live, mac net.HardwareAddr) {
 func (w *wire) checkLives() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.port == nil {
+		return // what cannot be asked says nothing, neither that a conflict is over
+	}
 	var all, due [2][]*live // by family
 	for _, l := range w.lives {
 		w.calmLocked(l)

@@ -267,6 +267,17 @@ func TestTheWireIsBack(t *testing.T) {
 		if s.announced != 1 {
 			t.Errorf("announced %d times", s.announced)
 		}
+		s.mu.Lock()
+		s.has[netip.MustParseAddr("192.0.2.7")] = net.HardwareAddr{2, 0, 0, 0, 0, 9}
+		s.mu.Unlock()
+		after(10 * time.Second)
+		s.mu.Lock()
+		s.cut = errors.New("no carrier")
+		s.mu.Unlock()
+		after(5 * time.Minute)
+		if c := m.Status()[0].Conflicts; len(c) != 1 {
+			t.Errorf("while nobody can be asked there are the conflicts %+v", c)
+		}
 	})
 }
 
