@@ -28,6 +28,7 @@ type script struct {
 	opened    int
 	fail      error
 	cut       error // there is no carrier
+	mute      error // nothing can be sent
 	endpoints []endpoint.Endpoint
 }
 
@@ -66,7 +67,7 @@ func (p *scriptPort) Ask(a netip.Addr, to net.HardwareAddr) error {
 	if mac := p.has[a]; mac != nil {
 		p.claims <- neighbour.Claim{Addr: a, MAC: mac, Answer: true}
 	}
-	return p.fail
+	return errors.Join(p.fail, p.mute)
 }
 
 func (p *scriptPort) Announce(netip.Addr, net.HardwareAddr) error {
@@ -241,6 +242,18 @@ func TestWhatWasLeftIsForgotten(t *testing.T) {
 			if f := m.Look(subnet4, a); f.Known != ipam.Free || time.Since(f.Since) > time.Minute {
 				t.Errorf("of %s, %+v", a, f)
 			}
+		}
+	})
+}
+
+// A port by which nothing can be sent is not opened over and over.
+func TestAMutePort(t *testing.T) {
+	play(t, func(t *testing.T, s *script, m *Manager) {
+		s.mute = errors.New("operation not permitted")
+		m.Sync()
+		after(time.Minute)
+		if _, asking := m.Reserve(subnet4); asking || s.opened > 25 {
+			t.Errorf("asking %v, opened %d times in a minute", asking, s.opened)
 		}
 	})
 }

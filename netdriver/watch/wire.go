@@ -26,9 +26,11 @@ type wire struct {
 	pools []netip.Prefix // those that addresses are given from by us
 	log   *slog.Logger
 
-	mu      sync.Mutex // guards all below; taken with ipam's mutex held, never the other way round
-	port    Port       // nil: not open
-	fault   string     // why not
+	mu      sync.Mutex    // guards all below; taken with ipam's mutex held, never the other way round
+	port    Port          // nil: not open
+	fault   string        // why not
+	opened  time.Time     // when it was opened last
+	pause   time.Duration // before it is opened again
 	facts   map[netip.Addr]*fact
 	lives   map[netip.Addr]*live
 	agenda  agenda
@@ -47,7 +49,7 @@ func newWire(m *Manager, d network.Definition) *wire {
 	w := &wire{
 		m: m, id: d.ID, def: d, log: m.cfg.Log.With("network", network.Short(d.ID)),
 		facts: map[netip.Addr]*fact{}, lives: map[netip.Addr]*live{},
-		wake: make(chan struct{}, 1), quit: make(chan struct{}),
+		pause: reopenAfter, wake: make(chan struct{}, 1), quit: make(chan struct{}),
 	}
 	for _, p := range d.Pools {
 		if p.Space == ipam.LocalSpace {
@@ -145,7 +147,7 @@ func (w *wire) open(again time.Duration) {
 	default:
 	}
 	back := w.fault != ""
-	w.port, w.fault = port, ""
+	w.port, w.fault, w.opened = port, "", time.Now()
 	if back {
 		w.log.Info("looking at the wire again")
 		w.announceAllLocked()
@@ -176,7 +178,11 @@ func (w *wire) lost(port Port, err error) {
 	w.port, w.fault = nil, err.Error()
 	w.forgetLocked()
 	w.wg.Go(func() { _ = port.Close() }) // ends receive, which may be the caller
-	w.afterLocked(reopenAfter, func() { w.open(reopenAfter) })
+	w.pause = min(2*w.pause, reopenMost)
+	if time.Since(w.opened) > reopenMost { // it worked
+		w.pause = reopenAfter
+	}
+	w.afterLocked(w.pause, func() { w.open(reopenAfter) })
 }
 
 // ask sends one question, if there is a port to send it by.
