@@ -196,6 +196,13 @@ func (m *Manager) lookup(id string) (Definition, bool) {
 	return d, ok
 }
 
+// Has reports whether there is anything of a network yet: also while it is made
+// or removed.
+func (m *Manager) Has(id string) bool {
+	_, ok := m.lookup(id)
+	return ok
+}
+
 // List returns all networks, in the order of their ids.
 func (m *Manager) List() []Definition {
 	m.mu.RLock()

@@ -91,7 +91,7 @@ func (m *Manager) Discard() error {
 			continue
 		}
 		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
-		errs = append(errs, m.remove(d))
+		errs = append(errs, m.abandon(d.ID))
 	}
 	return errors.Join(append(errs, m.recoverMoves())...)
 }
@@ -106,6 +106,9 @@ func (m *Manager) abandon(id string) error {
 	}
 	d, _ = m.lookup(id)
 	d.Going = true
+	m.mu.Lock()
+	m.all[id] = d // even if that cannot be stored: Discard finds it incomplete
+	m.mu.Unlock()
 	return errors.Join(err, m.put(d))
 }
 

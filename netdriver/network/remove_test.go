@@ -150,6 +150,29 @@ func TestADeletionThatIsNotStoredHasNotBegun(t *testing.T) {
 	}
 }
 
+// The engine saw its making fail, so that nobody may use what is left of it.
+func TestADiscardThatFailsIsTriedAgain(t *testing.T) {
+	for _, fault := range []string{"release the uplink", "delete the bridge", "forget the definition"} {
+		t.Run(fault, func(t *testing.T) {
+			f := newFaulty()
+			f.fails, f.ends = fault, 0
+			d := f.all["n"]
+			d.Complete = false
+			f.all["n"] = d
+			m := f.start(t)
+			if err := m.Discard(); !errors.Is(err, errFault) {
+				t.Fatalf("Discard: %v", err)
+			}
+			if _, err := m.Get("n"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("a network that could not be made can be used: %v", err)
+			}
+			if err := m.Sweep(); err != nil || f.left() != 0 {
+				t.Errorf("after the second try: %v, left %+v", err, f)
+			}
+		})
+	}
+}
+
 func TestSweep(t *testing.T) {
 	for name, tc := range map[string]struct {
 		forsaken, joined bool
