@@ -111,6 +111,7 @@ func (r *Reconciler) Once() (Report, error) {
 	for _, d := range r.Networks.List() {
 		r.note(d.ID, r.Networks.Keep(d.ID))
 	}
+	maps.DeleteFunc(r.failing, func(id, _ string) bool { return !r.Networks.Has(id) })
 	r.Networks.Pass()
 	errs = append(errs, r.links(&rep))
 	rep.Released = r.Addresses.Sweep()
@@ -161,7 +162,8 @@ func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int)
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
-	if err == nil && d.Owns(l.Name) {
+	// One that is being removed takes its links along, and what is on them back first.
+	if err == nil && d.Owns(l.Name) || err != nil && r.Networks.Has(o.Network) {
 		return false, nil
 	}
 	r.Log.Info("removing a link of a network that is gone", "link", l.Name, "network", network.Short(o.Network))
