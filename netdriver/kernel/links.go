@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -187,7 +188,8 @@ func (k *Kernel) DeleteOwned(name, alias string) error {
 }
 
 // EnsureBridge makes the bridge what the description says, making it if it is
-// missing. A link of that name that is not ours is ErrNotOurs.
+// missing. What is right is not written again (see EnsureHostPort). A link of
+// that name that is not ours is ErrNotOurs.
 func (k *Kernel) EnsureBridge(b Bridge) error {
 	l, err := k.byName(b.Name)
 	if errors.Is(err, ErrNoLink) {
@@ -209,10 +211,13 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 			return err
 		}
 	}
+	if err := k.ensureMAC(l, b); err != nil {
+		return err
+	}
 	if err := k.ensureMTU(b); err != nil {
 		return err
 	}
-	if err := k.ensureAddrs(l, b.Addrs); err != nil {
+	if err := k.missingAddrs(l, b.Addrs); err != nil {
 		return err
 	}
 	if len(b.Addrs) == 0 && l.Attrs().Flags&net.FlagUp == 0 {
@@ -222,6 +227,17 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring bridge %q up: %w", b.Name, err)
+	}
+	return nil
+}
+
+// ensureMAC gives the bridge its MAC back where somebody took it.
+func (k *Kernel) ensureMAC(l netlink.Link, b Bridge) error {
+	if len(b.MAC) == 0 || bytes.Equal(l.Attrs().HardwareAddr, b.MAC) {
+		return nil
+	}
+	if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
+		return fmt.Errorf("set the MAC of bridge %q: %w", b.Name, err)
 	}
 	return nil
 }
@@ -254,10 +270,8 @@ func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
 			return l, nil
 		}
 	}
-	if len(b.MAC) > 0 {
-		if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
-			return nil, fmt.Errorf("set the MAC of %q: %w", b.Name, err)
-		}
+	if err := k.ensureMAC(l, b); err != nil {
+		return nil, err
 	}
 	if err := k.h.LinkSetAlias(l, b.Alias); err != nil {
 		return nil, fmt.Errorf("set the alias of %q: %w", b.Name, err)
@@ -274,6 +288,18 @@ func (k *Kernel) makeBridge(b Bridge) (netlink.Link, error) {
 		return nil, err
 	}
 	return k.byName(b.Name)
+}
+
+// missingAddrs gives a link those of the addresses that it lacks.
+func (k *Kernel) missingAddrs(l netlink.Link, want []netip.Prefix) error {
+	if len(want) == 0 {
+		return nil
+	}
+	has, err := k.Addrs(l.Attrs().Name)
+	if err != nil {
+		return err
+	}
+	return k.ensureAddrs(l, slices.DeleteFunc(slices.Clone(want), func(p netip.Prefix) bool { return slices.Contains(has, p) }))
 }
 
 func (k *Kernel) ensureAddrs(l netlink.Link, addrs []netip.Prefix) error {
