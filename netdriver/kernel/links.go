@@ -279,15 +279,35 @@ func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
 	return k.byName(b.Name)
 }
 
+// makeBridge gives a bridge its alias under a name of ours and then its own:
+// wherever a crash cuts that off, what is left is known to be ours.
 func (k *Kernel) makeBridge(b Bridge) (netlink.Link, error) {
-	l := &netlink.Bridge{LinkAttrs: newAttrs(b.Name, b.MAC, b.MTU)}
+	draft := b.Name
+	if !ownName.MatchString(b.Name) {
+		draft = BridgeDraftName(b.Alias)
+		if err := k.DeleteOwned(draft, b.Alias); err != nil {
+			return nil, fmt.Errorf("clear away an earlier bridge: %w", err)
+		}
+	}
+	l := &netlink.Bridge{LinkAttrs: newAttrs(draft, b.MAC, b.MTU)}
 	if err := k.h.LinkAdd(l); err != nil {
 		return nil, fmt.Errorf("make bridge %q: %w", b.Name, err)
 	}
 	if err := k.claim(l, b.Alias); err != nil {
 		return nil, err
 	}
+	if draft != b.Name {
+		if err := k.h.LinkSetName(l, b.Name); err != nil {
+			return nil, errors.Join(fmt.Errorf("name bridge %q: %w", b.Name, err), k.h.LinkDel(l))
+		}
+	}
 	return k.byName(b.Name)
+}
+
+// DeleteBridge deletes a bridge of that name and alias, and what a crash has left
+// of it in the making. A missing one is success, another's is ErrNotOurs.
+func (k *Kernel) DeleteBridge(name, alias string) error {
+	return errors.Join(k.DeleteOwned(BridgeDraftName(alias), alias), k.DeleteOwned(name, alias))
 }
 
 // missingAddrs gives a link those of the addresses that it lacks.

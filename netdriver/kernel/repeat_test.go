@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// events counts what the kernel tells of while do runs, as Watch hears it.
-func events(t *testing.T, k *Kernel, do func() error) (heard int) {
+// events is what the kernel tells of while do runs, as Watch hears it.
+func events(t *testing.T, k *Kernel, do func() error) (heard []mdnetlink.Message) {
 	t.Helper()
 	c, err := k.dial(unix.NETLINK_ROUTE, routeGroups)
 	if err != nil {
@@ -39,8 +39,8 @@ func events(t *testing.T, k *Kernel, do func() error) (heard int) {
 			if l, err := netlink.LinkDeserialize(nil, m.Data); uint16(m.Header.Type) == unix.RTM_NEWLINK && err == nil && l.Attrs().Index == lo.Index {
 				return heard
 			}
-			if counts(mdnetlink.Message(m)) {
-				heard++
+			if counts(m) {
+				heard = append(heard, m)
 			}
 		}
 	}
@@ -81,7 +81,7 @@ func TestWhatIsRightIsNotWrittenAgain(t *testing.T) {
 		const tries = 20 // a link just made gets its carrier, and is told of, in between
 		n := 1
 		for try := 0; n > 0 && try < tries; try++ {
-			n = events(t, k, ensure)
+			n = len(events(t, k, ensure))
 		}
 		if n > 0 {
 			t.Errorf("%s: %d changes each time", name, n)
@@ -108,5 +108,37 @@ func TestABridgeGetsItsMACBack(t *testing.T) {
 	}
 	if l := mustLink(t, k, b.Name); l.MAC.String() != b.MAC.String() {
 		t.Errorf("it has %s, want %s", l.MAC, b.MAC)
+	}
+}
+
+// Whatever a crash leaves of a bridge in the making, under a name that is the
+// user's own choice too, is known to be ours.
+func TestABridgeInTheMakingIsOurs(t *testing.T) {
+	k := inNamespace(t)
+	for _, name := range []string{"br-lan", BridgeName("n")} {
+		b := Bridge{Name: name, Alias: self.NetworkAlias("n"), MAC: BridgeMAC("n")}
+		var named []string // by which it was known before it had its alias
+		for _, m := range events(t, k, func() error { return k.EnsureBridge(b) }) {
+			if l, err := netlink.LinkDeserialize(nil, m.Data); uint16(m.Header.Type) == unix.RTM_NEWLINK && err == nil && l.Type() == "bridge" && l.Attrs().Alias == "" {
+				named = append(named, l.Attrs().Name)
+			}
+		}
+		if len(named) == 0 {
+			t.Fatal("nobody was told of it")
+		}
+		if err := k.DeleteBridge(b.Name, b.Alias); err != nil {
+			t.Fatal(err)
+		}
+		for _, left := range named {
+			attrs := netlink.NewLinkAttrs()
+			attrs.Name = left
+			if err := k.h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil {
+				t.Fatal(err)
+			}
+			if err := k.DeleteBridge(b.Name, b.Alias); err != nil {
+				t.Errorf("%s, cut off as %s: %v", name, left, err)
+			}
+			gone(t, k, left)
+		}
 	}
 }

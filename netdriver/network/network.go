@@ -95,6 +95,7 @@ type Host interface {
 	ReleasePort(port, bridge, alias string) (released bool, err error)
 	NetworkAlias(networkID string) string
 	DeleteOwned(name, alias string) error
+	DeleteBridge(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
 	SyncPass(want map[string]kernel.Pass, guard []string) error

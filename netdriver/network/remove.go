@@ -145,7 +145,7 @@ func (m *Manager) dismantle(d Definition) error {
 	if err := m.releaseUplink(d); err != nil {
 		return err
 	}
-	err := m.host.DeleteOwned(d.BridgeName, m.host.NetworkAlias(d.ID))
+	err := m.host.DeleteBridge(d.BridgeName, m.host.NetworkAlias(d.ID))
 	if errors.Is(err, kernel.ErrNotOurs) {
 		m.log.Warn("left a bridge alone that is not ours any more", "network", Short(d.ID), "bridge", d.BridgeName)
 		return nil

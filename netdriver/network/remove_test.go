@@ -66,10 +66,10 @@ func (f *faulty) ReleasePort(string, string, string) (bool, error) {
 	return false, f.fault("release the uplink")
 }
 
-func (f *faulty) DeleteOwned(string, string) error { return f.fault("delete the bridge") }
-func (f *faulty) Forsaken(netip.Prefix) bool       { return f.forsaken }
-func (f *faulty) ReplayOver()                      {}
-func (f *faulty) Joined(string) bool               { return f.joined }
+func (f *faulty) DeleteBridge(string, string) error { return f.fault("delete the bridge") }
+func (f *faulty) Forsaken(netip.Prefix) bool        { return f.forsaken }
+func (f *faulty) ReplayOver()                       {}
+func (f *faulty) Joined(string) bool                { return f.joined }
 
 func (f *faulty) NetworkRemoved(prefixes []netip.Prefix) error {
 	if err := f.fault("drop the pools"); err != nil {
