@@ -225,5 +225,13 @@ func (h *host) settle() (bool, error) {
 	if !ours {
 		h.t.Fatalf("whose is %+v?", l)
 	}
-	return h.m.Settle(l, o, h.link("br").Index)
+	ports, err := h.k.BridgePorts()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var port *kernel.Port
+	if p, is := ports[l.Index]; is {
+		port = &p
+	}
+	return h.m.Settle(l, o, h.link("br").Index, port)
 }

@@ -138,10 +138,11 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 	if err == nil {
 		err = k.noAutoAddr(host)
 	}
+	if err == nil && v.Bridge != "" && v.Port != (Port{}) {
+		err = k.SetPort(v.Host, v.Port, v.MAC)
+	}
 	if err == nil && v.Bridge != "" {
-		if err = k.SetPort(v.Host, v.Port, v.MAC); err == nil {
-			err = k.h.LinkSetUp(host)
-		}
+		err = k.h.LinkSetUp(host)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))

@@ -68,12 +68,6 @@ func TestWhatIsRightIsNotWrittenAgain(t *testing.T) {
 			_, err := k.EnsurePort("c", "nic1")
 			return err
 		},
-		"an endpoint's pair": func() error {
-			if _, err := k.Link(HostName("e")); err == nil {
-				return k.SetPort(HostName("e"), Port{}, nil)
-			}
-			return k.CreateVeth(Veth{Host: HostName("e"), Container: ContainerName("e"), Alias: self.EndpointAlias("a", "e"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}})
-		},
 	} {
 		if err := ensure(); err != nil {
 			t.Fatalf("%s: %v", name, err)

@@ -30,6 +30,7 @@ type Host interface {
 	Elsewhere() ([]kernel.Elsewhere, error)
 	AddrsElsewhere(kernel.Elsewhere) ([]netip.Prefix, error)
 	HeardBy(link string, mac net.HardwareAddr) (bool, error)
+	BridgePorts() (map[int]kernel.Port, error)
 	DeleteOwned(name, alias string) error
 	Owner(alias string) (kernel.Owner, bool)
 }
@@ -135,6 +136,10 @@ func (r *Reconciler) links(rep *Report) error {
 		r.adopted = err == nil
 		errs = append(errs, err)
 	}
+	ports, err := r.Host.BridgePorts()
+	if err != nil {
+		errs = append(errs, fmt.Errorf("look at how ports behave: %w", err))
+	}
 	index := make(map[string]int, len(links))
 	for _, l := range links {
 		index[l.Name] = l.Index
@@ -144,7 +149,7 @@ func (r *Reconciler) links(rep *Report) error {
 		if !ours {
 			continue
 		}
-		did, err := r.settle(l, owner, index)
+		did, err := r.settle(l, owner, index, ports)
 		if errs = append(errs, err); did {
 			rep.Repaired++
 		}
@@ -154,13 +159,17 @@ func (r *Reconciler) links(rep *Report) error {
 	return errors.Join(append(errs, err, r.dropAbandoned(links, rep))...)
 }
 
-func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
+func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int, ports map[int]kernel.Port) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
 	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
 		return false, nil
 	}
 	if o.Endpoint != "" {
-		return r.Endpoints.Settle(l, o, index[d.BridgeName])
+		var port *kernel.Port
+		if p, is := ports[l.Index]; is {
+			port = &p
+		}
+		return r.Endpoints.Settle(l, o, index[d.BridgeName], port)
 	}
 	// One that is being removed takes its links along, and what is on them back first.
 	if err == nil && d.Owns(l.Name) || err != nil && r.Networks.Has(o.Network) {
