@@ -20,6 +20,7 @@ type faulty struct {
 	ends  int
 
 	forsaken, joined bool
+	port, up         bool // the uplink is
 }
 
 var errFault = errors.New("fault")
@@ -63,7 +64,28 @@ func (f *faulty) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
 func (f *faulty) NetworkAlias(id string) string { return "dockline:test:network:" + id }
 
 func (f *faulty) ReleasePort(string, string, string) (bool, error) {
-	return false, f.fault("release the uplink")
+	was := f.port
+	f.port = false // and the process may die of it
+	return was, f.fault("release the uplink")
+}
+
+func (f *faulty) Link(name string) (kernel.Link, error) {
+	const bridge = 7
+	l := kernel.Link{Name: name, Index: bridge, Alias: f.NetworkAlias("n")}
+	if name == "nic0" {
+		l = kernel.Link{Name: name, Index: 1}
+		if f.port {
+			l.Master = bridge
+		}
+	}
+	return l, nil
+}
+
+func (f *faulty) Addrs(string) ([]netip.Prefix, error) { return nil, nil }
+
+func (f *faulty) SetDown(string) error {
+	f.up = false
+	return f.fault("take the uplink down")
 }
 
 func (f *faulty) DeleteBridge(string, string) error { return f.fault("delete the bridge") }
@@ -134,6 +156,21 @@ func TestADeletionThatFailsIsTriedAgain(t *testing.T) {
 					t.Errorf("after the second try: %v, left %+v", err, f)
 				}
 			})
+		}
+	}
+}
+
+func TestAnUplinkThatWasDownIsDownAgain(t *testing.T) {
+	for _, fault := range []string{"", "take the uplink down", "release the uplink", "delete the bridge"} {
+		f := newFaulty()
+		d := f.all["n"]
+		d.ParentWasDown = true
+		f.all["n"], f.port, f.up, f.fails = d, true, true, fault
+		if err := f.start(t).Delete("n"); fault != "" && !errors.Is(err, errFault) {
+			t.Fatalf("%s: %v", fault, err)
+		}
+		if err := f.start(t).Sweep(); err != nil || f.up || f.port {
+			t.Errorf("cut off after %q: %v, up %v, a port %v", fault, err, f.up, f.port)
 		}
 	}
 }
