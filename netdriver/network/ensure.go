@@ -95,6 +95,8 @@ func (m *Manager) ensureBridge(d Definition, mac net.HardwareAddr, uplink string
 // comes again with every join. An error is logged when it changes: a host may
 // have a firewall of another kind, and then it is its owner's to open.
 func (m *Manager) Pass() {
+	m.passing.Lock() // or what was wanted a moment ago would come after what is
+	defer m.passing.Unlock()
 	want := map[string]kernel.Pass{}
 	var guard []string
 	for _, d := range m.List() {
@@ -108,7 +110,8 @@ func (m *Manager) Pass() {
 	if err := m.host.SyncPass(want, slices.Compact(guard)); err != nil {
 		said = err.Error()
 	}
-	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
+	if said != "" && said != m.passSaid {
 		m.log.Warn("cannot open the engine's firewall for our bridges", "err", said)
 	}
+	m.passSaid = said
 }

@@ -15,7 +15,6 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -157,7 +156,8 @@ type Manager struct {
 
 	routes sync.Mutex // held while routes by the host's ports are looked at and changed; a leaf but for ends
 
-	passSaid atomic.Pointer[string] // what Pass logged last
+	passing  sync.Mutex // held from looking what rules are wanted until they are there; before mu
+	passSaid string     // guarded by passing: what Pass logged last
 
 	boot  string        // see SetBoot
 	moved chan struct{} // tells WatchMoves of a new one
