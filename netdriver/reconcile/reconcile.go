@@ -172,7 +172,7 @@ func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int,
 		return r.Endpoints.Settle(l, o, index[d.BridgeName], port)
 	}
 	// One that is being removed takes its links along, and what is on them back first.
-	if err == nil && d.Owns(l.Name) || err != nil && r.Networks.Has(o.Network) {
+	if err == nil && (d.Owns(l.Name) || l.Name == kernel.BridgeDraftName(l.Alias)) || err != nil && r.Networks.Has(o.Network) {
 		return false, nil
 	}
 	r.Log.Info("removing a link of a network that is gone", "link", l.Name, "network", network.Short(o.Network))

@@ -53,6 +53,7 @@ func TestSettleOfNetworksLinks(t *testing.T) {
 		removed             bool
 	}{
 		{"a network's own", "there", "br0", false},
+		{"a network's own in the making", "there", kernel.BridgeDraftName(self.NetworkAlias("there")), false},
 		{"one that it does not have", "there", "br9", true},
 		// Its bridge may carry the host's addresses, which go back first.
 		{"of a network that is being removed", "going", "br1", false},
