@@ -353,9 +353,8 @@ func (m *Manager) remove(networkID, id string) error {
 // it should be: removed where the endpoint is unknown or has left, else a port
 // of its network's bridge that is up and has the network's MTU. A pair whose
 // other end is in a sandbox stays even if nobody knows its endpoint: a journal
-// can be lost while containers run. It reports whether it changed anything. How
-// the link behaves as a port is looked at unless that is nil.
-func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int, port *kernel.Port) (bool, error) {
+// can be lost while containers run. It reports whether it changed anything.
+func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
 	defer m.turns.take(o.Endpoint)()
 	e, err := m.Get(o.Endpoint)
 	lost := err != nil && l.Away
@@ -370,11 +369,11 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int, port *k
 	if bridgeIndex == 0 {
 		return false, nil // its owner's, who took it away
 	}
-	return m.repair(l, d, e.MAC, bridgeIndex, port)
+	return m.repair(l, d, e.MAC, bridgeIndex)
 }
 
 // repair makes a pair's host end again what somebody made something else of.
-func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int, port *kernel.Port) (changed bool, err error) {
+func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int) (changed bool, err error) {
 	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
 		changed = true
 		err = m.host.SetMTU(l.Name, mtu)
@@ -383,13 +382,13 @@ func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAd
 	case l.Master != bridgeIndex:
 		changed = true
 		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName), m.host.SetPort(l.Name, d.Port, mac))
-	case port != nil && *port != d.Port:
-		changed = true
-		err = errors.Join(err, m.host.SetPort(l.Name, d.Port, mac))
-	}
-	if l.Master == bridgeIndex && !l.Up { // SetMaster brings it up
+	case !l.Up:
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))
+	}
+	if l.Master == bridgeIndex && l.Port != nil && *l.Port != d.Port {
+		changed = true
+		err = errors.Join(err, m.host.SetPort(l.Name, d.Port, mac))
 	}
 	if changed {
 		m.log.Info("repaired a port", "link", l.Name, "network", network.Short(d.ID), "err", err)

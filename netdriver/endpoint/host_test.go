@@ -229,9 +229,8 @@ func (h *host) settle() (bool, error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	var port *kernel.Port
 	if p, is := ports[l.Index]; is {
-		port = &p
+		l.Port = &p
 	}
-	return h.m.Settle(l, o, h.link("br").Index, port)
+	return h.m.Settle(l, o, h.link("br").Index)
 }

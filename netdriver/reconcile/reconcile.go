@@ -124,21 +124,35 @@ func (r *Reconciler) Once() (Report, error) {
 	return rep, err
 }
 
-// links brings the endpoints and their links together.
-func (r *Reconciler) links(rep *Report) error {
+// seen are the links, and how those behave that are ports.
+func (r *Reconciler) seen() ([]kernel.Link, error) {
 	links, err := r.Host.Links()
 	if err != nil {
-		return fmt.Errorf("look at the links: %w", err)
+		return nil, fmt.Errorf("look at the links: %w", err)
+	}
+	ports, err := r.Host.BridgePorts()
+	if err != nil {
+		return nil, fmt.Errorf("look at how ports behave: %w", err)
+	}
+	for i, l := range links {
+		if p, is := ports[l.Index]; is {
+			links[i].Port = &p
+		}
+	}
+	return links, nil
+}
+
+// links brings the endpoints and their links together.
+func (r *Reconciler) links(rep *Report) error {
+	links, err := r.seen()
+	if err != nil {
+		return err
 	}
 	var errs []error
 	if !r.adopted {
 		err := r.adopt(rep)
 		r.adopted = err == nil
 		errs = append(errs, err)
-	}
-	ports, err := r.Host.BridgePorts()
-	if err != nil {
-		errs = append(errs, fmt.Errorf("look at how ports behave: %w", err))
 	}
 	index := make(map[string]int, len(links))
 	for _, l := range links {
@@ -149,7 +163,7 @@ func (r *Reconciler) links(rep *Report) error {
 		if !ours {
 			continue
 		}
-		did, err := r.settle(l, owner, index, ports)
+		did, err := r.settle(l, owner, index)
 		if errs = append(errs, err); did {
 			rep.Repaired++
 		}
@@ -159,17 +173,13 @@ func (r *Reconciler) links(rep *Report) error {
 	return errors.Join(append(errs, err, r.dropAbandoned(links, rep))...)
 }
 
-func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int, ports map[int]kernel.Port) (bool, error) {
+func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
 	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
 		return false, nil
 	}
 	if o.Endpoint != "" {
-		var port *kernel.Port
-		if p, is := ports[l.Index]; is {
-			port = &p
-		}
-		return r.Endpoints.Settle(l, o, index[d.BridgeName], port)
+		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
 	// One that is being removed takes its links along, and what is on them back first.
 	if err == nil && (d.Owns(l.Name) || l.Name == kernel.BridgeDraftName(l.Alias)) || err != nil && r.Networks.Has(o.Network) {
