@@ -33,7 +33,8 @@
 //  2. endpoint turns: what concerns one endpoint happens in turn; an endpoint
 //     whose network's links are missing asks for network.Manager.change from
 //     within, so nothing that holds change may ask for a turn
-//  3. network.Manager.routes: what the host has routes to
+//  3. network.Manager.routes: what the host has routes to; network.Manager.passing:
+//     what passes the firewall. Neither is taken while the other is held
 //  4. ipam.Manager.mu; before it, and never while it is held, watch.Manager.syncing
 //  5. network.Manager.mu, endpoint.Manager.mu, and the mutex of each wire in
 //     watch: leaves, held over no call

@@ -181,6 +181,13 @@ func (p *Plugin) network(d network.Definition, v *view, wire *watch.Status, ends
 			}
 		}
 	}
+	if name := kernel.HostPortName(d.ID); d.Mode != network.Bridge && d.Owns(name) {
+		if l, ok := v.byName[name]; !ok {
+			differ("the host's port %s is missing", name)
+		} else if !l.Up {
+			differ("the host's port %s is down", name)
+		}
+	}
 	if wire != nil && wire.Fault != "" {
 		differ("the wire cannot be looked at: %s", wire.Fault)
 	}

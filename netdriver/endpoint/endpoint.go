@@ -386,6 +386,10 @@ func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAd
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))
 	}
+	if l.Master == bridgeIndex && l.Port != nil && *l.Port != d.Port {
+		changed = true
+		err = errors.Join(err, m.host.SetPort(l.Name, d.Port, mac))
+	}
 	if changed {
 		m.log.Info("repaired a port", "link", l.Name, "network", network.Short(d.ID), "err", err)
 	}

@@ -225,5 +225,12 @@ func (h *host) settle() (bool, error) {
 	if !ours {
 		h.t.Fatalf("whose is %+v?", l)
 	}
+	ports, err := h.k.BridgePorts()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if p, is := ports[l.Index]; is {
+		l.Port = &p
+	}
 	return h.m.Settle(l, o, h.link("br").Index)
 }

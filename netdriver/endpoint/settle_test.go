@@ -15,6 +15,14 @@ func TestSettleRepairs(t *testing.T) {
 		"taken out":        func(h *host) error { return h.noMaster(kernel.HostName("e")) },
 		"set down":         func(h *host) error { return h.k.SetDown(kernel.HostName("e")) },
 		"with another MTU": func(h *host) error { return h.k.SetMTU(kernel.HostName("e"), 1300) },
+		"with hairpin":     func(h *host) error { return h.k.SetPort(kernel.HostName("e"), kernel.Port{Hairpin: true}, nil) },
+		"isolated":         func(h *host) error { return h.k.SetPort(kernel.HostName("e"), kernel.Port{Isolated: true}, nil) },
+		"not to be flooded": func(h *host) error {
+			return h.k.SetPort(kernel.HostName("e"), kernel.Port{NoUnicastFlood: true, NoMulticastFlood: true, NoBroadcastFlood: true}, nil)
+		},
+		"silent and down": func(h *host) error {
+			return errors.Join(h.k.SetPort(kernel.HostName("e"), kernel.Port{NoLearning: true}, nil), h.k.SetDown(kernel.HostName("e")))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)

@@ -406,6 +406,15 @@ func TestHowPortsBehave(t *testing.T) {
 	}
 	h.reconcile()
 	wanted("after it was taken out")
+	for _, change := range []func(netlink.Link, bool) error{h.lib.LinkSetHairpin, h.lib.LinkSetIsolated, h.lib.LinkSetLearning, h.lib.LinkSetFlood} {
+		for _, on := range []bool{true, false} {
+			if err := change(h.link(port), on); err != nil {
+				t.Fatal(err)
+			}
+			h.reconcile()
+			wanted("after somebody changed it")
+		}
+	}
 	if !a.reaches(t, "10.1.0.200", 5*time.Second) {
 		t.Error("the wire is not reached after that")
 	}

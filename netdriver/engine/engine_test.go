@@ -225,10 +225,16 @@ func TestCreateNetworkRefuses(t *testing.T) {
 		"a bridge over a link":   {"10.1.0.0/24", `"mode":"bridge","com.docker.network.bridge.name":"nic1"`, "exists already"},
 		"another's subnet":       {"10.5.0.0/24", macvlan, "overlaps"},
 		"a macvlan parent":       {"10.1.0.0/24", `"mode":"bridge","uplink":"nic0-peer"`, "used with mode=macvlan"},
+		"a tunnel":               {"10.1.0.0/24", `"parent":"tun0"`, "no Ethernet interface"},
+		"a tunnel's VLAN":        {"10.1.0.0/24", `"parent":"tun0.7"`, "no Ethernet interface"},
+		"a tunnel as an uplink":  {"10.1.0.0/24", `"mode":"bridge","uplink":"tun0"`, "no Ethernet interface"},
+		"an uplink with links":   {"10.1.0.0/24", `"mode":"bridge","uplink":"nic1"`, "carries the macvlan link"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHost(t)
 			h.ok("NetworkDriver.CreateNetwork", create("first", "10.5.0.0/24", `"parent":"nic0-peer"`))
+			h.command("ip", "tuntap", "add", "mode", "tun", "name", "tun0")
+			h.command("ip", "link", "add", "link", "nic1", "name", "other", "type", "macvlan")
 			h.refused("NetworkDriver.CreateNetwork", create("n", tc.subnet, tc.options), tc.with)
 			h.wantOurs(0, "after a refusal")
 			h.refused("NetworkDriver.CreateEndpoint", ids, "no such network")

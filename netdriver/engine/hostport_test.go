@@ -247,6 +247,7 @@ func TestHostAccessIsRefused(t *testing.T) {
 		"an address not set aside":  {engines(generic(`,"host_address":"10.1.0.9"`), ""), "--aux-address host=10.1.0.9"},
 		"the gateway":               {engines(generic(`,"host_address":"10.1.0.1"`), ""), "is the gateway"},
 		"an address of elsewhere":   {engines(generic(`,"host_address":"10.2.0.9"`), ""), "not an address in a subnet"},
+		"two of a family":           {engines(generic(`,"host_address":"10.1.0.9,10.1.0.10"`), ""), "one address of each family"},
 		"something else altogether": {engines(generic(`,"host_address":"x"`), ""), "not an address in a subnet"},
 	} {
 		t.Run(name, func(t *testing.T) { h.refused("NetworkDriver.CreateNetwork", tc.body, tc.with) })

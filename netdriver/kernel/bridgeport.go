@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -28,9 +29,6 @@ type Port struct {
 // not to get what is flooded, could not be found: its MAC is then told to the
 // bridge. A port that was just made one needs no call for the zero Port.
 func (k *Kernel) SetPort(name string, p Port, mac net.HardwareAddr) error {
-	if p == (Port{}) {
-		return nil
-	}
 	l, err := k.byName(name)
 	if err != nil {
 		return err
@@ -57,25 +55,84 @@ func (k *Kernel) setPortFlags(l netlink.Link, p Port) error {
 	msg := nl.NewIfInfomsg(unix.AF_BRIDGE)
 	msg.Index = int32(l.Attrs().Index) //nolint:gosec // the kernel's own, an int32 there
 	info := nl.NewRtAttr(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, nil)
-	for _, flag := range []struct {
-		attr int
-		on   bool
-	}{
-		{nl.IFLA_BRPORT_MODE, p.Hairpin},
-		{nl.IFLA_BRPORT_ISOLATED, p.Isolated},
-		{nl.IFLA_BRPORT_LEARNING, !p.NoLearning},
-		{nl.IFLA_BRPORT_UNICAST_FLOOD, !p.NoUnicastFlood},
-		{nl.IFLA_BRPORT_MCAST_FLOOD, !p.NoMulticastFlood},
-		{nl.IFLA_BRPORT_BCAST_FLOOD, !p.NoBroadcastFlood},
-	} {
+	for _, flag := range p.flags() {
 		value := uint8(0)
-		if flag.on {
+		if *flag.is != flag.negate {
 			value = 1
 		}
 		info.AddRtAttr(flag.attr, nl.Uint8Attr(value))
 	}
 	_, err := k.rawRequest(unix.RTM_SETLINK, unix.NLM_F_ACK, msg, info)
 	return err
+}
+
+// portFlag is one of a port's in the kernel's words (linux/if_link.h).
+type portFlag struct {
+	attr   int
+	is     *bool
+	negate bool // the kernel says it the other way round
+}
+
+func (p *Port) flags() []portFlag {
+	return []portFlag{
+		{nl.IFLA_BRPORT_MODE, &p.Hairpin, false},
+		{nl.IFLA_BRPORT_ISOLATED, &p.Isolated, false},
+		{nl.IFLA_BRPORT_LEARNING, &p.NoLearning, true},
+		{nl.IFLA_BRPORT_UNICAST_FLOOD, &p.NoUnicastFlood, true},
+		{nl.IFLA_BRPORT_MCAST_FLOOD, &p.NoMulticastFlood, true},
+		{nl.IFLA_BRPORT_BCAST_FLOOD, &p.NoBroadcastFlood, true},
+	}
+}
+
+// BridgePorts returns how the ports of all bridges behave, by the index of the
+// link.
+func (k *Kernel) BridgePorts() (map[int]Port, error) {
+	all, err := k.rawDump("ports of bridges", unix.RTM_GETLINK, nl.NewIfInfomsg(unix.AF_BRIDGE))
+	if err != nil {
+		return nil, err
+	}
+	ports := make(map[int]Port, len(all))
+	for _, raw := range all {
+		if len(raw) < unix.SizeofIfInfomsg {
+			continue
+		}
+		const indexAt = 4 // struct ifinfomsg
+		p, found, err := readPort(raw[unix.SizeofIfInfomsg:])
+		if err != nil {
+			return nil, fmt.Errorf("list ports of bridges: %w", err)
+		}
+		if found {
+			ports[int(native.Uint32(raw[indexAt:]))] = p
+		}
+	}
+	return ports, nil
+}
+
+func readPort(attrs []byte) (p Port, found bool, err error) {
+	ad, err := mdnetlink.NewAttributeDecoder(attrs)
+	if err != nil {
+		return Port{}, false, fmt.Errorf("read a port: %w", err)
+	}
+	for ad.Next() {
+		if ad.Type() != unix.IFLA_PROTINFO {
+			continue
+		}
+		found = true
+		ad.Nested(func(nested *mdnetlink.AttributeDecoder) error {
+			for nested.Next() {
+				for _, flag := range p.flags() {
+					if int(nested.Type()) == flag.attr {
+						*flag.is = (nested.Uint8() != 0) != flag.negate
+					}
+				}
+			}
+			return nil
+		})
+	}
+	if err := ad.Err(); err != nil {
+		return Port{}, false, fmt.Errorf("read a port: %w", err)
+	}
+	return p, found, nil
 }
 
 // rawRequest sends a request that the library has no call for.

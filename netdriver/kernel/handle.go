@@ -65,6 +65,10 @@ func (h *handle) LinkSetAlias(l netlink.Link, alias string) error {
 	return step("alias", l, h.Handle.LinkSetAlias(l, alias))
 }
 
+func (h *handle) LinkSetName(l netlink.Link, name string) error {
+	return step("name", l, h.Handle.LinkSetName(l, name))
+}
+
 func (h *handle) LinkSetMaster(l, master netlink.Link) error {
 	return step("master", l, h.Handle.LinkSetMaster(l, master))
 }

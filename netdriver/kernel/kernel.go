@@ -71,6 +71,9 @@ type Link struct {
 	PermMAC net.HardwareAddr
 	// Away is set where the other end of a veth pair is in another namespace.
 	Away bool
+	// Port is how the link behaves as a port of a bridge; nil: it was not looked
+	// at (see BridgePorts).
+	Port *Port
 }
 
 // Route is a destination of the host's main table and the link it leaves by.

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net"
@@ -137,10 +138,11 @@ func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
 	if err == nil {
 		err = k.noAutoAddr(host)
 	}
+	if err == nil && v.Bridge != "" && v.Port != (Port{}) {
+		err = k.SetPort(v.Host, v.Port, v.MAC)
+	}
 	if err == nil && v.Bridge != "" {
-		if err = k.SetPort(v.Host, v.Port, v.MAC); err == nil {
-			err = k.h.LinkSetUp(host)
-		}
+		err = k.h.LinkSetUp(host)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))
@@ -187,7 +189,8 @@ func (k *Kernel) DeleteOwned(name, alias string) error {
 }
 
 // EnsureBridge makes the bridge what the description says, making it if it is
-// missing. A link of that name that is not ours is ErrNotOurs.
+// missing. What is right is not written again (see EnsureHostPort). A link of
+// that name that is not ours is ErrNotOurs.
 func (k *Kernel) EnsureBridge(b Bridge) error {
 	l, err := k.byName(b.Name)
 	if errors.Is(err, ErrNoLink) {
@@ -209,10 +212,13 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 			return err
 		}
 	}
+	if err := k.ensureMAC(l, b); err != nil {
+		return err
+	}
 	if err := k.ensureMTU(b); err != nil {
 		return err
 	}
-	if err := k.ensureAddrs(l, b.Addrs); err != nil {
+	if err := k.missingAddrs(l, b.Addrs); err != nil {
 		return err
 	}
 	if len(b.Addrs) == 0 && l.Attrs().Flags&net.FlagUp == 0 {
@@ -222,6 +228,17 @@ func (k *Kernel) EnsureBridge(b Bridge) error {
 	}
 	if err := k.h.LinkSetUp(l); err != nil {
 		return fmt.Errorf("bring bridge %q up: %w", b.Name, err)
+	}
+	return nil
+}
+
+// ensureMAC gives the bridge its MAC back where somebody took it.
+func (k *Kernel) ensureMAC(l netlink.Link, b Bridge) error {
+	if len(b.MAC) == 0 || bytes.Equal(l.Attrs().HardwareAddr, b.MAC) {
+		return nil
+	}
+	if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
+		return fmt.Errorf("set the MAC of bridge %q: %w", b.Name, err)
 	}
 	return nil
 }
@@ -254,10 +271,8 @@ func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
 			return l, nil
 		}
 	}
-	if len(b.MAC) > 0 {
-		if err := k.h.LinkSetHardwareAddr(l, b.MAC); err != nil {
-			return nil, fmt.Errorf("set the MAC of %q: %w", b.Name, err)
-		}
+	if err := k.ensureMAC(l, b); err != nil {
+		return nil, err
 	}
 	if err := k.h.LinkSetAlias(l, b.Alias); err != nil {
 		return nil, fmt.Errorf("set the alias of %q: %w", b.Name, err)
@@ -265,15 +280,47 @@ func (k *Kernel) adopt(l netlink.Link, b Bridge) (netlink.Link, error) {
 	return k.byName(b.Name)
 }
 
+// makeBridge gives a bridge its alias under a name of ours and then its own:
+// wherever a crash cuts that off, what is left is known to be ours.
 func (k *Kernel) makeBridge(b Bridge) (netlink.Link, error) {
-	l := &netlink.Bridge{LinkAttrs: newAttrs(b.Name, b.MAC, b.MTU)}
+	draft := b.Name
+	if !ownName.MatchString(b.Name) {
+		draft = BridgeDraftName(b.Alias)
+		if err := k.DeleteOwned(draft, b.Alias); err != nil {
+			return nil, fmt.Errorf("clear away an earlier bridge: %w", err)
+		}
+	}
+	l := &netlink.Bridge{LinkAttrs: newAttrs(draft, b.MAC, b.MTU)}
 	if err := k.h.LinkAdd(l); err != nil {
 		return nil, fmt.Errorf("make bridge %q: %w", b.Name, err)
 	}
 	if err := k.claim(l, b.Alias); err != nil {
 		return nil, err
 	}
+	if draft != b.Name {
+		if err := k.h.LinkSetName(l, b.Name); err != nil {
+			return nil, errors.Join(fmt.Errorf("name bridge %q: %w", b.Name, err), k.h.LinkDel(l))
+		}
+	}
 	return k.byName(b.Name)
+}
+
+// DeleteBridge deletes a bridge of that name and alias, and what a crash has left
+// of it in the making. A missing one is success, another's is ErrNotOurs.
+func (k *Kernel) DeleteBridge(name, alias string) error {
+	return errors.Join(k.DeleteOwned(BridgeDraftName(alias), alias), k.DeleteOwned(name, alias))
+}
+
+// missingAddrs gives a link those of the addresses that it lacks.
+func (k *Kernel) missingAddrs(l netlink.Link, want []netip.Prefix) error {
+	if len(want) == 0 {
+		return nil
+	}
+	has, err := k.Addrs(l.Attrs().Name)
+	if err != nil {
+		return err
+	}
+	return k.ensureAddrs(l, slices.DeleteFunc(slices.Clone(want), func(p netip.Prefix) bool { return slices.Contains(has, p) }))
 }
 
 func (k *Kernel) ensureAddrs(l netlink.Link, addrs []netip.Prefix) error {

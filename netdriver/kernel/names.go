@@ -43,6 +43,10 @@ func ContainerName(endpointID string) string { return containerPrefix + digits(e
 // BridgeName is the name of a network's bridge where the user gives none.
 func BridgeName(networkID string) string { return bridgePrefix + digits(networkID) }
 
+// BridgeDraftName is the name of a bridge, with a name of the user's own choice,
+// until it has its alias.
+func BridgeDraftName(alias string) string { return bridgePrefix + digits("draft:"+alias) }
+
 // HostPortName is the name of the host's own port on a macvlan network.
 func HostPortName(networkID string) string { return portPrefix + digits(networkID) }
 

@@ -72,14 +72,14 @@ func listen(ctx context.Context, c *mdnetlink.Conn, counts func(mdnetlink.Messag
 }
 
 // counts leaves out what happens all the time on a host with a routing daemon:
-// routes that it makes, and what it removes of its own.
+// routes that it makes, and what it removes of its own. Ours are not its.
 func counts(m mdnetlink.Message) bool {
 	switch uint16(m.Header.Type) {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_DELNSID:
 		return true
 	case unix.RTM_DELROUTE:
 		const protocol = 5 // of struct rtmsg (rtnetlink(7))
-		return len(m.Data) > protocol && m.Data[protocol] <= unix.RTPROT_STATIC
+		return len(m.Data) > protocol && (m.Data[protocol] <= unix.RTPROT_STATIC || m.Data[protocol] == routeProtocol)
 	}
 	return false
 }

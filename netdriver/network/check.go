@@ -112,7 +112,10 @@ func (m *Manager) checkParent(d Definition) (kernel.Link, error) {
 	if parent.Type == "loopback" || parent.Name == "lo" {
 		return kernel.Link{}, bad(keyParent, d.Parent, "the loopback interface leads nowhere; this host has %s", candidates(links))
 	}
-	return parent, nil
+	if l, has := childOf(links, parent, "ipvlan", "ipvtap"); has && d.Mode == Macvlan {
+		return kernel.Link{}, bad(keyParent, d.Parent, "carries the %s link %s, and the kernel makes macvlan links beside none of those; use another interface", l.Type, l.Name)
+	}
+	return parent, checkEthernet(parent, links)
 }
 
 func isPortOf(links []kernel.Link, port kernel.Link, bridge string) bool {
@@ -178,10 +181,28 @@ func (m *Manager) checkChildren(uplink kernel.Link) error {
 	if err != nil {
 		return err
 	}
-	for _, l := range links {
-		if l.Parent == uplink.Index && (l.Type == "macvlan" || l.Type == "ipvlan") {
-			return bad(keyParent, uplink.Name, "carries the %s link %s, and the kernel makes no port of such an interface", l.Type, l.Name)
-		}
+	if l, has := childOf(links, uplink, "macvlan", "macvtap", "ipvlan", "ipvtap"); has {
+		return bad(keyParent, uplink.Name, "carries the %s link %s, and the kernel makes no port of such an interface", l.Type, l.Name)
+	}
+	return nil
+}
+
+// childOf finds a link of one of these kinds that is made upon another.
+func childOf(links []kernel.Link, parent kernel.Link, kinds ...string) (kernel.Link, bool) {
+	at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Parent == parent.Index && slices.Contains(kinds, l.Type) })
+	if at < 0 {
+		return kernel.Link{}, false
+	}
+	return links[at], true
+}
+
+// checkEthernet refuses an interface without hardware addresses (a tunnel, PPP),
+// upon which the kernel makes neither macvlan links nor VLANs, and which no
+// bridge takes.
+func checkEthernet(l kernel.Link, links []kernel.Link) error {
+	const size = 6
+	if len(l.MAC) != size {
+		return bad(keyParent, l.Name, "is no Ethernet interface (a %s without a hardware address); this host has %s", l.Type, candidates(links))
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -115,6 +116,9 @@ func (d *Definition) readHostAccess(o map[string]string) error {
 		if err != nil || d.poolOf(a) == nil {
 			return bad(keyHostAddress, value, "%q is not an address in a subnet of the network", text)
 		}
+		if slices.ContainsFunc(d.HostAddrs, func(other netip.Addr) bool { return other.Is4() == a.Is4() }) {
+			return bad(keyHostAddress, value, "the host's port has one address of each family; give one of these")
+		}
 		d.HostAddrs = append(d.HostAddrs, a)
 	}
 	return nil
@@ -138,7 +142,7 @@ func (m *Manager) reserveForHost(d *Definition) error {
 	families := map[bool]bool{}
 	for i := range d.Pools {
 		p := &d.Pools[i]
-		if p.Prefix.Bits() == 0 || families[p.Prefix.Addr().Is4()] {
+		if p.Prefix.Bits() == 0 || families[p.Prefix.Addr().Is4()] || d.namedElsewhere(p) {
 			continue
 		}
 		a, err := m.reserveIn(d, p)
@@ -152,6 +156,14 @@ func (m *Manager) reserveForHost(d *Definition) error {
 		return bad(keyHostAccess, "true", "the network has no subnet that the host could have an address in")
 	}
 	return nil
+}
+
+// namedElsewhere reports whether the user named an address of the pool's family
+// that is in another one.
+func (d *Definition) namedElsewhere(p *Pool) bool {
+	return slices.ContainsFunc(d.HostAddrs, func(a netip.Addr) bool {
+		return a.Is4() == p.Prefix.Addr().Is4() && !p.Prefix.Contains(a)
+	})
 }
 
 func (m *Manager) reserveIn(d *Definition, p *Pool) (netip.Addr, error) {
@@ -232,5 +244,7 @@ func (m *Manager) Unreach(d Definition, addrs []netip.Addr) error {
 	}
 	m.routes.Lock()
 	defer m.routes.Unlock()
+	joined := m.ends.JoinedAddrs(d.ID) // another endpoint may have the address by now
+	addrs = slices.DeleteFunc(slices.Clone(addrs), func(a netip.Addr) bool { return slices.Contains(joined, a) })
 	return m.host.RemoveHostRoutes(kernel.HostPortName(d.ID), addrs)
 }

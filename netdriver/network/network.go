@@ -12,12 +12,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -97,6 +94,7 @@ type Host interface {
 	ReleasePort(port, bridge, alias string) (released bool, err error)
 	NetworkAlias(networkID string) string
 	DeleteOwned(name, alias string) error
+	DeleteBridge(name, alias string) error
 	SetUp(name string) error
 	SetDown(name string) error
 	SyncPass(want map[string]kernel.Pass, guard []string) error
@@ -158,7 +156,8 @@ type Manager struct {
 
 	routes sync.Mutex // held while routes by the host's ports are looked at and changed; a leaf but for ends
 
-	passSaid atomic.Pointer[string] // what Pass logged last
+	passing  sync.Mutex // held from looking what rules are wanted until they are there; before mu
+	passSaid string     // guarded by passing: what Pass logged last
 
 	boot  string        // see SetBoot
 	moved chan struct{} // tells WatchMoves of a new one
@@ -198,6 +197,13 @@ func (m *Manager) lookup(id string) (Definition, bool) {
 	return d, ok
 }
 
+// Has reports whether there is anything of a network yet: also while it is made
+// or removed.
+func (m *Manager) Has(id string) bool {
+	_, ok := m.lookup(id)
+	return ok
+}
+
 // List returns all networks, in the order of their ids.
 func (m *Manager) List() []Definition {
 	m.mu.RLock()
@@ -209,117 +215,6 @@ func (m *Manager) List() []Definition {
 	return list
 }
 
-// Create makes a network. Repeating it with the same definition succeeds.
-func (m *Manager) Create(d Definition) error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	if err := m.repeated(d); err != nil || m.known(d.ID) {
-		return err
-	}
-	if err := m.findParent(&d); err != nil {
-		return err
-	}
-	if err := m.checkOthers(d); err != nil {
-		return err
-	}
-	wire, err := m.checkHost(&d)
-	if err != nil {
-		return err
-	}
-	d.ParentWasDown = d.Parent != "" && !wire.Up
-	if d.Mode == Bridge {
-		d.UplinkMAC = wire.PermMAC.String()
-	}
-	if err := m.reserveForHost(&d); err != nil {
-		return err
-	}
-	if err := m.put(d); err != nil {
-		return err
-	}
-	if err := m.ensure(d); err != nil {
-		return errors.Join(err, m.abandon(d.ID))
-	}
-	d, _ = m.lookup(d.ID) // with what became of the host's addresses
-	d.Complete = true
-	if err := m.put(d); err != nil {
-		return errors.Join(err, m.abandon(d.ID))
-	}
-	m.pools.ReplayOver()
-	return nil
-}
-
-// abandon removes a network that could not be made. What stays of it goes with
-// the next Sweep.
-func (m *Manager) abandon(id string) error {
-	d, _ := m.lookup(id)
-	err := m.remove(d)
-	if err == nil {
-		return nil
-	}
-	d, _ = m.lookup(id)
-	d.Going = true
-	return errors.Join(err, m.put(d))
-}
-
-func (m *Manager) known(id string) bool {
-	_, err := m.Get(id)
-	return err == nil
-}
-
-func (m *Manager) repeated(d Definition) error {
-	old, err := m.Get(d.ID)
-	if err != nil {
-		return nil //nolint:nilerr // not there: nothing is repeated
-	}
-	d.Complete, d.ParentWasDown, d.UplinkMAC, d.Move = old.Complete, old.ParentWasDown, old.UplinkMAC, old.Move
-	d.Parent, d.VLAN, d.HostPort, d.Foreign = old.Parent, old.VLAN, old.HostPort, old.Foreign // what the rest led to
-	if !reflect.DeepEqual(old, d) {
-		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
-	}
-	return nil
-}
-
-// remove undoes ensure, then forgets: a crash in between is made good by
-// Discard, because the definition is incomplete.
-func (m *Manager) remove(d Definition) error {
-	if err := m.dismantle(d); err != nil {
-		return err
-	}
-	return m.forget(d)
-}
-
-func (m *Manager) forget(d Definition) error {
-	if err := m.store.Delete(d.ID); err != nil {
-		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
-	}
-	m.mu.Lock()
-	delete(m.all, d.ID)
-	m.mu.Unlock()
-	m.Pass()
-	return m.sweepVLANs()
-}
-
-func (m *Manager) dismantle(d Definition) error {
-	switch {
-	case d.Mode != Bridge:
-		return m.removeHostPort(d)
-	case d.Foreign:
-		return nil
-	}
-	if err := m.giveBack(&d); err != nil {
-		return err
-	}
-	if err := m.releaseUplink(d); err != nil {
-		return err
-	}
-	err := m.host.DeleteOwned(d.BridgeName, m.host.NetworkAlias(d.ID))
-	if errors.Is(err, kernel.ErrNotOurs) {
-		m.log.Warn("left a bridge alone that is not ours any more", "network", Short(d.ID), "bridge", d.BridgeName)
-		return nil
-	}
-	return err
-}
-
 func (m *Manager) put(d Definition) error {
 	if err := m.store.Put(d.ID, d); err != nil {
 		return fmt.Errorf("store network %s: %w", Short(d.ID), err)
@@ -328,127 +223,6 @@ func (m *Manager) put(d Definition) error {
 	defer m.mu.Unlock()
 	m.all[d.ID] = d
 	return nil
-}
-
-// Ensure makes one network in the kernel what it should be.
-func (m *Manager) Ensure(id string) error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	if d, ok := m.lookup(id); ok && d.Going {
-		return nil
-	}
-	d, err := m.Get(id)
-	if err != nil {
-		return err
-	}
-	d, lost := m.restoreParent(d)
-	if lost != nil && d.Mode == Macvlan {
-		return lost
-	}
-	return errors.Join(lost, m.ensure(d))
-}
-
-func (m *Manager) ensure(d Definition) error {
-	if len(d.guarded()) > 0 {
-		m.Pass() // before there is anything that it guards
-	}
-	refused := m.ensureVLAN(d)
-	switch {
-	case d.Mode == Macvlan && refused != nil:
-		return refused
-	case d.Mode == Macvlan:
-		return m.ensureMacvlan(d)
-	case d.Foreign:
-		return m.ensureForeign(d)
-	case d.MoveHost:
-		return errors.Join(refused, m.ensureMoved(d))
-	}
-	uplink := d.Parent
-	if refused == nil {
-		refused = m.checkUplink(d)
-	}
-	if refused != nil {
-		uplink = "" // the containers keep each other all the same
-	}
-	if err := m.ensureBridge(d, kernel.BridgeMAC(d.ID), uplink); err != nil {
-		return err
-	}
-	m.Pass()
-	return refused
-}
-
-// defaultMTU is that of links which lead nowhere (net/ethernet/eth.c, ether_setup).
-const defaultMTU = 1500
-
-// LinkMTU is the MTU that a bridge and its ports should have: what the user
-// said, else that of the uplink; 0 where the uplink is not there. Ports of a
-// bridge that is its owner's have what that has: a bridge takes the least.
-func (m *Manager) LinkMTU(d Definition) int {
-	leads := d.Parent
-	switch {
-	case d.Foreign:
-		leads = d.BridgeName
-	case d.MTU != 0:
-		return d.MTU
-	case d.Parent == "":
-		return defaultMTU
-	}
-	l, err := m.host.Link(leads)
-	if err != nil {
-		return 0
-	}
-	return l.MTU
-}
-
-func (m *Manager) ensureBridge(d Definition, mac net.HardwareAddr, uplink string) error {
-	err := m.host.EnsureBridge(kernel.Bridge{
-		Name: d.BridgeName, Alias: m.host.NetworkAlias(d.ID), MAC: mac,
-		MTU: m.LinkMTU(d), Uplink: uplink, Addrs: d.hostAddrs(),
-	})
-	if err != nil {
-		return fmt.Errorf("set up the bridge of network %s: %w", Short(d.ID), err)
-	}
-	return nil
-}
-
-// Pass lets frames between containers through the engine's firewall, for the
-// bridges there are. The engine may make its chains after our start, so this
-// comes again with every join. An error is logged when it changes: a host may
-// have a firewall of another kind, and then it is its owner's to open.
-func (m *Manager) Pass() {
-	want := map[string]kernel.Pass{}
-	var guard []string
-	for _, d := range m.List() {
-		if d.Mode == Bridge {
-			want[m.host.NetworkAlias(d.ID)] = kernel.Pass{Bridge: d.BridgeName, Shared: d.Foreign || d.MoveHost}
-		}
-		guard = append(guard, d.guarded()...)
-	}
-	slices.Sort(guard)
-	said := ""
-	if err := m.host.SyncPass(want, slices.Compact(guard)); err != nil {
-		said = err.Error()
-	}
-	if before := m.passSaid.Swap(&said); said != "" && (before == nil || *before != said) {
-		m.log.Warn("cannot open the engine's firewall for our bridges", "err", said)
-	}
-}
-
-// Discard removes the networks whose making was cut off by the end of an
-// earlier process. The engine saw that CreateNetwork fail. Moves of the host's
-// addresses that nobody confirmed are undone as well.
-func (m *Manager) Discard() error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	var errs []error
-	for _, d := range m.List() {
-		if d.Complete {
-			continue
-		}
-		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
-		errs = append(errs, m.remove(d))
-	}
-	return errors.Join(append(errs, m.recoverMoves())...)
 }
 
 // Reserved returns the addresses that networks have for themselves: as a

@@ -3,7 +3,9 @@ package network
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"time"
 
@@ -40,6 +42,26 @@ const (
 	keyUnicastFlood   = "unicast_flood"
 	keyMulticastFlood = "multicast_flood"
 	keyBroadcastFlood = "broadcast_flood"
+	keyMasquerade     = "com.docker.network.bridge.enable_ip_masquerade"
+)
+
+// elsewhere are options of the built-in drivers that a network taken over from
+// one of them may have, and why they are refused here.
+var elsewhere = map[string]string{
+	"com.docker.network.bridge.host_binding_ipv4":       noPorts,
+	"com.docker.network.bridge.gateway_mode_ipv4":       noPorts,
+	"com.docker.network.bridge.gateway_mode_ipv6":       noPorts,
+	"com.docker.network.bridge.trusted_host_interfaces": noPorts,
+	"com.docker.network.host_ipv4":                      noPorts,
+	"com.docker.network.host_ipv6":                      noPorts,
+	"com.docker.network.bridge.inhibit_ipv4":            "the host has no address on this driver's bridges unless " + keyHostAccess + "=true asks for one; leave it out",
+	"ipvlan_mode":                                       noIPvlan,
+	"ipvlan_flag":                                       noIPvlan,
+}
+
+const (
+	noPorts  = "containers are on the wire with addresses of their own: no port is published, and nothing is translated; leave it out"
+	noIPvlan = "ipvlan is not offered; leave it out for macvlan, or use the built-in ipvlan driver"
 )
 
 func knownKeys() []string {
@@ -47,7 +69,7 @@ func knownKeys() []string {
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
 		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe,
 		keyVLAN, keyHostAddress, keyBridge, keyMove, keyConfirmWithin,
-		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood,
+		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood, keyMasquerade,
 	}
 }
 
@@ -81,7 +103,7 @@ func Parse(r Request) (Definition, error) {
 	if r.ID == "" {
 		return Definition{}, errors.New("a network needs an id")
 	}
-	if err := options.CheckKeys(what, r.Options, knownKeys()); err != nil {
+	if err := checkKeys(r.Options); err != nil {
 		return Definition{}, err
 	}
 	d := Definition{ID: r.ID, Internal: r.Internal, IPv4: r.IPv4, IPv6: r.IPv6, Pools: r.Pools}
@@ -93,6 +115,21 @@ func Parse(r Request) (Definition, error) {
 		}
 	}
 	return d, nil
+}
+
+func checkKeys(o map[string]string) error {
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		if why := elsewhere[key]; why != "" {
+			return bad(key, o[key], "%s", why)
+		}
+	}
+	masquerade := false // as it is here anyway
+	if err := readSwitch(o, keyMasquerade, &masquerade); err != nil {
+		return err
+	} else if masquerade {
+		return bad(keyMasquerade, o[keyMasquerade], "%s", noPorts)
+	}
+	return options.CheckKeys(what, o, knownKeys())
 }
 
 func bad(key, value, format string, args ...any) error {

@@ -13,11 +13,12 @@ import (
 
 func TestParse(t *testing.T) {
 	for _, tc := range []struct {
-		name string
-		o    map[string]string
-		v6   bool
-		want func(Definition) bool
-		err  string // part of the error's text, which users read
+		name  string
+		o     map[string]string
+		v6    bool
+		pools bool // it has a subnet
+		want  func(Definition) bool
+		err   string // part of the error's text, which users read
 	}{
 		{name: "macvlan is the default", o: map[string]string{"parent": "eth0"},
 			want: func(d Definition) bool { return d.Mode == Macvlan && d.Rule.String() == "eth0" && d.IfPrefix == "eth" }},
@@ -84,10 +85,20 @@ func TestParse(t *testing.T) {
 		{name: "two MTUs", o: map[string]string{"mtu": "1400", "com.docker.network.driver.mtu": "1500"}, err: "one of the two"},
 		{name: "host access with an uplink", o: map[string]string{"mode": "bridge", "uplink": "eth1", "host_access": "true"}, err: "not offered with an uplink"},
 		{name: "a switch that is neither", o: map[string]string{"allow_overlap": "maybe"}, err: "not true or false"},
+		{name: "nothing translated, as here", o: map[string]string{"mode": "bridge", "com.docker.network.bridge.enable_ip_masquerade": "false"},
+			want: func(d Definition) bool { return d.Mode == Bridge }},
+		{name: "masquerading", o: map[string]string{"mode": "bridge", "com.docker.network.bridge.enable_ip_masquerade": "true"}, err: "nothing is translated"},
+		{name: "published ports", o: map[string]string{"mode": "bridge", "com.docker.network.bridge.host_binding_ipv4": "127.0.0.1"}, err: "no port is published"},
+		{name: "ipvlan", o: map[string]string{"parent": "eth0", "ipvlan_mode": "l2"}, err: "ipvlan is not offered"},
+		{name: "two host addresses of a family", o: map[string]string{"parent": "eth0", "host_access": "true", "host_address": "10.0.0.2,10.0.0.3"}, pools: true, err: "one address of each family"},
 		{name: "unknown", o: map[string]string{"paret": "eth0"}, err: `did you mean "parent"?`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			d, err := Parse(Request{ID: "n", Options: tc.o, IPv6: tc.v6})
+			request := Request{ID: "n", Options: tc.o, IPv6: tc.v6}
+			if tc.pools {
+				request.Pools = []Pool{{Prefix: netip.MustParsePrefix("10.0.0.0/24")}}
+			}
+			d, err := Parse(request)
 			switch {
 			case tc.err == "" && (err != nil || !tc.want(d)):
 				t.Errorf("got %+v, %v", d, err)

@@ -2,8 +2,11 @@ package network
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
+
+	"github.com/dockline/dockline/netdriver/kernel"
 )
 
 // Delete removes a network, what was made for it, its pools, and what endpoints
@@ -83,4 +86,78 @@ func (m *Manager) endDelete(id string) error {
 		return err
 	}
 	return m.forget(d)
+}
+
+// Discard removes the networks whose making was cut off by the end of an
+// earlier process. The engine saw that CreateNetwork fail. Moves of the host's
+// addresses that nobody confirmed are undone as well.
+func (m *Manager) Discard() error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	var errs []error
+	for _, d := range m.List() {
+		if d.Complete {
+			continue
+		}
+		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
+		errs = append(errs, m.abandon(d.ID))
+	}
+	return errors.Join(append(errs, m.recoverMoves())...)
+}
+
+// abandon removes a network that could not be made. What stays of it goes with
+// the next Sweep.
+func (m *Manager) abandon(id string) error {
+	d, _ := m.lookup(id)
+	err := m.remove(d)
+	if err == nil {
+		return nil
+	}
+	d, _ = m.lookup(id)
+	d.Going = true
+	m.mu.Lock()
+	m.all[id] = d // even if that cannot be stored: Discard finds it incomplete
+	m.mu.Unlock()
+	return errors.Join(err, m.put(d))
+}
+
+// remove undoes ensure, then forgets: a crash in between is made good by
+// Discard, because the definition is incomplete.
+func (m *Manager) remove(d Definition) error {
+	if err := m.dismantle(d); err != nil {
+		return err
+	}
+	return m.forget(d)
+}
+
+func (m *Manager) forget(d Definition) error {
+	if err := m.store.Delete(d.ID); err != nil {
+		return fmt.Errorf("forget network %s: %w", Short(d.ID), err)
+	}
+	m.mu.Lock()
+	delete(m.all, d.ID)
+	m.mu.Unlock()
+	m.Pass()
+	return m.sweepVLANs()
+}
+
+func (m *Manager) dismantle(d Definition) error {
+	switch {
+	case d.Mode != Bridge:
+		return m.removeHostPort(d)
+	case d.Foreign:
+		return nil
+	}
+	if err := m.giveBack(&d); err != nil {
+		return err
+	}
+	if err := m.releaseUplink(d); err != nil {
+		return err
+	}
+	err := m.host.DeleteBridge(d.BridgeName, m.host.NetworkAlias(d.ID))
+	if errors.Is(err, kernel.ErrNotOurs) {
+		m.log.Warn("left a bridge alone that is not ours any more", "network", Short(d.ID), "bridge", d.BridgeName)
+		return nil
+	}
+	return err
 }

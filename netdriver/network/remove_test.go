@@ -20,6 +20,7 @@ type faulty struct {
 	ends  int
 
 	forsaken, joined bool
+	port, up         bool // the uplink is
 }
 
 var errFault = errors.New("fault")
@@ -63,13 +64,34 @@ func (f *faulty) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
 func (f *faulty) NetworkAlias(id string) string { return "dockline:test:network:" + id }
 
 func (f *faulty) ReleasePort(string, string, string) (bool, error) {
-	return false, f.fault("release the uplink")
+	was := f.port
+	f.port = false // and the process may die of it
+	return was, f.fault("release the uplink")
 }
 
-func (f *faulty) DeleteOwned(string, string) error { return f.fault("delete the bridge") }
-func (f *faulty) Forsaken(netip.Prefix) bool       { return f.forsaken }
-func (f *faulty) ReplayOver()                      {}
-func (f *faulty) Joined(string) bool               { return f.joined }
+func (f *faulty) Link(name string) (kernel.Link, error) {
+	const bridge = 7
+	l := kernel.Link{Name: name, Index: bridge, Alias: f.NetworkAlias("n")}
+	if name == "nic0" {
+		l = kernel.Link{Name: name, Index: 1}
+		if f.port {
+			l.Master = bridge
+		}
+	}
+	return l, nil
+}
+
+func (f *faulty) Addrs(string) ([]netip.Prefix, error) { return nil, nil }
+
+func (f *faulty) SetDown(string) error {
+	f.up = false
+	return f.fault("take the uplink down")
+}
+
+func (f *faulty) DeleteBridge(string, string) error { return f.fault("delete the bridge") }
+func (f *faulty) Forsaken(netip.Prefix) bool        { return f.forsaken }
+func (f *faulty) ReplayOver()                       {}
+func (f *faulty) Joined(string) bool                { return f.joined }
 
 func (f *faulty) NetworkRemoved(prefixes []netip.Prefix) error {
 	if err := f.fault("drop the pools"); err != nil {
@@ -138,6 +160,21 @@ func TestADeletionThatFailsIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestAnUplinkThatWasDownIsDownAgain(t *testing.T) {
+	for _, fault := range []string{"", "take the uplink down", "release the uplink", "delete the bridge"} {
+		f := newFaulty()
+		d := f.all["n"]
+		d.ParentWasDown = true
+		f.all["n"], f.port, f.up, f.fails = d, true, true, fault
+		if err := f.start(t).Delete("n"); fault != "" && !errors.Is(err, errFault) {
+			t.Fatalf("%s: %v", fault, err)
+		}
+		if err := f.start(t).Sweep(); err != nil || f.up || f.port {
+			t.Errorf("cut off after %q: %v, up %v, a port %v", fault, err, f.up, f.port)
+		}
+	}
+}
+
 func TestADeletionThatIsNotStoredHasNotBegun(t *testing.T) {
 	f := newFaulty()
 	f.fails = "store the definition"
@@ -147,6 +184,29 @@ func TestADeletionThatIsNotStoredHasNotBegun(t *testing.T) {
 	}
 	if err := m.Delete("n"); err != nil || f.left() != 0 {
 		t.Errorf("again: %v, left %+v", err, f)
+	}
+}
+
+// The engine saw its making fail, so that nobody may use what is left of it.
+func TestADiscardThatFailsIsTriedAgain(t *testing.T) {
+	for _, fault := range []string{"release the uplink", "delete the bridge", "forget the definition"} {
+		t.Run(fault, func(t *testing.T) {
+			f := newFaulty()
+			f.fails, f.ends = fault, 0
+			d := f.all["n"]
+			d.Complete = false
+			f.all["n"] = d
+			m := f.start(t)
+			if err := m.Discard(); !errors.Is(err, errFault) {
+				t.Fatalf("Discard: %v", err)
+			}
+			if _, err := m.Get("n"); !errors.Is(err, ErrNotFound) {
+				t.Errorf("a network that could not be made can be used: %v", err)
+			}
+			if err := m.Sweep(); err != nil || f.left() != 0 {
+				t.Errorf("after the second try: %v, left %+v", err, f)
+			}
+		})
 	}
 }
 

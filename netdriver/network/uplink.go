@@ -46,25 +46,38 @@ func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links 
 	return nil
 }
 
-// releaseUplink gives the uplink back as it was found. One that somebody took
-// out of the bridge, or gave an address, is at work for its owner again.
+// releaseUplink gives the uplink back as it was found: down before it is no port
+// any more, for afterwards nobody knows by whom it is up.
 func (m *Manager) releaseUplink(d Definition) error {
 	if d.Parent == "" {
 		return nil
 	}
-	released, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID))
-	if err != nil {
-		return fmt.Errorf("give the uplink back: %w", err)
-	}
-	if !released || !d.ParentWasDown {
-		return nil
-	}
-	addrs, err := m.host.Addrs(d.Parent)
-	if err == nil && len(addrs) == 0 {
-		err = m.host.SetDown(d.Parent)
-	}
-	if err != nil && !errors.Is(err, kernel.ErrNoLink) {
+	if err := m.uplinkDown(d); err != nil && !errors.Is(err, kernel.ErrNoLink) {
 		return fmt.Errorf("leave the uplink as it was: %w", err)
 	}
+	if _, err := m.host.ReleasePort(d.Parent, d.BridgeName, m.host.NetworkAlias(d.ID)); err != nil {
+		return fmt.Errorf("give the uplink back: %w", err)
+	}
 	return nil
+}
+
+// uplinkDown takes an uplink down that was found so. One that somebody took out
+// of the bridge, or gave an address, is at work for its owner again.
+func (m *Manager) uplinkDown(d Definition) error {
+	if !d.ParentWasDown {
+		return nil
+	}
+	uplink, err := m.host.Link(d.Parent)
+	if err != nil {
+		return err
+	}
+	bridge, err := m.host.Link(d.BridgeName)
+	if err != nil || uplink.Master != bridge.Index || bridge.Alias != m.host.NetworkAlias(d.ID) {
+		return err
+	}
+	addrs, err := m.host.Addrs(d.Parent)
+	if err != nil || len(addrs) > 0 {
+		return err
+	}
+	return m.host.SetDown(d.Parent)
 }

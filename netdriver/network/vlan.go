@@ -38,6 +38,9 @@ func (m *Manager) checkVLAN(d Definition, links []kernel.Link) (kernel.Link, err
 	case base.Type == "loopback" || base.Name == "lo":
 		return kernel.Link{}, bad(keyParent, d.Parent, "the loopback interface leads nowhere; this host has %s", candidates(links))
 	}
+	if err := checkEthernet(base, links); err != nil {
+		return kernel.Link{}, err
+	}
 	if at := slices.IndexFunc(links, func(l kernel.Link) bool { return l.Name == d.Parent }); at >= 0 {
 		l := links[at]
 		if l.VLAN != d.VLAN.ID || l.Parent != base.Index {

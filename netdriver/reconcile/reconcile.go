@@ -30,6 +30,7 @@ type Host interface {
 	Elsewhere() ([]kernel.Elsewhere, error)
 	AddrsElsewhere(kernel.Elsewhere) ([]netip.Prefix, error)
 	HeardBy(link string, mac net.HardwareAddr) (bool, error)
+	BridgePorts() (map[int]kernel.Port, error)
 	DeleteOwned(name, alias string) error
 	Owner(alias string) (kernel.Owner, bool)
 }
@@ -111,6 +112,7 @@ func (r *Reconciler) Once() (Report, error) {
 	for _, d := range r.Networks.List() {
 		r.note(d.ID, r.Networks.Keep(d.ID))
 	}
+	maps.DeleteFunc(r.failing, func(id, _ string) bool { return !r.Networks.Has(id) })
 	r.Networks.Pass()
 	errs = append(errs, r.links(&rep))
 	rep.Released = r.Addresses.Sweep()
@@ -122,11 +124,29 @@ func (r *Reconciler) Once() (Report, error) {
 	return rep, err
 }
 
-// links brings the endpoints and their links together.
-func (r *Reconciler) links(rep *Report) error {
+// seen are the links, and how those behave that are ports.
+func (r *Reconciler) seen() ([]kernel.Link, error) {
 	links, err := r.Host.Links()
 	if err != nil {
-		return fmt.Errorf("look at the links: %w", err)
+		return nil, fmt.Errorf("look at the links: %w", err)
+	}
+	ports, err := r.Host.BridgePorts()
+	if err != nil {
+		return nil, fmt.Errorf("look at how ports behave: %w", err)
+	}
+	for i, l := range links {
+		if p, is := ports[l.Index]; is {
+			links[i].Port = &p
+		}
+	}
+	return links, nil
+}
+
+// links brings the endpoints and their links together.
+func (r *Reconciler) links(rep *Report) error {
+	links, err := r.seen()
+	if err != nil {
+		return err
 	}
 	var errs []error
 	if !r.adopted {
@@ -161,7 +181,8 @@ func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int)
 	if o.Endpoint != "" {
 		return r.Endpoints.Settle(l, o, index[d.BridgeName])
 	}
-	if err == nil && d.Owns(l.Name) {
+	// One that is being removed takes its links along, and what is on them back first.
+	if err == nil && (d.Owns(l.Name) || l.Name == kernel.BridgeDraftName(l.Alias)) || err != nil && r.Networks.Has(o.Network) {
 		return false, nil
 	}
 	r.Log.Info("removing a link of a network that is gone", "link", l.Name, "network", network.Short(o.Network))

@@ -169,15 +169,11 @@ func (w *world) removeNetworks(ctx context.Context) error {
 			return err
 		}
 	}
-	after, err := w.traces(ctx)
+	traces, err := w.await(ctx)
 	if err != nil {
 		return err
 	}
-	for _, what := range after {
-		if !slices.Contains(w.before, what) {
-			w.leaked = append(w.leaked, what)
-		}
-	}
+	w.leaked = append(w.leaked, traces...)
 	if _, err := w.docker(ctx, "plugin", "disable", "-f", plugin); err != nil {
 		return err
 	}
@@ -190,6 +186,34 @@ func (w *world) removeNetworks(ctx context.Context) error {
 		say("LEAKED: %s", what)
 	}
 	return nil
+}
+
+// reconcileTime is more than the plugin takes from one reconcile to the next: what
+// it let go of it removes in the next one, and that is what is waited for.
+const reconcileTime = 45 * time.Second
+
+// await returns what is on the host and was not there before the plugin, once
+// that is nothing or has had its time.
+func (w *world) await(ctx context.Context) (left []string, err error) {
+	wait, cancel := context.WithTimeout(ctx, reconcileTime)
+	defer cancel()
+	begin := time.Now()
+	err = proc.Await(wait, func(context.Context) error {
+		after, err := w.traces(ctx)
+		if err != nil {
+			return err
+		}
+		left = slices.DeleteFunc(after, func(what string) bool { return slices.Contains(w.before, what) })
+		if len(left) > 0 {
+			return errors.New("something is left")
+		}
+		return nil
+	})
+	if err != nil && len(left) == 0 {
+		return nil, err
+	}
+	say("looked at links, addresses, routes and rules for %.1f s", time.Since(begin).Seconds())
+	return left, nil
 }
 
 // left is what there is of endpoints: their links, and what the plugin

@@ -1,0 +1,64 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+)
+
+// Create makes a network. Repeating it with the same definition succeeds.
+func (m *Manager) Create(d Definition) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	if err := m.repeated(d); err != nil || m.known(d.ID) {
+		return err
+	}
+	if err := m.findParent(&d); err != nil {
+		return err
+	}
+	if err := m.checkOthers(d); err != nil {
+		return err
+	}
+	wire, err := m.checkHost(&d)
+	if err != nil {
+		return err
+	}
+	d.ParentWasDown = d.Parent != "" && !wire.Up
+	if d.Mode == Bridge {
+		d.UplinkMAC = wire.PermMAC.String()
+	}
+	if err := m.reserveForHost(&d); err != nil {
+		return err
+	}
+	if err := m.put(d); err != nil {
+		return err
+	}
+	if err := m.ensure(d); err != nil {
+		return errors.Join(err, m.abandon(d.ID))
+	}
+	d, _ = m.lookup(d.ID) // with what became of the host's addresses
+	d.Complete = true
+	if err := m.put(d); err != nil {
+		return errors.Join(err, m.abandon(d.ID))
+	}
+	m.pools.ReplayOver()
+	return nil
+}
+
+func (m *Manager) known(id string) bool {
+	_, err := m.Get(id)
+	return err == nil
+}
+
+func (m *Manager) repeated(d Definition) error {
+	old, err := m.Get(d.ID)
+	if err != nil {
+		return nil //nolint:nilerr // not there: nothing is repeated
+	}
+	d.Complete, d.ParentWasDown, d.UplinkMAC, d.Move = old.Complete, old.ParentWasDown, old.UplinkMAC, old.Move
+	d.Parent, d.VLAN, d.HostPort, d.Foreign = old.Parent, old.VLAN, old.HostPort, old.Foreign // what the rest led to
+	if !reflect.DeepEqual(old, d) {
+		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)
+	}
+	return nil
+}
