@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	mdnetlink "github.com/mdlayher/netlink"
@@ -64,13 +65,53 @@ const (
 	sizeofRtgen  = 4      // struct rtgenmsg, aligned
 )
 
-// namespaces returns the ids that other namespaces have in this one.
+const (
+	// listEnds is the least number of ids at which a list may be cut off: a
+	// buffer of the kernel's, of which the page is 4,096 bytes, has room for more.
+	listEnds = 128
+	// idGap is how many ids in a row must be nobody's for the rest to be, too.
+	idGap = 4096
+)
+
+// namespaces returns the ids that other namespaces have in this one. Kernels
+// end that list where their first buffer is full (seen on 6.18: 134 of 200), so
+// that those beyond are asked for one by one. An id is the lowest that was free
+// (net/core/net_namespace.c, alloc_netid).
 func (k *Kernel) namespaces() ([]int, error) {
 	msgs, err := k.request("namespaces", unix.RTM_GETNSID, mdnetlink.Dump, make([]byte, sizeofRtgen))
 	if err != nil {
 		return nil, err
 	}
-	return readIDs(msgs)
+	ids, err := readIDs(msgs)
+	if err != nil || len(ids) < listEnds {
+		return ids, err
+	}
+	last := slices.Max(ids)
+	for id := last + 1; id <= last+idGap; id++ {
+		there, err := k.idTaken(id)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			ids, last = append(ids, id), id
+		}
+	}
+	return ids, nil
+}
+
+// idTaken reports whether a namespace has this id in ours.
+func (k *Kernel) idTaken(id int) (bool, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Int32(nsidAttr, int32(id)) //nolint:gosec // few more than there are
+	attrs, err := ae.Encode()
+	if err != nil {
+		return false, fmt.Errorf("encode a request: %w", err)
+	}
+	_, err = k.request("a namespace", unix.RTM_GETNSID, 0, append(make([]byte, sizeofRtgen), attrs...))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // ownID returns the id that the namespace has in itself, which a link that
@@ -234,12 +275,17 @@ func (k *Kernel) request(what string, kind uint16, flags mdnetlink.HeaderFlags, 
 			k.query = c
 		}
 		msgs, err := k.ask(kind, flags, body)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // an answer that comes late would be taken for the next one's
+		if err != nil && !answered(err) { // an answer that comes late would be taken for the next one's
 			_ = k.query.Close()
 			k.query = nil
 		}
 		return msgs, err
 	})
+}
+
+// answered reports whether an error is what the kernel answered.
+func answered(err error) bool {
+	return errors.Is(err, netlink.ErrDumpInterrupted) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)
 }
 
 func (k *Kernel) ask(kind uint16, flags mdnetlink.HeaderFlags, body []byte) ([]mdnetlink.Message, error) {
