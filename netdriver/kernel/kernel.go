@@ -161,15 +161,7 @@ func dump[T any](what string, fn func() (T, error)) (T, error) {
 
 // Links returns every link of the namespace.
 func (k *Kernel) Links() ([]Link, error) {
-	all, err := dump("links", k.h.LinkList)
-	if err != nil {
-		return nil, err
-	}
-	links := make([]Link, len(all))
-	for i, l := range all {
-		links[i] = fromLibrary(l)
-	}
-	return links, nil
+	return k.listLinks("links", func(*mdnetlink.AttributeEncoder) {})
 }
 
 // Link returns the link of that name, or an error that is ErrNoLink.

@@ -1,9 +1,9 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"time"
@@ -63,6 +63,7 @@ const (
 	extMask      = 29     // IFLA_EXT_MASK
 	skipStats    = 1 << 3 // RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h)
 	sizeofRtgen  = 4      // struct rtgenmsg, aligned
+	ndIndexAt    = 4      // in struct ndmsg
 )
 
 const (
@@ -160,28 +161,44 @@ func readIDs(msgs []mdnetlink.Message) ([]int, error) {
 }
 
 func (k *Kernel) linksIn(ns int) ([]Link, error) {
+	links, err := k.listLinks("links of a sandbox", func(ae *mdnetlink.AttributeEncoder) {
+		ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
+	})
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil // the namespace has ended
+	}
+	return links, err
+}
+
+// listLinks lists links without their counters, which are most of what the
+// kernel tells of each.
+func (k *Kernel) listLinks(what string, where func(*mdnetlink.AttributeEncoder)) ([]Link, error) {
 	ae := mdnetlink.NewAttributeEncoder()
-	ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
+	where(ae)
 	ae.Uint32(extMask, skipStats)
 	attrs, err := ae.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode a request: %w", err)
 	}
-	msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
-	if errors.Is(err, unix.EINVAL) {
-		return nil, nil // the namespace has ended
-	} else if err != nil {
+	msgs, err := k.request(what, unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
+	if err != nil {
 		return nil, err
 	}
 	links := make([]Link, 0, len(msgs))
 	for _, m := range msgs {
 		l, err := netlink.LinkDeserialize(nil, m.Data)
 		if err != nil {
-			return nil, fmt.Errorf("list links of a sandbox: %w", err)
+			return nil, fmt.Errorf("list %s: %w", what, err)
 		}
 		links = append(links, fromLibrary(l))
 	}
 	return links, nil
+}
+
+// IsElsewhere reports whether a link that Elsewhere returned is still there.
+func (k *Kernel) IsElsewhere(e Elsewhere) (bool, error) {
+	links, err := k.linksIn(e.NS)
+	return slices.ContainsFunc(links, func(l Link) bool { return l.Alias == e.Alias }), err
 }
 
 // AddrsElsewhere returns the addresses of a link in another namespace, without
@@ -235,26 +252,32 @@ func parseAddr(data []byte) (p netip.Prefix, index int, err error) {
 	return p, index, nil
 }
 
-// HeardBy reports whether a link takes frames for a hardware address besides
-// its own: then a macvlan link with that address is up on it, in whatever
-// namespace.
-func (k *Kernel) HeardBy(link string, mac net.HardwareAddr) (bool, error) {
+// Heard returns the hardware addresses that a link takes frames for besides its
+// own, as the bytes of each: a macvlan link with such an address is up on it, in
+// whatever namespace.
+func (k *Kernel) Heard(link string) (map[string]bool, error) {
 	l, err := k.byName(link)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	all, err := dump("hardware addresses", func() ([]netlink.Neigh, error) {
-		return k.h.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
-	})
+	body := make([]byte, unix.SizeofNdMsg)
+	body[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(body[ndIndexAt:], uint32(l.Attrs().Index)) //nolint:gosec // the kernel's own
+	msgs, err := k.request("hardware addresses", unix.RTM_GETNEIGH, mdnetlink.Dump, body)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, n := range all {
-		if n.HardwareAddr.String() == mac.String() && n.LinkIndex == l.Attrs().Index {
-			return true, nil
+	heard := map[string]bool{}
+	for _, m := range msgs {
+		n, err := netlink.NeighDeserialize(m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("list hardware addresses: %w", err)
+		}
+		if n.LinkIndex == l.Attrs().Index {
+			heard[string(n.HardwareAddr)] = true
 		}
 	}
-	return false, nil
+	return heard, nil
 }
 
 // request asks what the library cannot.

@@ -76,7 +76,7 @@ func TestALinkInASandboxIsFound(t *testing.T) {
 	}
 	heard := func(want bool) {
 		t.Helper()
-		if got, err := k.HeardBy("nic0", mac); err != nil || got != want {
+		if got, err := k.Heard("nic0"); err != nil || got[string(mac)] != want {
 			t.Errorf("the parent listens for %s: %v, %v", mac, got, err)
 		}
 	}

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -29,7 +28,8 @@ type Host interface {
 	Link(name string) (kernel.Link, error)
 	Elsewhere() ([]kernel.Elsewhere, error)
 	AddrsElsewhere(kernel.Elsewhere) ([]netip.Prefix, error)
-	HeardBy(link string, mac net.HardwareAddr) (bool, error)
+	IsElsewhere(kernel.Elsewhere) (bool, error)
+	Heard(link string) (map[string]bool, error)
 	DeleteOwned(name, alias string) error
 	Owner(alias string) (kernel.Owner, bool)
 }
@@ -61,7 +61,7 @@ type Reconciler struct {
 	adopted bool                 // lost endpoints were looked for
 }
 
-// suspicion is since when an endpoint looks abandoned, and in which state.
+// suspicion is since when nothing is seen of an endpoint, and in which state.
 type suspicion struct {
 	since  time.Time
 	joined bool
