@@ -44,8 +44,9 @@ type Kernel struct {
 	h      *handle
 	raw    *nl.SocketHandle // for what the library has no call for
 	ns     netns.NsHandle   // the namespace
-	passMu sync.Mutex       // one change of rules at a time; guards nft
-	nft    *nftables.Conn   // nil after an error, see netfilter
+	passMu sync.Mutex       // one change of rules at a time; guards nft and passed
+	passed passState
+	nft    *nftables.Conn // nil after an error, see netfilter
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
 	nftSocket *mdnetlink.Conn
