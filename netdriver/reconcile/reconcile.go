@@ -134,16 +134,13 @@ func (r *Reconciler) links(rep *Report) error {
 		r.adopted = err == nil
 		errs = append(errs, err)
 	}
-	index := make(map[string]int, len(links))
-	for _, l := range links {
-		index[l.Name] = l.Index
-	}
+	bridges := r.bridges(links)
 	for _, l := range links {
 		owner, ours := r.Host.Owner(l.Alias)
 		if !ours {
 			continue
 		}
-		did, err := r.settle(l, owner, index)
+		did, err := r.settle(l, owner, bridges[owner.Network])
 		if errs = append(errs, err); did {
 			rep.Repaired++
 		}
@@ -153,13 +150,31 @@ func (r *Reconciler) links(rep *Report) error {
 	return errors.Join(append(errs, err, r.dropAbandoned(links, rep))...)
 }
 
-func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
+// bridge is what the ports of a network's bridge have from it.
+type bridge struct{ index, mtu int }
+
+// bridges returns those of all networks, by the network's id.
+func (r *Reconciler) bridges(links []kernel.Link) map[string]bridge {
+	index := make(map[string]int, len(links))
+	for _, l := range links {
+		index[l.Name] = l.Index
+	}
+	all := map[string]bridge{}
+	for _, d := range r.Networks.List() {
+		if d.Mode == network.Bridge {
+			all[d.ID] = bridge{index[d.BridgeName], r.Networks.LinkMTU(d)}
+		}
+	}
+	return all
+}
+
+func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, b bridge) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
 	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
 		return false, nil
 	}
 	if o.Endpoint != "" {
-		return r.Endpoints.Settle(l, o, index[d.BridgeName])
+		return r.Endpoints.Settle(l, o, b.index, b.mtu)
 	}
 	if err == nil && d.Owns(l.Name) {
 		return false, nil
