@@ -75,6 +75,12 @@ func (r *Reconciler) dropAbandoned(links []kernel.Link, rep *Report) error {
 			return nil
 		}
 		r.lookElsewhere(seen)
+		for id, s := range still {
+			if seen.elsewhere[id] {
+				s.since = r.Now() // the others that are due soon were found as well
+				still[id] = s
+			}
+		}
 		due = slices.DeleteFunc(due, func(e endpoint.Endpoint) bool { return !r.abandoned(e, seen) })
 	}
 	var errs []error

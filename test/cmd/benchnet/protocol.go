@@ -184,12 +184,24 @@ func (c *caller) sandbox(link string) error {
 	if err := <-made; err != nil {
 		return fmt.Errorf("make a sandbox: %w", err)
 	}
+	box := c.boxes[len(c.boxes)-1]
 	l, err := c.lib.LinkByName(link)
 	if err == nil {
-		err = c.lib.LinkSetNsFd(l, int(c.boxes[len(c.boxes)-1]))
+		err = c.lib.LinkSetNsFd(l, int(box))
 	}
 	if err != nil {
 		return fmt.Errorf("move %s into its sandbox: %w", link, err)
+	}
+	inside, err := netlink.NewHandleAt(box)
+	if err != nil {
+		return fmt.Errorf("enter a sandbox: %w", err)
+	}
+	defer inside.Close()
+	if l, err = inside.LinkByName(link); err == nil {
+		err = inside.LinkSetUp(l)
+	}
+	if err != nil {
+		return fmt.Errorf("bring %s up in its sandbox: %w", link, err)
 	}
 	return nil
 }
