@@ -91,8 +91,8 @@ bench-disk: packages plugins ## measure what the log plugin writes to the disk, 
 	@$(GO) run ./test/cmd/benchdisk -seconds $(DISK_SECONDS)
 
 .PHONY: bench-net
-bench-net: packages plugins ## measure the network plugin against the host's own network and the engine's own drivers; SUITE
-	@$(GO) run ./test/cmd/benchnet $(if $(SUITE),-suite $(SUITE))
+bench-net: packages plugins ## measure the network plugin against the host's own network and the engine's own drivers; SUITE, ONLY (wire, run or protocol)
+	@$(GO) run ./test/cmd/benchnet $(if $(SUITE),-suite $(SUITE)) $(if $(ONLY),-only $(ONLY))
 
 .PHONY: clean-test
 clean-test: ## remove engines, mounts and files that a killed test run left behind

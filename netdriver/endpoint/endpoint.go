@@ -46,7 +46,7 @@ type Host interface {
 	CreateVeth(kernel.Veth) error
 	DeleteOwned(name, alias string) error
 	EndpointAlias(networkID, endpointID string) string
-	SetMaster(port, bridge string) error
+	AttachPort(port kernel.Link, bridge int) error
 	SetMTU(name string, mtu int) error
 	SetPort(name string, p kernel.Port, mac net.HardwareAddr) error
 	SetUp(name string) error
@@ -69,8 +69,6 @@ type Networks interface {
 	Get(id string) (network.Definition, error)
 	// Ensure makes the network's own links again where they are missing.
 	Ensure(id string) error
-	// LinkMTU is the MTU of a bridge's ports; 0 if it cannot be known now.
-	LinkMTU(d network.Definition) int
 	// Pass lets frames within our bridges through the engine's firewall.
 	Pass()
 	// Reach and Unreach make and remove the host's own routes to an endpoint.
@@ -353,8 +351,9 @@ func (m *Manager) remove(networkID, id string) error {
 // it should be: removed where the endpoint is unknown or has left, else a port
 // of its network's bridge that is up and has the network's MTU. A pair whose
 // other end is in a sandbox stays even if nobody knows its endpoint: a journal
-// can be lost while containers run. It reports whether it changed anything.
-func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, error) {
+// can be lost while containers run. An MTU of 0 stands for one that cannot be
+// known now. It reports whether it changed anything.
+func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex, mtu int) (bool, error) {
 	defer m.turns.take(o.Endpoint)()
 	e, err := m.Get(o.Endpoint)
 	lost := err != nil && l.Away
@@ -369,19 +368,22 @@ func (m *Manager) Settle(l kernel.Link, o kernel.Owner, bridgeIndex int) (bool, 
 	if bridgeIndex == 0 {
 		return false, nil // its owner's, who took it away
 	}
-	return m.repair(l, d, e.MAC, bridgeIndex)
+	return m.repair(l, d, e.MAC, bridgeIndex, mtu)
 }
 
 // repair makes a pair's host end again what somebody made something else of.
-func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex int) (changed bool, err error) {
-	if mtu := m.networks.LinkMTU(d); mtu != 0 && l.MTU != mtu {
+func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAddr, bridgeIndex, mtu int) (changed bool, err error) {
+	if mtu != 0 && l.MTU != mtu {
 		changed = true
 		err = m.host.SetMTU(l.Name, mtu)
 	}
 	switch {
 	case l.Master != bridgeIndex:
 		changed = true
-		err = errors.Join(err, m.host.SetMaster(l.Name, d.BridgeName), m.host.SetPort(l.Name, d.Port, mac))
+		err = errors.Join(err, m.host.AttachPort(l, bridgeIndex))
+		if d.Port != (kernel.Port{}) { // which is how a new port behaves
+			err = errors.Join(err, m.host.SetPort(l.Name, d.Port, mac))
+		}
 	case !l.Up:
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))

@@ -129,8 +129,6 @@ func (h *host) Ensure(id string) error {
 	return h.k.EnsureBridge(kernel.Bridge{Name: d.BridgeName, Alias: h.k.NetworkAlias(id), MAC: kernel.BridgeMAC(id), MTU: d.MTU})
 }
 
-func (h *host) LinkMTU(d network.Definition) int { return d.MTU }
-
 func (h *host) Pass() {}
 
 func (h *host) Reach(network.Definition, []netip.Addr) error   { return nil }
@@ -232,5 +230,6 @@ func (h *host) settle() (bool, error) {
 	if p, is := ports[l.Index]; is {
 		l.Port = &p
 	}
-	return h.m.Settle(l, o, h.link("br").Index)
+	d, _ := h.Get(o.Network) // of one that is going no MTU is known
+	return h.m.Settle(l, o, h.link("br").Index, d.MTU)
 }

@@ -137,14 +137,18 @@ func readPort(attrs []byte) (p Port, found bool, err error) {
 
 // rawRequest sends a request that the library has no call for.
 func (k *Kernel) rawRequest(kind, flags int, data ...nl.NetlinkRequestData) ([][]byte, error) {
+	answer, err := k.execute(kind, flags, data...)
+	if flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
+		failpoint.Hit("kernel", "request", strconv.Itoa(kind))
+	}
+	return answer, err
+}
+
+func (k *Kernel) execute(kind, flags int, data ...nl.NetlinkRequestData) ([][]byte, error) {
 	req := nl.NewNetlinkRequest(kind, flags)
 	req.Sockets = map[int]*nl.SocketHandle{unix.NETLINK_ROUTE: k.raw}
 	for _, d := range data {
 		req.AddData(d)
 	}
-	answer, err := req.Execute(unix.NETLINK_ROUTE, 0)
-	if flags&unix.NLM_F_DUMP != unix.NLM_F_DUMP {
-		failpoint.Hit("kernel", "request", strconv.Itoa(kind))
-	}
-	return answer, err //nolint:wrapcheck // the caller says what for
+	return req.Execute(unix.NETLINK_ROUTE, 0) //nolint:wrapcheck // the caller says what for
 }

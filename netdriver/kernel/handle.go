@@ -49,12 +49,16 @@ func (h *handle) Close() {
 }
 
 func step(what string, l netlink.Link, err error) error {
-	kind := l.Type()
-	if name := l.Attrs().Name; strings.HasPrefix(name, "dl") && len(name) > len(hostPrefix) {
-		kind = name[:len(hostPrefix)-1]
-	}
-	failpoint.Hit("kernel", what, kind)
+	failpoint.Hit("kernel", what, kindOf(l.Attrs().Name, l.Type()))
 	return err
+}
+
+// kindOf is what the name of a link of ours says that it is, else its type.
+func kindOf(name, kind string) string {
+	if strings.HasPrefix(name, "dl") && len(name) > len(hostPrefix) {
+		return name[:len(hostPrefix)-1]
+	}
+	return kind
 }
 
 func (h *handle) LinkAdd(l netlink.Link) error { return step("add", l, h.Handle.LinkAdd(l)) }

@@ -44,8 +44,9 @@ type Kernel struct {
 	h      *handle
 	raw    *nl.SocketHandle // for what the library has no call for
 	ns     netns.NsHandle   // the namespace
-	passMu sync.Mutex       // one change of rules at a time; guards nft
-	nft    *nftables.Conn   // nil after an error, see netfilter
+	passMu sync.Mutex       // one change of rules at a time; guards nft and passed
+	passed passState
+	nft    *nftables.Conn // nil after an error, see netfilter
 	// nftSocket is nft's, whose every use gets a deadline: an answer that
 	// never comes must not hold passMu for good.
 	nftSocket *mdnetlink.Conn
@@ -164,15 +165,7 @@ func dump[T any](what string, fn func() (T, error)) (T, error) {
 
 // Links returns every link of the namespace.
 func (k *Kernel) Links() ([]Link, error) {
-	all, err := dump("links", k.h.LinkList)
-	if err != nil {
-		return nil, err
-	}
-	links := make([]Link, len(all))
-	for i, l := range all {
-		links[i] = fromLibrary(l)
-	}
-	return links, nil
+	return k.listLinks("links", func(*mdnetlink.AttributeEncoder) {})
 }
 
 // Link returns the link of that name, or an error that is ErrNoLink.

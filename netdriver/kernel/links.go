@@ -39,17 +39,6 @@ type Macvlan struct {
 	MTU         int // 0: the parent's
 }
 
-// Veth describes a pair whose host end is a port of a bridge, or of nothing and
-// then down.
-type Veth struct {
-	Host, Container string           // names of the two ends
-	Alias           string           // of both
-	Bridge          string           // "": none
-	Port            Port             // how the host end behaves on the bridge
-	MAC             net.HardwareAddr // of the container's end
-	MTU             int              // of the container's end; 0: the bridge's
-}
-
 // Bridge describes a bridge. STP stays off, the kernel's default, and with it
 // a port forwards at once whatever the bridge's forward delay says
 // (net/bridge/br_stp.c, br_make_forwarding).
@@ -61,7 +50,10 @@ type Bridge struct {
 	Addrs       []netip.Prefix // the host's own, on the bridge
 }
 
-const defaultMTU = 1500 // of Ethernet (RFC 894)
+const (
+	defaultMTU = 1500 // of Ethernet (RFC 894)
+	noAddrs    = 1    // IN6_ADDR_GEN_MODE_NONE (linux/if_link.h)
+)
 
 // CreateMacvlan makes a macvlan link. A link of that name and alias that is
 // already there is replaced: it is the remains of a try that was cut off.
@@ -70,84 +62,23 @@ func (k *Kernel) CreateMacvlan(m Macvlan) error {
 	if err != nil {
 		return fmt.Errorf("find the parent: %w", err)
 	}
-	if err := k.DeleteOwned(m.Name, m.Alias); err != nil {
-		return fmt.Errorf("clear away an earlier link: %w", err)
-	}
 	attrs := newAttrs(m.Name, m.MAC, m.MTU)
 	attrs.ParentIndex = parent.Attrs().Index
 	if most := parent.Attrs().MTU; attrs.MTU == 0 || attrs.MTU > most { // lowered since the network was made
 		attrs.MTU = most
 	}
 	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: macvlanModes[m.Mode]}
-	if err := k.h.LinkAdd(l); err != nil {
+	err = k.h.LinkAdd(l)
+	if errors.Is(err, unix.EEXIST) {
+		if err := k.DeleteOwned(m.Name, m.Alias); err != nil {
+			return fmt.Errorf("clear away an earlier link: %w", err)
+		}
+		err = k.h.LinkAdd(l)
+	}
+	if err != nil {
 		return fmt.Errorf("make macvlan %q on %q: %w", m.Name, m.Parent, explainBusy(err, m.Parent))
 	}
 	return k.claim(l, m.Alias)
-}
-
-// CreateVeth makes a veth pair, makes the host end a port of the bridge and
-// brings that end up. Remains of an earlier try are replaced; a pair whose
-// other end is in a sandbox is a container's at work, and ErrInUse.
-func (k *Kernel) CreateVeth(v Veth) error {
-	bridge, err := k.bridgeOf(v)
-	if err != nil {
-		return fmt.Errorf("find the bridge: %w", err)
-	}
-	if has, err := k.Link(v.Host); err == nil && has.Alias == v.Alias && has.Away {
-		return fmt.Errorf("make veth pair %q: %w", v.Host, ErrInUse)
-	}
-	for _, name := range []string{v.Host, v.Container} {
-		if err := k.DeleteOwned(name, v.Alias); err != nil {
-			return fmt.Errorf("clear away an earlier link: %w", err)
-		}
-	}
-	if v.MTU == 0 {
-		v.MTU = bridge.MTU
-	}
-	// A bridge takes the least MTU of its ports, and one without a MAC of its own
-	// their least MAC: a port of ours must not be what changes either.
-	mtu := bridge.MTU
-	if v.Bridge == "" {
-		mtu = v.MTU
-	}
-	attrs := newAttrs(v.Host, portMAC(v.Alias), mtu)
-	attrs.MasterIndex = bridge.Index
-	l := netlink.NewVeth(attrs)
-	l.PeerName, l.PeerHardwareAddr, l.PeerMTU = v.Container, v.MAC, uint32(v.MTU) //nolint:gosec // bounded where options are parsed
-	if err := k.h.LinkAdd(l); err != nil {
-		return fmt.Errorf("make veth pair %q and %q: %w", v.Host, v.Container, err)
-	}
-	return k.finishVeth(l, v)
-}
-
-func (k *Kernel) bridgeOf(v Veth) (Link, error) {
-	if v.Bridge == "" {
-		return Link{MTU: defaultMTU}, nil
-	}
-	return k.Link(v.Bridge)
-}
-
-func (k *Kernel) finishVeth(host netlink.Link, v Veth) error {
-	if err := k.claim(host, v.Alias); err != nil {
-		return err
-	}
-	end, err := k.byName(v.Container)
-	if err == nil {
-		err = k.h.LinkSetAlias(end, v.Alias)
-	}
-	if err == nil {
-		err = k.noAutoAddr(host)
-	}
-	if err == nil && v.Bridge != "" && v.Port != (Port{}) {
-		err = k.SetPort(v.Host, v.Port, v.MAC)
-	}
-	if err == nil && v.Bridge != "" {
-		err = k.h.LinkSetUp(host)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("set up veth pair %q: %w", v.Host, err), k.DeleteOwned(v.Host, v.Alias))
-	}
-	return nil
 }
 
 // claim writes the alias on a link just made, which the kernel does not take
@@ -162,8 +93,7 @@ func (k *Kernel) claim(l netlink.Link, alias string) error {
 // noAutoAddr keeps the kernel from giving a link an IPv6 address when it comes
 // up, by which the containers on a bridge would reach the host.
 func (k *Kernel) noAutoAddr(l netlink.Link) error {
-	const none = 1                                                                                   // IN6_ADDR_GEN_MODE_NONE (linux/if_link.h)
-	if err := k.h.LinkSetIP6AddrGenMode(l, none); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no address
+	if err := k.h.LinkSetIP6AddrGenMode(l, noAddrs); err != nil && !errors.Is(err, unix.EAFNOSUPPORT) { // no IPv6, no address
 		return fmt.Errorf("keep %q without IPv6 addresses: %w", l.Attrs().Name, err)
 	}
 	return nil
@@ -383,7 +313,7 @@ func (k *Kernel) ReleasePort(port, bridge, alias string) (released bool, err err
 // SetUp brings a link up.
 func (k *Kernel) SetUp(name string) error {
 	l, err := k.byName(name)
-	if err != nil {
+	if err != nil || l.Attrs().Flags&net.FlagUp != 0 {
 		return err
 	}
 	if err := k.h.LinkSetUp(l); err != nil {

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +14,7 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/failpoint"
@@ -41,7 +43,8 @@ type Pass struct {
 // ones come after what the user put there. Where the chain is not there (no
 // engine yet, or one with iptables off) nothing is done; where the host has the
 // legacy form of iptables instead, that is ErrLegacy, for such a table can only be
-// replaced as a whole, under a lock that a plugin does not share.
+// replaced as a whole, under a lock that a plugin does not share. Where no rule
+// has changed since the last time, by anybody, that takes one question.
 //
 // Router advertisements are kept from the host on these bridges (see syncGuards)
 // and on the other links of ours that are named in guard.
@@ -65,6 +68,14 @@ func (k *Kernel) syncRules(want map[string]Pass, guard []string) error {
 	if err := checkLegacy(want); err != nil && !k.hasChain() {
 		return errors.Join(err, k.syncGuards(want, guard))
 	}
+	now := passState{want: maps.Clone(want), guard: slices.Clone(guard)}
+	var err error
+	if now.generation, err = k.generation(); err != nil {
+		return err
+	}
+	if k.passed.equal(now) {
+		return nil
+	}
 	var errs []error
 	for _, family := range []nftables.TableFamily{nftables.TableFamilyIPv4, nftables.TableFamilyIPv6} {
 		if err := k.syncPassFamily(family, want); err != nil {
@@ -74,7 +85,50 @@ func (k *Kernel) syncRules(want map[string]Pass, guard []string) error {
 	if err := k.syncGuards(want, guard); err != nil {
 		errs = append(errs, fmt.Errorf("keep router advertisements of containers from the host: %w", err))
 	}
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	k.passed = now // what was changed here makes another generation, which is looked at once more
+	return nil
+}
+
+// passState is what SyncPass found right.
+type passState struct {
+	generation []byte // of the namespace's rules, which the kernel counts; nil: none was looked at
+	want       map[string]Pass
+	guard      []string
+}
+
+func (s passState) equal(o passState) bool {
+	return s.generation != nil && bytes.Equal(s.generation, o.generation) && maps.Equal(s.want, o.want) && slices.Equal(s.guard, o.guard)
+}
+
+// generation asks for the number that every change of rules, by whomever, makes
+// another one.
+func (k *Kernel) generation() ([]byte, error) {
+	const nfgenmsg = 4 // the size of struct nfgenmsg
+	msgs, err := k.nftSocket.Execute(mdnetlink.Message{
+		Header: mdnetlink.Header{Type: unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_GETGEN, Flags: mdnetlink.Request},
+		Data:   make([]byte, nfgenmsg),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ask for the generation of the rules: %w", err)
+	}
+	for _, m := range msgs {
+		if len(m.Data) < nfgenmsg {
+			continue
+		}
+		ad, err := mdnetlink.NewAttributeDecoder(m.Data[nfgenmsg:])
+		if err != nil {
+			return nil, fmt.Errorf("read the generation of the rules: %w", err)
+		}
+		for ad.Next() {
+			if ad.Type() == unix.NFTA_GEN_ID {
+				return slices.Clone(ad.Bytes()), nil
+			}
+		}
+	}
+	return nil, nil
 }
 
 // ErrLegacy says that the host's firewall is one that is not opened from here.

@@ -44,3 +44,23 @@ func TestOurBridgesBringTheHostNoRouterAdvertisement(t *testing.T) {
 		}
 	}
 }
+
+func TestRulesThatSomebodyRemovedComeBack(t *testing.T) {
+	k := inNamespace(t)
+	want := map[string]Pass{self.NetworkAlias("a"): {Bridge: "dlb-a"}}
+	table := &nftables.Table{Family: nftables.TableFamilyIPv6, Name: "dockline-" + string(self)}
+	for round := range 3 {
+		for range 3 { // the last one asks for no more than whether anything changed
+			if err := k.SyncPass(want, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if rules, err := k.nft.GetRules(table, &nftables.Chain{Table: table, Name: "input"}); err != nil || len(rules) != 1 {
+			t.Fatalf("round %d: %d rules, %v", round, len(rules), err)
+		}
+		k.nft.DelTable(table)
+		if err := k.nft.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

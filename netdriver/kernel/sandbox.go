@@ -1,10 +1,11 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	mdnetlink "github.com/mdlayher/netlink"
@@ -62,15 +63,56 @@ const (
 	extMask      = 29     // IFLA_EXT_MASK
 	skipStats    = 1 << 3 // RTEXT_FILTER_SKIP_STATS (linux/rtnetlink.h)
 	sizeofRtgen  = 4      // struct rtgenmsg, aligned
+	ndIndexAt    = 4      // in struct ndmsg
 )
 
-// namespaces returns the ids that other namespaces have in this one.
+const (
+	// listEnds is the least number of ids at which a list may be cut off: a
+	// buffer of the kernel's, of which the page is 4,096 bytes, has room for more.
+	listEnds = 128
+	// idGap is how many ids in a row must be nobody's for the rest to be, too.
+	idGap = 4096
+)
+
+// namespaces returns the ids that other namespaces have in this one. Kernels
+// end that list where their first buffer is full (seen on 6.18: 134 of 200), so
+// that those beyond are asked for one by one. An id is the lowest that was free
+// (net/core/net_namespace.c, alloc_netid).
 func (k *Kernel) namespaces() ([]int, error) {
 	msgs, err := k.request("namespaces", unix.RTM_GETNSID, mdnetlink.Dump, make([]byte, sizeofRtgen))
 	if err != nil {
 		return nil, err
 	}
-	return readIDs(msgs)
+	ids, err := readIDs(msgs)
+	if err != nil || len(ids) < listEnds {
+		return ids, err
+	}
+	last := slices.Max(ids)
+	for id := last + 1; id <= last+idGap; id++ {
+		there, err := k.idTaken(id)
+		if err != nil {
+			return nil, err
+		}
+		if there {
+			ids, last = append(ids, id), id
+		}
+	}
+	return ids, nil
+}
+
+// idTaken reports whether a namespace has this id in ours.
+func (k *Kernel) idTaken(id int) (bool, error) {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Int32(nsidAttr, int32(id)) //nolint:gosec // few more than there are
+	attrs, err := ae.Encode()
+	if err != nil {
+		return false, fmt.Errorf("encode a request: %w", err)
+	}
+	_, err = k.request("a namespace", unix.RTM_GETNSID, 0, append(make([]byte, sizeofRtgen), attrs...))
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // ownID returns the id that the namespace has in itself, which a link that
@@ -119,28 +161,44 @@ func readIDs(msgs []mdnetlink.Message) ([]int, error) {
 }
 
 func (k *Kernel) linksIn(ns int) ([]Link, error) {
+	links, err := k.listLinks("links of a sandbox", func(ae *mdnetlink.AttributeEncoder) {
+		ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
+	})
+	if errors.Is(err, unix.EINVAL) {
+		return nil, nil // the namespace has ended
+	}
+	return links, err
+}
+
+// listLinks lists links without their counters, which are most of what the
+// kernel tells of each.
+func (k *Kernel) listLinks(what string, where func(*mdnetlink.AttributeEncoder)) ([]Link, error) {
 	ae := mdnetlink.NewAttributeEncoder()
-	ae.Int32(targetNSLink, int32(ns)) //nolint:gosec // it came from there
+	where(ae)
 	ae.Uint32(extMask, skipStats)
 	attrs, err := ae.Encode()
 	if err != nil {
 		return nil, fmt.Errorf("encode a request: %w", err)
 	}
-	msgs, err := k.request("links of a sandbox", unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
-	if errors.Is(err, unix.EINVAL) {
-		return nil, nil // the namespace has ended
-	} else if err != nil {
+	msgs, err := k.request(what, unix.RTM_GETLINK, mdnetlink.Dump, append(make([]byte, unix.SizeofIfInfomsg), attrs...))
+	if err != nil {
 		return nil, err
 	}
 	links := make([]Link, 0, len(msgs))
 	for _, m := range msgs {
 		l, err := netlink.LinkDeserialize(nil, m.Data)
 		if err != nil {
-			return nil, fmt.Errorf("list links of a sandbox: %w", err)
+			return nil, fmt.Errorf("list %s: %w", what, err)
 		}
 		links = append(links, fromLibrary(l))
 	}
 	return links, nil
+}
+
+// IsElsewhere reports whether a link that Elsewhere returned is still there.
+func (k *Kernel) IsElsewhere(e Elsewhere) (bool, error) {
+	links, err := k.linksIn(e.NS)
+	return slices.ContainsFunc(links, func(l Link) bool { return l.Alias == e.Alias }), err
 }
 
 // AddrsElsewhere returns the addresses of a link in another namespace, without
@@ -196,26 +254,32 @@ func parseAddr(data []byte) (p netip.Prefix, index int, err error) {
 	return p, index, nil
 }
 
-// HeardBy reports whether a link takes frames for a hardware address besides
-// its own: then a macvlan link with that address is up on it, in whatever
-// namespace.
-func (k *Kernel) HeardBy(link string, mac net.HardwareAddr) (bool, error) {
+// Heard returns the hardware addresses that a link takes frames for besides its
+// own, as the bytes of each: a macvlan link with such an address is up on it, in
+// whatever namespace.
+func (k *Kernel) Heard(link string) (map[string]bool, error) {
 	l, err := k.byName(link)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	all, err := dump("hardware addresses", func() ([]netlink.Neigh, error) {
-		return k.h.NeighList(l.Attrs().Index, unix.AF_BRIDGE)
-	})
+	body := make([]byte, unix.SizeofNdMsg)
+	body[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(body[ndIndexAt:], uint32(l.Attrs().Index)) //nolint:gosec // the kernel's own
+	msgs, err := k.request("hardware addresses", unix.RTM_GETNEIGH, mdnetlink.Dump, body)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	for _, n := range all {
-		if n.HardwareAddr.String() == mac.String() && n.LinkIndex == l.Attrs().Index {
-			return true, nil
+	heard := map[string]bool{}
+	for _, m := range msgs {
+		n, err := netlink.NeighDeserialize(m.Data)
+		if err != nil {
+			return nil, fmt.Errorf("list hardware addresses: %w", err)
+		}
+		if n.LinkIndex == l.Attrs().Index {
+			heard[string(n.HardwareAddr)] = true
 		}
 	}
-	return false, nil
+	return heard, nil
 }
 
 // request asks what the library cannot.
@@ -236,12 +300,17 @@ func (k *Kernel) request(what string, kind uint16, flags mdnetlink.HeaderFlags, 
 			k.query = c
 		}
 		msgs, err := k.ask(kind, flags, body)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) { // an answer that comes late would be taken for the next one's
+		if err != nil && !answered(err) { // an answer that comes late would be taken for the next one's
 			_ = k.query.Close()
 			k.query = nil
 		}
 		return msgs, err
 	})
+}
+
+// answered reports whether an error is what the kernel answered.
+func answered(err error) bool {
+	return errors.Is(err, netlink.ErrDumpInterrupted) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL)
 }
 
 func (k *Kernel) ask(kind uint16, flags mdnetlink.HeaderFlags, body []byte) ([]mdnetlink.Message, error) {

@@ -5,8 +5,10 @@ import (
 	"runtime"
 	"testing"
 
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 )
 
 // sandbox makes another namespace, moves a link there as the engine does, and
@@ -74,7 +76,7 @@ func TestALinkInASandboxIsFound(t *testing.T) {
 	}
 	heard := func(want bool) {
 		t.Helper()
-		if got, err := k.HeardBy("nic0", mac); err != nil || got != want {
+		if got, err := k.Heard("nic0"); err != nil || got[string(mac)] != want {
 			t.Errorf("the parent listens for %s: %v, %v", mac, got, err)
 		}
 	}
@@ -134,4 +136,42 @@ func TestALostSocketIsOpenedAgain(t *testing.T) {
 		_ = k.query.Close()
 		k.query = nil
 	}
+}
+
+// A list of the kernel's may end before its end.
+func TestManySandboxesAreFound(t *testing.T) {
+	k := inNamespace(t)
+	const many = listEnds + 30 // of 28 bytes each: more than a page
+	for range many {
+		done := make(chan error)
+		go func() {
+			runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+			ns, err := netns.New()
+			if err == nil {
+				t.Cleanup(func() { _ = ns.Close() })
+				err = k.name(ns)
+			}
+			done <- err
+		}()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	ids, err := k.namespaces()
+	if err != nil || len(ids) != many {
+		t.Errorf("%d of %d namespaces are found: %v", len(ids), many, err)
+	}
+}
+
+// name gives a namespace an id in ours, as moving a link there does.
+func (k *Kernel) name(ns netns.NsHandle) error {
+	ae := mdnetlink.NewAttributeEncoder()
+	ae.Int32(nsidAttr, -1) // any
+	ae.Uint32(nsFDAttr, uint32(ns))
+	attrs, err := ae.Encode()
+	if err != nil {
+		return err
+	}
+	_, err = k.request("name a namespace", unix.RTM_NEWNSID, mdnetlink.Acknowledge, append(make([]byte, sizeofRtgen), attrs...))
+	return err
 }

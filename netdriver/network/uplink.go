@@ -15,6 +15,9 @@ func (m *Manager) checkUplink(d Definition) error {
 	if d.Parent == "" {
 		return nil
 	}
+	if m.isUplink(d) {
+		return nil
+	}
 	links, err := m.host.Links()
 	if err != nil {
 		return err
@@ -32,6 +35,17 @@ func (m *Manager) checkUplink(d Definition) error {
 		return err
 	}
 	return uplinkUsable(d, uplink, addrs, links)
+}
+
+// isUplink reports whether the uplink is a port of the network's bridge, as it
+// nearly always is.
+func (m *Manager) isUplink(d Definition) bool {
+	uplink, err := m.host.Link(d.Parent)
+	if err != nil || uplink.Master == 0 {
+		return false
+	}
+	bridge, err := m.host.Link(d.BridgeName)
+	return err == nil && uplink.Master == bridge.Index
 }
 
 func uplinkUsable(d Definition, uplink kernel.Link, addrs []netip.Prefix, links []kernel.Link) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -14,72 +15,143 @@ import (
 // names: a name can be changed by anybody, and a renamed link is a container's
 // at work.
 type sight struct {
-	here      map[string][]kernel.Link
+	here map[string][]kernel.Link
+	// heard is what each macvlan parent hears for, asked once; see kernel.Heard.
+	heard map[string]map[string]bool
+	// elsewhere is what sandboxes have, which are asked one by one and thus only
+	// where the rest does not tell.
 	elsewhere map[string]bool
 	// blind is why it is not known what there is elsewhere.
 	blind error
 }
 
-func (r *Reconciler) look(links []kernel.Link) sight {
-	s := sight{here: map[string][]kernel.Link{}, elsewhere: map[string]bool{}}
+func (r *Reconciler) look(links []kernel.Link) *sight {
+	s := &sight{here: map[string][]kernel.Link{}, heard: map[string]map[string]bool{}}
 	for _, l := range links {
 		if o, ours := r.Host.Owner(l.Alias); ours && o.Endpoint != "" {
 			s.here[o.Endpoint] = append(s.here[o.Endpoint], l)
 		}
 	}
+	return s
+}
+
+// lookElsewhere comes after the look at the links here: one that is moved into
+// its sandbox meanwhile is seen twice.
+func (r *Reconciler) lookElsewhere(s *sight) {
+	s.elsewhere = map[string]bool{}
 	var others []kernel.Elsewhere
-	// After the links here: one that is moved into its sandbox meanwhile is seen twice.
 	others, s.blind = r.Host.Elsewhere()
 	for _, l := range others {
 		if o, ours := r.Host.Owner(l.Alias); ours {
 			s.elsewhere[o.Endpoint] = true
 		}
 	}
-	return s
+}
+
+// isHeard reports whether a macvlan link with an endpoint's MAC is up on its
+// network's parent.
+func (r *Reconciler) isHeard(e endpoint.Endpoint, parent string, s *sight) (bool, error) {
+	heard, known := s.heard[parent]
+	if !known {
+		var err error
+		if heard, err = r.Host.Heard(parent); err != nil {
+			return false, fmt.Errorf("look at who is on %q: %w", parent, err)
+		}
+		s.heard[parent] = heard
+	}
+	return heard[string(e.MAC)], nil
 }
 
 // dropAbandoned deletes the endpoints that the engine deleted while the plugin
-// was away, and those of which it never learned that they were made.
+// was away, and those of which it never learned that they were made. Sandboxes
+// are looked into for those alone that have not been seen otherwise for long,
+// and twice: that a link is in none of them is not seen at one moment.
 func (r *Reconciler) dropAbandoned(links []kernel.Link, rep *Report) error {
-	all := r.Endpoints.List()
-	if len(all) == 0 {
-		r.suspect = nil
-		return nil
-	}
 	seen := r.look(links)
-	still := map[string]suspicion{}
+	due, still := r.suspects(seen)
+	r.suspect = still
+	for range 2 {
+		if len(due) == 0 {
+			return nil
+		}
+		r.lookElsewhere(seen)
+		for id, s := range still {
+			if seen.elsewhere[id] {
+				s.since = r.Now() // the others that are due soon were found as well
+				still[id] = s
+			}
+		}
+		due = slices.DeleteFunc(due, func(e endpoint.Endpoint) bool { return !r.abandoned(e, seen) })
+	}
 	var errs []error
-	for _, e := range all {
-		if !r.abandoned(e, seen) {
+	for _, e := range due {
+		did, err := r.Endpoints.DropAbandoned(e.ID, func(now endpoint.Endpoint) (bool, error) {
+			return r.stillAbandoned(e, now, seen)
+		})
+		switch errs = append(errs, err); {
+		case did:
+			rep.Abandoned++
+			delete(r.suspect, e.ID)
+		case err != nil: // the next time, again
+			r.suspect[e.ID] = suspicion{since: r.Now().Add(-Grace), joined: e.Joined}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// suspects returns the endpoints that it is time to look for, and those of
+// which nothing is seen from here. The ones looked for are so again after
+// another Grace, if they are still there then.
+func (r *Reconciler) suspects(seen *sight) (due []endpoint.Endpoint, still map[string]suspicion) {
+	still = map[string]suspicion{}
+	now := r.Now()
+	for _, e := range r.Endpoints.List() {
+		if r.atWork(e, seen) {
 			continue
 		}
 		s, known := r.suspect[e.ID]
 		if !known || s.joined != e.Joined {
-			s = suspicion{since: r.Now(), joined: e.Joined}
+			s = suspicion{since: now, joined: e.Joined}
 		}
-		if r.Now().Sub(s.since) < Grace {
-			still[e.ID] = s
-			continue
+		if now.Sub(s.since) >= Grace {
+			due, s.since = append(due, e), now
 		}
-		did, err := r.Endpoints.DropAbandoned(e.ID, r.stillAbandoned)
-		if errs = append(errs, err); did {
-			rep.Abandoned++
-		}
+		still[e.ID] = s
 	}
-	r.suspect = still
-	return errors.Join(errs...)
+	return due, still
 }
 
-// stillAbandoned looks again, at the links as they are now.
-func (r *Reconciler) stillAbandoned(e endpoint.Endpoint) (bool, error) {
+// atWork reports whether an endpoint is seen at work from here: by the end of
+// its pair, or because its parent hears for it.
+func (r *Reconciler) atWork(e endpoint.Endpoint, seen *sight) bool {
+	here := seen.here[e.ID]
+	if len(here) > 0 {
+		return slices.ContainsFunc(here, func(l kernel.Link) bool { return l.Away })
+	}
+	d, err := r.Networks.Get(e.Network)
+	if err != nil || d.Mode == network.Bridge {
+		return false
+	}
+	heard, err := r.isHeard(e, d.Parent, seen)
+	return err == nil && heard
+}
+
+// stillAbandoned looks again, in the endpoint's turn, at all that can be seen
+// from here. What is nowhere can only have come back by a Join.
+func (r *Reconciler) stillAbandoned(then, now endpoint.Endpoint, seen *sight) (bool, error) {
+	if now.Joined != then.Joined {
+		return false, nil
+	}
 	links, err := r.Host.Links()
 	if err != nil {
 		return false, fmt.Errorf("look at the links: %w", err)
 	}
-	return r.abandoned(e, r.look(links)), nil
+	again := r.look(links)
+	again.elsewhere, again.blind = seen.elsewhere, seen.blind
+	return r.abandoned(now, again), nil
 }
 
-func (r *Reconciler) abandoned(e endpoint.Endpoint, seen sight) bool {
+func (r *Reconciler) abandoned(e endpoint.Endpoint, seen *sight) bool {
 	d, err := r.Networks.Get(e.Network)
 	bridge := err == nil && d.Mode == network.Bridge
 	gone, proven := missing(bridge, seen.here[e.ID], seen.elsewhere[e.ID])
@@ -91,7 +163,7 @@ func (r *Reconciler) abandoned(e endpoint.Endpoint, seen sight) bool {
 	if seen.blind != nil || err != nil || r.lostParent(e, d) {
 		return false
 	}
-	heard, err := r.Host.HeardBy(d.Parent, e.MAC)
+	heard, err := r.isHeard(e, d.Parent, seen)
 	return err == nil && !heard
 }
 
@@ -138,7 +210,7 @@ func (r *Reconciler) adopt(rep *Report) error {
 			errs = append(errs, err)
 			continue
 		}
-		did, err := r.Endpoints.Adopt(e, func() (bool, error) { return r.isElsewhere(e.ID) })
+		did, err := r.Endpoints.Adopt(e, func() (bool, error) { return r.Host.IsElsewhere(l) })
 		if errs = append(errs, err); did {
 			rep.Adopted++
 		}
@@ -172,14 +244,4 @@ func inPools(d network.Definition, a netip.Prefix) bool {
 		}
 	}
 	return false
-}
-
-func (r *Reconciler) isElsewhere(id string) (bool, error) {
-	all, err := r.Host.Elsewhere()
-	for _, l := range all {
-		if o, _ := r.Host.Owner(l.Alias); o.Endpoint == id {
-			return true, err
-		}
-	}
-	return false, err
 }

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -29,7 +28,8 @@ type Host interface {
 	Link(name string) (kernel.Link, error)
 	Elsewhere() ([]kernel.Elsewhere, error)
 	AddrsElsewhere(kernel.Elsewhere) ([]netip.Prefix, error)
-	HeardBy(link string, mac net.HardwareAddr) (bool, error)
+	IsElsewhere(kernel.Elsewhere) (bool, error)
+	Heard(link string) (map[string]bool, error)
 	BridgePorts() (map[int]kernel.Port, error)
 	DeleteOwned(name, alias string) error
 	Owner(alias string) (kernel.Owner, bool)
@@ -62,7 +62,7 @@ type Reconciler struct {
 	adopted bool                 // lost endpoints were looked for
 }
 
-// suspicion is since when an endpoint looks abandoned, and in which state.
+// suspicion is since when nothing is seen of an endpoint, and in which state.
 type suspicion struct {
 	since  time.Time
 	joined bool
@@ -154,16 +154,13 @@ func (r *Reconciler) links(rep *Report) error {
 		r.adopted = err == nil
 		errs = append(errs, err)
 	}
-	index := make(map[string]int, len(links))
-	for _, l := range links {
-		index[l.Name] = l.Index
-	}
+	bridges := r.bridges(links)
 	for _, l := range links {
 		owner, ours := r.Host.Owner(l.Alias)
 		if !ours {
 			continue
 		}
-		did, err := r.settle(l, owner, index)
+		did, err := r.settle(l, owner, bridges[owner.Network])
 		if errs = append(errs, err); did {
 			rep.Repaired++
 		}
@@ -173,13 +170,31 @@ func (r *Reconciler) links(rep *Report) error {
 	return errors.Join(append(errs, err, r.dropAbandoned(links, rep))...)
 }
 
-func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, index map[string]int) (bool, error) {
+// bridge is what the ports of a network's bridge have from it.
+type bridge struct{ index, mtu int }
+
+// bridges returns those of all networks, by the network's id.
+func (r *Reconciler) bridges(links []kernel.Link) map[string]bridge {
+	index := make(map[string]int, len(links))
+	for _, l := range links {
+		index[l.Name] = l.Index
+	}
+	all := map[string]bridge{}
+	for _, d := range r.Networks.List() {
+		if d.Mode == network.Bridge {
+			all[d.ID] = bridge{index[d.BridgeName], r.Networks.LinkMTU(d)}
+		}
+	}
+	return all
+}
+
+func (r *Reconciler) settle(l kernel.Link, o kernel.Owner, b bridge) (bool, error) {
 	d, err := r.Networks.Get(o.Network)
 	if _, known := r.Endpoints.Get(o.Endpoint); r.KeepLinks && known != nil && !l.Away {
 		return false, nil
 	}
 	if o.Endpoint != "" {
-		return r.Endpoints.Settle(l, o, index[d.BridgeName])
+		return r.Endpoints.Settle(l, o, b.index, b.mtu)
 	}
 	// One that is being removed takes its links along, and what is on them back first.
 	if err == nil && (d.Owns(l.Name) || l.Name == kernel.BridgeDraftName(l.Alias)) || err != nil && r.Networks.Has(o.Network) {

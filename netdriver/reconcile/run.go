@@ -18,10 +18,11 @@ const (
 	// container is a dozen of them.
 	gather = 100 * time.Millisecond
 	// restShare bounds what reconciles take of a CPU on a host where something
-	// changes all the time: they rest as many times as long as they took.
+	// changes all the time: they rest as many times as long as they took, where
+	// they found nothing to do, and as long where they did.
 	restShare = 20
 	restMin   = 500 * time.Millisecond
-	restMax   = 5 * time.Second
+	restMax   = 5 * time.Second // and after an error, before the next try
 	// watchAgain is how long to wait before listening again that failed.
 	watchAgain = time.Second
 )
@@ -44,12 +45,7 @@ func (r *Reconciler) Run(ctx context.Context, w Watcher, ticks <-chan time.Time)
 
 func (r *Reconciler) watch(ctx context.Context, w Watcher, changes chan<- struct{}) {
 	for {
-		err := w.Watch(ctx, func() {
-			select {
-			case changes <- struct{}{}:
-			default: // one is waiting already
-			}
-		})
+		err := w.Watch(ctx, func() { remind(changes) })
 		if ctx.Err() != nil {
 			return
 		}
@@ -60,7 +56,7 @@ func (r *Reconciler) watch(ctx context.Context, w Watcher, changes chan<- struct
 	}
 }
 
-func (r *Reconciler) loop(ctx context.Context, changes <-chan struct{}, ticks <-chan time.Time) {
+func (r *Reconciler) loop(ctx context.Context, changes chan struct{}, ticks <-chan time.Time) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,9 +73,29 @@ func (r *Reconciler) loop(ctx context.Context, changes <-chan struct{}, ticks <-
 		}
 		rep, err := r.Once()
 		r.Say(rep, err)
-		if !rest(ctx, min(max(restMin, restShare*rep.Took), restMax)) {
+		if !rest(ctx, restAfter(rep, err)) {
 			return
 		}
+		if err != nil { // what was not looked at may say nothing by itself
+			remind(changes)
+		}
+	}
+}
+
+func restAfter(rep Report, err error) time.Duration {
+	switch {
+	case err != nil:
+		return restMax
+	case rep.Changed() > 0:
+		return min(max(restMin, rep.Took), restMax)
+	}
+	return min(max(restMin, restShare*rep.Took), restMax)
+}
+
+func remind(changes chan<- struct{}) {
+	select {
+	case changes <- struct{}{}:
+	default: // one is waiting already
 	}
 }
 

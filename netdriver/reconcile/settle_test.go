@@ -62,7 +62,7 @@ func TestSettleOfNetworksLinks(t *testing.T) {
 		h := &deleting{Instance: self}
 		r := &Reconciler{Host: h, Networks: networks, Endpoints: endpoints, Log: log}
 		l := kernel.Link{Name: tc.link, Type: "bridge", Alias: self.NetworkAlias(tc.network)}
-		changed, err := r.settle(l, kernel.Owner{Network: tc.network}, nil)
+		changed, err := r.settle(l, kernel.Owner{Network: tc.network}, bridge{})
 		if err != nil || changed != tc.removed || (len(h.gone) > 0) != tc.removed {
 			t.Errorf("%s: changed %v, %v, removed %q", tc.name, changed, err, h.gone)
 		}

@@ -27,20 +27,25 @@ const (
 	farLAN, farDMZ = "192.0.2.254", "198.51.100.254"
 )
 
+// plainVariant is what a bridge with an uplink can be at best.
+const plainVariant = "plain bridge"
+
 // variant is a way from this host to the other machine.
 type variant struct {
 	name    string
-	network string // "": the host itself
+	network string // "": none of the engine's
 	far     string
 	args    []string // docker network create's
+	plain   bool     // no container, but the namespace on the plain bridge
 }
 
 var variants = []variant{
-	{"host", "", farLAN, nil},
-	{"dockline-net macvlan", "ours-macvlan", farLAN, []string{"-d", driver, "--ipam-driver", driver, "--subnet", "192.0.2.0/24", "--gateway", farLAN, "--ip-range", "192.0.2.32/27", "-o", "parent=eth0"}},
-	{"built-in macvlan", "macvlan", farLAN, []string{"-d", "macvlan", "--subnet", "192.0.2.0/24", "--gateway", farLAN, "--ip-range", "192.0.2.64/27", "-o", "parent=eth0"}},
-	{"dockline-net bridge", "ours-bridge", farDMZ, []string{"-d", driver, "--ipam-driver", driver, "--subnet", "198.51.100.0/24", "--gateway", farDMZ, "-o", "mode=bridge", "-o", "uplink=eth1"}},
-	{"built-in bridge", "bridge-own", farLAN, []string{"-d", "bridge", "--subnet", "203.0.113.0/24"}},
+	{name: "host", far: farLAN},
+	{name: plainVariant, far: farDMZ, plain: true},
+	{name: "dockline-net macvlan", network: "ours-macvlan", far: farLAN, args: []string{"-d", driver, "--ipam-driver", driver, "--subnet", "192.0.2.0/24", "--gateway", farLAN, "--ip-range", "192.0.2.32/27", "-o", "parent=eth0"}},
+	{name: "built-in macvlan", network: "macvlan", far: farLAN, args: []string{"-d", "macvlan", "--subnet", "192.0.2.0/24", "--gateway", farLAN, "--ip-range", "192.0.2.64/27", "-o", "parent=eth0"}},
+	{name: "dockline-net bridge", network: "ours-bridge", far: farDMZ, args: []string{"-d", driver, "--ipam-driver", driver, "--subnet", "198.51.100.0/24", "--gateway", farDMZ, "-o", "mode=bridge", "-o", "uplink=eth1"}},
+	{name: "built-in bridge", network: "bridge-own", far: farLAN, args: []string{"-d", "bridge", "--subnet", "203.0.113.0/24"}},
 }
 
 // bench is what the run began and what it has measured.
@@ -51,10 +56,12 @@ type bench struct {
 	far  *wire.Station
 
 	throughput map[string][]float64 // Gbit/s, by variant
+	costs      map[string][]float64 // CPU s per Gbit, by variant
 	latencies  map[string]*histogram
 	runTimes   map[string][]float64 // seconds, by variant
 	endpoint   []endpointTimes
 	reconciles map[string][]float64 // milliseconds
+	bareRepair []float64            // of the kernel alone
 }
 
 func newBench(ctx context.Context, c config) (*bench, error) {
@@ -63,7 +70,7 @@ func newBench(ctx context.Context, c config) (*bench, error) {
 		return nil, err
 	}
 	b := &bench{
-		config: c, lab: l, throughput: map[string][]float64{}, latencies: map[string]*histogram{},
+		config: c, lab: l, throughput: map[string][]float64{}, costs: map[string][]float64{}, latencies: map[string]*histogram{},
 		runTimes: map[string][]float64{}, reconciles: map[string][]float64{},
 	}
 	if err := b.machines(ctx); err != nil {
@@ -88,7 +95,7 @@ func (b *bench) machines(ctx context.Context) error {
 	if err := b.host.Plug(ctx, lan, "eth0", "192.0.2.1/24"); err != nil {
 		return err
 	}
-	return b.host.Plug(ctx, lan, "eth1")
+	return errors.Join(b.host.Plug(ctx, lan, "eth1"), b.host.Plug(ctx, lan, "eth2"))
 }
 
 func (b *bench) prepare(ctx context.Context) error {
@@ -108,6 +115,9 @@ func (b *bench) prepare(ctx context.Context) error {
 	}
 	version, err := engine.Version(ctx)
 	if err != nil {
+		return err
+	}
+	if err := b.plainBridge(ctx); err != nil {
 		return err
 	}
 	say("engine %s; medians of %d rounds", version, b.rounds)
@@ -145,7 +155,10 @@ func (b *bench) in(ctx context.Context, v variant, fn func() error) error {
 
 // namespace is the file that stands for the network of a variant's container.
 func (b *bench) namespace(ctx context.Context, v variant) (string, error) {
-	if v.network == "" {
+	switch {
+	case v.plain:
+		return netns.Path(b.plain()), nil
+	case v.network == "":
 		return netns.Path(b.host.NS), nil
 	}
 	pid, err := b.host.Engine.Run(ctx, "inspect", "--format", "{{.State.Pid}}", v.network)

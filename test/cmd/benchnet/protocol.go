@@ -33,6 +33,7 @@ type endpointTimes struct {
 	there                   int // endpoints that there were already
 	mode                    string
 	create, join, both, end *histogram
+	bare                    *histogram // of the kernel alone, see caller.bare
 }
 
 // caller plays the engine.
@@ -42,6 +43,8 @@ type caller struct {
 	lib   *netlink.Handle // in the host's network
 	boxes []netns.NsHandle
 	made  int
+
+	parentIndex, bridgeIndex int
 }
 
 // protocol measures through the plugin's socket what the engine waits for, at
@@ -67,7 +70,7 @@ func (b *bench) protocol(ctx context.Context) error {
 					return err
 				}
 				b.endpoint = append(b.endpoint, times)
-				say("%s, %d endpoints: CreateEndpoint and Join p50 %.2f ms, p99 %.2f", mode.name, there, times.both.at(0.5), times.both.at(0.99))
+				say("%s, %d endpoints: CreateEndpoint and Join p50 %.2f ms, p99 %.2f; the kernel alone %.2f and %.2f", mode.name, there, times.both.at(0.5), times.both.at(0.99), times.bare.at(0.5), times.bare.at(0.99))
 			}
 			if there == b.endpoints {
 				break
@@ -181,20 +184,38 @@ func (c *caller) sandbox(link string) error {
 	if err := <-made; err != nil {
 		return fmt.Errorf("make a sandbox: %w", err)
 	}
+	box := c.boxes[len(c.boxes)-1]
 	l, err := c.lib.LinkByName(link)
 	if err == nil {
-		err = c.lib.LinkSetNsFd(l, int(c.boxes[len(c.boxes)-1]))
+		err = c.lib.LinkSetNsFd(l, int(box))
 	}
 	if err != nil {
 		return fmt.Errorf("move %s into its sandbox: %w", link, err)
+	}
+	inside, err := netlink.NewHandleAt(box)
+	if err != nil {
+		return fmt.Errorf("enter a sandbox: %w", err)
+	}
+	defer inside.Close()
+	if l, err = inside.LinkByName(link); err == nil {
+		err = inside.LinkSetUp(l)
+	}
+	if err != nil {
+		return fmt.Errorf("bring %s up in its sandbox: %w", link, err)
 	}
 	return nil
 }
 
 // measure makes and removes endpoints beside those that there are.
 func (c *caller) measure(ctx context.Context, network string, there int) (endpointTimes, error) {
-	times := endpointTimes{there: there, mode: network, create: &histogram{}, join: &histogram{}, both: &histogram{}, end: &histogram{}}
+	times := endpointTimes{there: there, mode: network, create: &histogram{}, join: &histogram{}, both: &histogram{}, end: &histogram{}, bare: &histogram{}}
+	if err := c.find(); err != nil {
+		return times, err
+	}
 	for range samples {
+		if err := c.bare(network, times.bare); err != nil {
+			return times, err
+		}
 		id := c.id()
 		if err := c.one(ctx, network, id, &times, false); err != nil {
 			return times, err
@@ -211,11 +232,26 @@ func (c *caller) measure(ctx context.Context, network string, there int) (endpoi
 	return times, nil
 }
 
+// find finds the links that those of endpoints are on.
+func (c *caller) find() error {
+	parent, err := c.lib.LinkByName("eth0")
+	if err != nil {
+		return fmt.Errorf("find the parent: %w", err)
+	}
+	c.parentIndex, c.bridgeIndex = parent.Attrs().Index, c.bridge().Attrs().Index
+	return nil
+}
+
 var ours = regexp.MustCompile(`^dlh-`)
 
 // reconcile damages a bridge with all its endpoints and waits until it is whole.
 func (b *bench) reconcile(ctx context.Context, c *caller) error {
 	for range 3 {
+		bare, err := barePorts(b.endpoints)
+		if err != nil {
+			return err
+		}
+		b.bareRepair = append(b.bareRepair, bare)
 		for what, damage := range map[string]func() error{
 			bridgeGone: func() error { return c.lib.LinkDel(c.bridge()) },
 			portsOut:   func() error { return c.takeOut(b.endpoints) },

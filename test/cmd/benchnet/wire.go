@@ -62,22 +62,25 @@ func (b *bench) wire(ctx context.Context) error {
 }
 
 func (b *bench) measure(ctx context.Context, v variant) error {
-	gbits, err := b.iperf(ctx, v)
+	gbits, cost, err := b.iperf(ctx, v)
 	if err != nil {
 		return err
 	}
-	b.throughput[v.name] = append(b.throughput[v.name], gbits)
-	say("%s: %.2f Gbit/s", v.name, gbits)
+	b.throughput[v.name], b.costs[v.name] = append(b.throughput[v.name], gbits), append(b.costs[v.name], cost)
+	say("%s: %.2f Gbit/s, %.3f CPU s per Gbit", v.name, gbits, cost)
 	if b.latencies[v.name] == nil {
 		b.latencies[v.name] = &histogram{}
 	}
 	return b.pingPong(ctx, v, b.latencies[v.name])
 }
 
-func (b *bench) iperf(ctx context.Context, v variant) (gbits float64, err error) {
+// iperf returns Gbit/s, and the CPU time that both ends took for a Gbit: what
+// the kernel does for a frame on its way is done in the name of who sends or
+// receives, so that this depends little on what else the machine does.
+func (b *bench) iperf(ctx context.Context, v variant) (gbits, cost float64, err error) {
 	path, err := b.namespace(ctx, v)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var out []byte
 	err = proc.Await(ctx, func(ctx context.Context) error { // for the server to listen
@@ -91,19 +94,24 @@ func (b *bench) iperf(ctx context.Context, v variant) (gbits float64, err error)
 		return nil
 	})
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	var result struct {
 		End struct {
+			CPU struct {
+				Here  float64 `json:"host_total"`
+				There float64 `json:"remote_total"`
+			} `json:"cpu_utilization_percent"`
 			SumReceived struct {
 				BitsPerSecond float64 `json:"bits_per_second"`
 			} `json:"sum_received"`
 		}
 	}
 	if err := json.Unmarshal(out, &result); err != nil {
-		return 0, fmt.Errorf("read what iperf3 says: %w", err)
+		return 0, 0, fmt.Errorf("read what iperf3 says: %w", err)
 	}
-	return result.End.SumReceived.BitsPerSecond / 1e9, nil
+	gbits = result.End.SumReceived.BitsPerSecond / 1e9
+	return gbits, (result.End.CPU.Here + result.End.CPU.There) / 100 / gbits, nil
 }
 
 // echo answers UDP datagrams on the other machine.
