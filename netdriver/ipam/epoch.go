@@ -33,7 +33,7 @@ func (m *Manager) Forsaken(prefix netip.Prefix) bool {
 	defer m.mu.Unlock()
 	for _, p := range m.pools {
 		if p.Prefix == prefix {
-			return p.Missed >= lostAfter
+			return p.Missed >= lostAfter || p.Released && m.cfg.Now().Sub(p.released) > removalTime
 		}
 	}
 	return false
@@ -42,10 +42,10 @@ func (m *Manager) Forsaken(prefix netip.Prefix) bool {
 // knownLocked notes that the engine knows a pool.
 func (m *Manager) knownLocked(p *pool) error {
 	p.used = m.epoch.number
-	if p.Missed == 0 {
+	if p.Missed == 0 && !p.Released {
 		return nil
 	}
-	p.Missed = 0
+	p.Missed, p.Released = 0, false
 	return m.putPoolLocked(p.Pool)
 }
 

@@ -30,6 +30,8 @@
 //
 // A pool with a network of our own on it lives as long as the network, whatever
 // is released: the engine also releases a pool for a network that was refused.
+// But if nothing was asked of it since the network was made, nor for removalTime
+// after its release, the engine does not know the network (see Forsaken).
 // A gateway lives as long as its pool, an address until it is released, and one
 // that an endpoint has in a sandbox until the endpoint is out of there.
 package ipam
@@ -64,6 +66,11 @@ var (
 // it deleted the endpoint.
 const orphanAge = time.Minute
 
+// removalTime is how long after a pool the engine's request to remove the
+// network on it may come. There is none if the engine gave up making the
+// network, because the answer was lost when this process was killed.
+const removalTime = time.Minute
+
 // auxWithin is how long after a pool the engine asks for the addresses that a
 // user sets aside in it (--aux-address). It does so at once.
 const auxWithin = 10 * time.Second
@@ -79,6 +86,12 @@ type Pool struct {
 	Prefix netip.Prefix
 	Range  netip.Prefix // the part that addresses are chosen from; never invalid
 	Missed int          `json:",omitempty"` // starts of the engine in a row that did not replay it
+	// Used says that the engine has asked for something of it since a network
+	// of our own is on it: it knows that network.
+	Used bool `json:",omitempty"`
+	// Released says that the engine released it while a network was on it that
+	// it may not know.
+	Released bool `json:",omitempty"`
 }
 
 // Given is an address that somebody has, as it is stored.
@@ -143,6 +156,7 @@ type pool struct {
 	replayed uint64    // the epoch in which it was asked for or made
 	used     uint64    // the epoch in which an address of it was last asked for
 	again    bool      // asked for again since it was made, loaded or released
+	released time.Time // when that, or the process, began to be so; see Pool
 	asked    time.Time // when it was made or asked for again
 }
 
@@ -168,7 +182,7 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("load cursors: %w", err)
 	}
 	for id, p := range pools {
-		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id], written: cursors[id]}
+		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id], written: cursors[id], released: cfg.Now()}
 	}
 	for _, g := range addrs {
 		if p := m.pools[g.Pool]; p != nil {

@@ -161,6 +161,43 @@ func TestAPoolGoesWithItsNetwork(t *testing.T) {
 	}
 }
 
+// The answer to CreateNetwork was lost with the process: the engine releases
+// the pool, and knows nothing of the network that it would have to remove.
+func TestANetworkWhosePoolWasReleasedIsForsaken(t *testing.T) {
+	for name, tc := range map[string]struct {
+		then func(w *world, m *Manager, p Pool) *Manager
+		gone bool
+	}{
+		"a while later":        {gone: true},
+		"plugin restarted":     {func(w *world, m *Manager, _ Pool) *Manager { return w.start(t) }, true},
+		"an address asked for": {then: func(_ *world, m *Manager, p Pool) *Manager { _, _ = m.RequestAddress(p.ID, AddressRequest{}); return m }},
+		"replayed by the engine": {then: func(_ *world, m *Manager, p Pool) *Manager {
+			engineStart(m)
+			_, _ = m.RequestPool(PoolRequest{Space: p.Space, Prefix: p.Prefix})
+			return m
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld()
+			m := w.start(t)
+			p := mustPool(t, m, "10.0.0.0/24")
+			w.bound = true
+			if err := m.ReleasePool(p.ID); err != nil {
+				t.Fatal(err)
+			}
+			if tc.then != nil {
+				m = tc.then(w, m, p)
+			}
+			if w.now = w.now.Add(removalTime); m.Forsaken(p.Prefix) {
+				t.Error("forsaken while the request to remove the network may come")
+			}
+			if w.now = w.now.Add(1); m.Forsaken(p.Prefix) != tc.gone {
+				t.Errorf("forsaken: %v, want %v", !tc.gone, tc.gone)
+			}
+		})
+	}
+}
+
 func TestWhatEndpointsAndNetworksHaveIsGivenToNobody(t *testing.T) {
 	two, three := addr("10.0.0.2"), addr("10.0.0.3")
 	for name, set := range map[string]func(*world){

@@ -182,8 +182,12 @@ func (m *Manager) ReleasePool(id string) error {
 	}
 	// The engine releases every address of a network before its pool; what is
 	// given still is another network's, of another driver.
-	if m.cfg.Bound(p.Pool) || again && p.inUse() {
+	switch bound := m.cfg.Bound(p.Pool); {
+	case again && (bound || p.inUse()):
 		return nil
+	case bound:
+		p.Released, p.released = true, m.cfg.Now()
+		return m.putPoolLocked(p.Pool)
 	}
 	return m.dropPoolLocked(p)
 }

@@ -169,11 +169,11 @@ func (w *world) removeNetworks(ctx context.Context) error {
 			return err
 		}
 	}
-	traces, err := w.await(ctx)
+	traces, err := w.awaitNoTraces(ctx)
 	if err != nil {
-		return err
+		say("left without a network (%v); the plugin's last words:\n%s", err, w.words())
+		w.leaked = append(w.leaked, traces...)
 	}
-	w.leaked = append(w.leaked, traces...)
 	if _, err := w.docker(ctx, "plugin", "disable", "-f", plugin); err != nil {
 		return err
 	}
@@ -188,17 +188,13 @@ func (w *world) removeNetworks(ctx context.Context) error {
 	return nil
 }
 
-// reconcileTime is more than the plugin takes from one reconcile to the next: what
-// it let go of it removes in the next one, and that is what is waited for.
-const reconcileTime = 45 * time.Second
-
-// await returns what is on the host and was not there before the plugin, once
-// that is nothing or has had its time.
-func (w *world) await(ctx context.Context) (left []string, err error) {
-	wait, cancel := context.WithTimeout(ctx, reconcileTime)
+// awaitNoTraces waits until the plugin has swept what it made for networks that
+// the engine does not know: it gave them up when their answers did not come.
+func (w *world) awaitNoTraces(ctx context.Context) (left []string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, sweepTime, errors.New("the sweep takes too long"))
 	defer cancel()
 	begin := time.Now()
-	err = proc.Await(wait, func(context.Context) error {
+	err = proc.Await(ctx, func(ctx context.Context) error {
 		after, err := w.traces(ctx)
 		if err != nil {
 			return err
@@ -209,11 +205,8 @@ func (w *world) await(ctx context.Context) (left []string, err error) {
 		}
 		return nil
 	})
-	if err != nil && len(left) == 0 {
-		return nil, err
-	}
 	say("looked at links, addresses, routes and rules for %.1f s", time.Since(begin).Seconds())
-	return left, nil
+	return left, err
 }
 
 // left is what there is of endpoints: their links, and what the plugin
