@@ -42,10 +42,11 @@ func (m *Manager) Forsaken(prefix netip.Prefix) bool {
 // knownLocked notes that the engine knows a pool.
 func (m *Manager) knownLocked(p *pool) error {
 	p.used = m.epoch.number
-	if p.Missed == 0 && !p.Released {
+	used := p.Used || m.cfg.Bound(p.Pool)
+	if p.Missed == 0 && !p.Released && used == p.Used {
 		return nil
 	}
-	p.Missed, p.Released = 0, false
+	p.Missed, p.Released, p.Used = 0, false, used
 	return m.putPoolLocked(p.Pool)
 }
 

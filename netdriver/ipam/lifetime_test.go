@@ -165,11 +165,13 @@ func TestAPoolGoesWithItsNetwork(t *testing.T) {
 // the pool, and knows nothing of the network that it would have to remove.
 func TestANetworkWhosePoolWasReleasedIsForsaken(t *testing.T) {
 	for name, tc := range map[string]struct {
-		then func(w *world, m *Manager, p Pool) *Manager
-		gone bool
+		then  func(w *world, m *Manager, p Pool) *Manager
+		first func(m *Manager, p Pool)
+		gone  bool
 	}{
+		"used before":          {first: func(m *Manager, p Pool) { _, _ = m.RequestAddress(p.ID, AddressRequest{}) }},
 		"a while later":        {gone: true},
-		"plugin restarted":     {func(w *world, m *Manager, _ Pool) *Manager { return w.start(t) }, true},
+		"plugin restarted":     {then: func(w *world, m *Manager, _ Pool) *Manager { return w.start(t) }, gone: true},
 		"an address asked for": {then: func(_ *world, m *Manager, p Pool) *Manager { _, _ = m.RequestAddress(p.ID, AddressRequest{}); return m }},
 		"replayed by the engine": {then: func(_ *world, m *Manager, p Pool) *Manager {
 			engineStart(m)
@@ -181,7 +183,11 @@ func TestANetworkWhosePoolWasReleasedIsForsaken(t *testing.T) {
 			w := newWorld()
 			m := w.start(t)
 			p := mustPool(t, m, "10.0.0.0/24")
+			mustAddr(t, m, p, AddressRequest{Gateway: true})
 			w.bound = true
+			if tc.first != nil {
+				tc.first(m, p)
+			}
 			if err := m.ReleasePool(p.ID); err != nil {
 				t.Fatal(err)
 			}

@@ -185,6 +185,8 @@ func (m *Manager) ReleasePool(id string) error {
 	switch bound := m.cfg.Bound(p.Pool); {
 	case again && (bound || p.inUse()):
 		return nil
+	case bound && p.Used:
+		return nil
 	case bound:
 		p.Released, p.released = true, m.cfg.Now()
 		return m.putPoolLocked(p.Pool)
