@@ -170,6 +170,9 @@ func (w *world) removeNetworks(ctx context.Context) error {
 		}
 	}
 	traces, err := w.awaitNoTraces(ctx)
+	if err != nil && len(traces) == 0 {
+		return err
+	}
 	if err != nil {
 		say("left without a network (%v); the plugin's last words:\n%s", err, w.words())
 		w.leaked = append(w.leaked, traces...)
