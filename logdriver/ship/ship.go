@@ -28,6 +28,9 @@ type Shipper struct {
 	// Ended is called, if it is set before the first Add, when nothing is shipped
 	// to a pool any more, under the shipper's lock: it calls no method of it.
 	Ended func(pool string)
+	// Retired is called in the same way when a stream is no longer shipped to a
+	// pool: because it has ended and is acknowledged, or was removed.
+	Retired func(stream, pool string)
 	// Held is told, if it is set before the first Add, what a collector has
 	// acknowledged, before the cursor moves on. It may take a moment, and is called
 	// by several goroutines.
@@ -120,6 +123,9 @@ func (s *Shipper) retire(f *feed, gone func()) {
 
 func (s *Shipper) removeLocked(f *feed) {
 	delete(s.feeds, f.id)
+	if s.Retired != nil {
+		s.Retired(f.id.stream, f.id.pool)
+	}
 	if f.pool.remove(f) && s.pools[f.pool.id] == f.pool {
 		delete(s.pools, f.pool.id)
 		if s.Ended != nil {
@@ -151,6 +157,13 @@ func (s *Shipper) Remove(stream, pool string) {
 	f.queued.Store(true)
 	f.lane.Load().push(f) // which lets go of it
 	s.removeLocked(f)
+}
+
+// Has reports whether a stream is shipped to a pool.
+func (s *Shipper) Has(stream, pool string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.feeds[feedID{stream, pool}] != nil
 }
 
 // CollectorStatus is what is known of one collector of one pool.

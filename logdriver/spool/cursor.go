@@ -2,10 +2,12 @@ package spool
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,11 +20,11 @@ type cursor struct {
 	moves   uint64 // how often that has changed; guarded by Stream.mu
 	torn    bool   // the file did not check when it was read
 	durable uint64 // offset, as it would survive a power cut where the stream is synced; guarded by Stream.mu
-	path    string
 	disk    disk
 	open    *atomic.Int64 // how many files the spool holds open
 
 	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
+	path   string
 	number uint64     // of the slot that was written last
 	wrote  uint64     // moves, as of then
 	file   *os.File   // open while the cursor moves
@@ -113,20 +115,75 @@ func (st *Stream) AddRoute(route string) error {
 	return st.routeLocked(route)
 }
 
-func (st *Stream) routeLocked(route string) error {
+func (st *Stream) routeLocked(route string) error { return st.newRouteLocked(route, st.startLocked()) }
+
+func (st *Stream) newRouteLocked(route string, offset uint64) error {
 	if st.cursors[route] != nil || st.gone {
 		return nil
 	}
 	if !routeName.MatchString(route) {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
-	c := &cursor{disk: st.sp.cfg.disk, open: &st.sp.health.open, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: st.startLocked()}}
+	c := &cursor{disk: st.sp.cfg.disk, open: &st.sp.health.open, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: offset}}
 	if err := c.store(c.acked, 0, true); err != nil {
 		return err
 	}
 	st.cursors[route] = c
 	st.recountLocked()
 	return nil
+}
+
+// AddRouteAt is AddRoute for a route that begins at offset, where a frame begins.
+func (st *Stream) AddRouteAt(route string, offset uint64) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.newRouteLocked(route, max(offset, st.startLocked()))
+}
+
+// RenameRoute has another route go on where one is. There is no moment at which
+// a crash leaves neither.
+func (st *Stream) RenameRoute(from, to string) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	c := st.cursors[from]
+	switch {
+	case st.gone:
+		return nil
+	case c == nil || st.cursors[to] != nil:
+		return fmt.Errorf("have route %q go on as %q: the one has to be there and the other not", from, to)
+	case !routeName.MatchString(to):
+		return fmt.Errorf("route name %q does not match %s", to, routeName)
+	}
+	if err := c.rename(filepath.Join(st.dir, to+cursorExt)); err != nil {
+		return fmt.Errorf("rename a cursor: %w", err)
+	}
+	delete(st.cursors, from)
+	st.cursors[to] = c
+	return nil
+}
+
+func (c *cursor) where() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.path
+}
+
+func (c *cursor) rename(path string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closeLocked()
+	if err := c.disk.rename(c.path, path); err != nil {
+		return err
+	}
+	c.path = path
+	return nil
+}
+
+// Routes returns the routes that have a cursor in the stream, in order.
+func (st *Stream) Routes() []string {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Sorted(maps.Keys(st.cursors))
 }
 
 // RemoveRoute forgets the route's cursor: nothing waits for it any more.
@@ -138,7 +195,7 @@ func (st *Stream) RemoveRoute(route string) error {
 		return nil
 	}
 	c.close()
-	if err := st.sp.cfg.disk.remove(c.path); err != nil {
+	if err := st.sp.cfg.disk.remove(c.where()); err != nil {
 		return fmt.Errorf("remove a cursor: %w", err)
 	}
 	delete(st.cursors, route)

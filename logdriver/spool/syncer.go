@@ -171,7 +171,12 @@ func (st *Stream) syncAll() (did bool, err error) {
 	}
 	st.mu.Unlock()
 	for _, m := range moved {
-		if err := st.sp.cfg.disk.datasync(m.c.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		path := m.c.where()
+		err := st.sp.cfg.disk.datasync(path)
+		if errors.Is(err, os.ErrNotExist) && path != m.c.where() {
+			continue // it was renamed meanwhile
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return true, fmt.Errorf("sync a cursor: %w", err)
 		}
 		st.mu.Lock()
