@@ -21,19 +21,60 @@ import (
 
 // StreamStatus is one stream as an operator sees it.
 type StreamStatus struct {
-	Stream         string    `json:"stream"`
-	Container      string    `json:"container"`
-	Name           string    `json:"name"`
-	Live           bool      `json:"live"`                   // a container is attached
-	Collector      string    `json:"collector,omitempty"`    // where its records go now
-	SpooledBytes   uint64    `json:"spooled_bytes"`          // on the disk, acknowledged or not
-	Segments       int       `json:"segments"`               // files that these are in
-	BacklogBytes   uint64    `json:"backlog_bytes"`          // not acknowledged
-	BacklogSince   time.Time `json:"backlog_since,omitzero"` // when about the oldest of these was written
+	Stream         string       `json:"stream"`
+	Container      string       `json:"container"`
+	Name           string       `json:"name"`
+	Live           bool         `json:"live"`                   // a container is attached
+	Collector      string       `json:"collector,omitempty"`    // where its records go now, in its first pool
+	SpooledBytes   uint64       `json:"spooled_bytes"`          // on the disk, acknowledged or not
+	Segments       int          `json:"segments"`               // files that these are in
+	BacklogBytes   uint64       `json:"backlog_bytes"`          // not acknowledged, by the pool that is furthest behind
+	BacklogSince   time.Time    `json:"backlog_since,omitzero"` // when about the oldest of these was written
+	AcknowledgedTo uint64       `json:"acknowledged_to_offset"`
+	OnFull         string       `json:"on_full"`
+	GivesWay       bool         `json:"gives_way"` // its on_full acts now: what it writes is dropped, or slowed down
+	End            uint64       `json:"end_offset"`
+	Pools          []PoolStatus `json:"pools"` // that it goes to
+}
+
+// PoolStatus is one pool that a stream goes to.
+type PoolStatus struct {
+	Pool           string    `json:"pool"`
+	Collector      string    `json:"collector,omitempty"`    // where the records go now
+	Until          uint64    `json:"until_offset,omitempty"` // the stream goes there no longer, but for what is before that
+	BacklogBytes   uint64    `json:"backlog_bytes"`
+	BacklogSince   time.Time `json:"backlog_since,omitzero"`
 	AcknowledgedTo uint64    `json:"acknowledged_to_offset"`
-	OnFull         string    `json:"on_full"`
-	GivesWay       bool      `json:"gives_way"` // its on_full acts now: what it writes is dropped, or slowed down
-	End            uint64    `json:"end_offset"`
+}
+
+// poolsOf returns which pools a stream goes to. at is where, by stream and pool.
+func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]string) []PoolStatus {
+	all := []PoolStatus{}
+	for _, r := range st.Routes() {
+		name, until := spool.SplitRoute(r)
+		one := PoolStatus{Pool: name, AcknowledgedTo: st.Cursor(r)}
+		if isLeaving(r) {
+			one.Until = until
+		}
+		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
+		if g := p.going.of(st.ID(), r); g != nil {
+			one.Collector = at[[2]string{st.ID(), g.pool}]
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// backlog returns what the pool that is furthest behind has not acknowledged.
+func backlog(st *spool.Stream) (most uint64, oldest time.Time) {
+	for _, r := range st.Routes() {
+		b, since := st.Backlog(r)
+		most = max(most, b)
+		if !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
+			oldest = since
+		}
+	}
+	return most, oldest
 }
 
 // CollectorStatus is one collector of one pool.
@@ -50,6 +91,7 @@ type Status struct {
 	SpoolMax     int64             `json:"spool_max_bytes"`
 	DroppedBytes int64             `json:"dropped_bytes"` // since the process began
 	Spool        spool.Health      `json:"spool"`
+	Config       ConfigStatus      `json:"config"`
 	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
 	Collectors   []CollectorStatus `json:"collectors"`
 	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
@@ -59,21 +101,26 @@ type Status struct {
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
+	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
 		s.Collectors = append(s.Collectors, CollectorStatus(c))
 	}
-	at := map[string]string{} // a container has one pool
+	at := map[[2]string]string{}
 	for _, place := range p.ship.Places() {
-		at[place.Stream] = place.Collector
+		at[[2]string{place.Stream, place.Pool}] = place.Collector
 	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
-			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Collector: at[st.ID()],
-			SpooledBytes: st.Bytes(), Segments: st.Segments(), AcknowledgedTo: st.Cursor(routeName), End: st.End(),
+			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Pools: p.poolsOf(st, at),
+			SpooledBytes: st.Bytes(), Segments: st.Segments(), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
-		one.BacklogBytes, one.BacklogSince = st.Backlog(routeName)
+		one.BacklogBytes, one.BacklogSince = backlog(st)
+		one.AcknowledgedTo = st.End()
+		for _, pool := range one.Pools {
+			one.Collector = cmp.Or(one.Collector, pool.Collector)
+			one.AcknowledgedTo = min(one.AcknowledgedTo, pool.AcknowledgedTo)
+		}
 		var info container.Info
 		if json.Unmarshal(st.Info(), &info) == nil {
 			one.Name = info.Name()
@@ -97,7 +144,7 @@ func (p *Plugin) Drain(ctx context.Context) error {
 	for {
 		left, streams := uint64(0), 0
 		for _, st := range p.spool.Streams() {
-			if b, _ := st.Backlog(routeName); b > 0 {
+			if b, _ := backlog(st); b > 0 {
 				left, streams = left+b, streams+1
 			}
 		}
@@ -196,6 +243,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"spooled_bytes_total", "Bytes moved from containers' pipes into the spool.", float64(health.Spooled)},
 		{"slow_splices_total", "Moves of bytes into the spool that took longer than a second: its disk is slow.", float64(health.Slow)},
 		{"cursor_errors_total", "Cursors that could not be written; their records are sent again after a restart.", float64(health.CursorErrors)},
+		{"given_up_bytes_total", "Bytes that a pool to which a container no longer goes has never got.", float64(m.p.givenUp.Load())},
 		{"quarantine_lost_bytes_total", "Damaged bytes that the quarantine had no room for.", float64(health.QuarantineLost)},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
@@ -232,13 +280,13 @@ func (m *metrics) health(ch chan<- prometheus.Metric, h spool.Health) {
 
 func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	used, _ := m.p.spool.Used()
-	var backlog uint64
+	var behind uint64
 	var oldest time.Time
 	live, ended := 0, 0
 	giving := map[string]float64{}
 	for _, st := range m.p.spool.Streams() {
-		b, since := st.Backlog(routeName)
-		backlog += b
+		b, since := backlog(st)
+		behind += b
 		if !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
 			oldest = since
 		}
@@ -260,7 +308,7 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	}
 	gauge("spool_bytes", "Disk space that the spool takes.", float64(used))
 	gauge("spool_max_bytes", "Disk space that the spool may take.", float64(m.p.cfg.SpoolMax))
-	gauge("backlog_bytes", "Bytes that are spooled and not acknowledged.", float64(backlog))
+	gauge("backlog_bytes", "Bytes that are spooled and not acknowledged.", float64(behind))
 	drainOnly := 0.0
 	if m.p.drainOnly.Load() {
 		drainOnly = 1
@@ -277,6 +325,37 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 	m.collectors(ch)
 	m.sources(ch)
 	m.placement(ch)
+	m.config(ch)
+}
+
+func (m *metrics) config(ch chan<- prometheus.Metric) {
+	s := m.p.conf.Status()
+	truth := func(is bool) float64 {
+		if is {
+			return 1
+		}
+		return 0
+	}
+	for _, one := range []struct {
+		name, help string
+		kind       prometheus.ValueType
+		value      float64
+		labels     []string
+	}{
+		{"config_info", "1 for the configuration that is in force.", prometheus.GaugeValue, truth(s.Version != ""), []string{"source", s.Source, "version", s.Version}},
+		{"config_taken_timestamp_seconds", "When it was taken, in seconds since 1970; 0 while none is known.", prometheus.GaugeValue, float64(max(0, s.Since.Unix())), nil},
+		{"config_refused", "1 while the source has a version that is refused.", prometheus.GaugeValue, truth(s.Refused != ""), nil},
+		{"config_source_failing", "1 while the source cannot be read.", prometheus.GaugeValue, truth(s.Error != ""), nil},
+		{"config_applied_total", "Versions that were taken.", prometheus.CounterValue, float64(s.Applied), nil},
+		{"config_refusals_total", "Versions that were refused.", prometheus.CounterValue, float64(s.Refusals), nil},
+		{"config_source_failures_total", "Times that the source could not be read.", prometheus.CounterValue, float64(s.Failures), nil},
+	} {
+		var names, values []string
+		for i := 0; i+1 < len(one.labels); i += 2 {
+			names, values = append(names, one.labels[i]), append(values, one.labels[i+1])
+		}
+		ch <- prometheus.MustNewConstMetric(desc(one.name, one.help, names...), one.kind, one.value, values...)
+	}
 }
 
 // sources reports each source once, though several pools may follow it.

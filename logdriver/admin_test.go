@@ -7,6 +7,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/dockline/dockline/logdriver/config"
 )
 
 // get asks the plugin's admin server.
@@ -57,7 +59,7 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 		}
 	}
 	r.stop()
-	if err := h.plugin.spool.Of(stuck.info.ContainerID).RemoveRoute(routeName); err != nil {
+	if err := h.plugin.spool.Of(stuck.info.ContainerID).RemoveRoute(config.DefaultPool); err != nil {
 		t.Fatal(err)
 	}
 	if code, body := h.get(t.Context(), "/drain"); code != http.StatusOK {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	stock "github.com/docker/docker/api/types/plugins/logdriver"
+
+	"github.com/dockline/dockline/logdriver/config"
 )
 
 // BenchmarkPath measures a record's way from the FIFO, into which it is
@@ -38,7 +40,7 @@ func BenchmarkPath(b *testing.B) {
 			}
 			r.stop()
 			st := h.plugin.spool.Of(r.info.ContainerID)
-			for st.Cursor(routeName) < st.End() { // polled: an acknowledgement is no event of the stream
+			for st.Cursor(config.DefaultPool) < st.End() { // polled: an acknowledgement is no event of the stream
 				time.Sleep(time.Millisecond) // between two looks at the cursor
 			}
 		})

@@ -15,16 +15,19 @@ import (
 
 // Config is what the plugin's settings say.
 type Config struct {
-	StateDir         string        // the spool lies below it, unless there is a SpoolMount
-	SpoolMount       string        // a directory of the host for the spool
-	SpoolMountedFrom string        // what that is there, for people
-	Collectors       string        // for containers that name none; checked when one starts
-	HostName         string        // goes with every record
-	SpoolMax         int64         // bytes
-	MinFree          int64         // bytes of the spool's disk to leave alone
-	OnFull           spool.OnFull  // for containers that do not say
-	Sync             time.Duration // how often what such containers write is synced; 0: never
-	LogLevel         slog.Level
+	StateDir          string        // the spool lies below it, unless there is a SpoolMount
+	SpoolMount        string        // a directory of the host for the spool
+	SpoolMountedFrom  string        // what that is there, for people
+	Collectors        string        // for containers that name none; checked when one starts
+	ConfigMount       string        // a directory of the host with the configuration and what belongs to it
+	ConfigMountedFrom string        // what that is there, for people
+	ConfigFrom        string        // a key of Consul or etcd that holds the configuration instead; see discover.ParseDocument
+	HostName          string        // goes with every record
+	SpoolMax          int64         // bytes
+	MinFree           int64         // bytes of the spool's disk to leave alone
+	OnFull            spool.OnFull  // for containers that do not say
+	Sync              time.Duration // how often what such containers write is synced; 0: never
+	LogLevel          slog.Level
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a
@@ -37,7 +40,7 @@ const minSpool = 4 * segmentBytes
 // ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
 // name setting and value.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
-	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20}
+	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), ConfigFrom: getenv("CONFIG"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20}
 	if c.HostName == "" {
 		// The engine gives its plugins a UTS namespace that begins as a copy
 		// of the host's.

@@ -76,8 +76,6 @@ func (p *Plugin) endDrainOnly() {
 	p.drainOnly.Store(false)
 	p.log.Warn("shipping again after a loop of crashes")
 	for _, st := range p.spool.Streams() {
-		unlock := p.calls.lock(st.Container())
-		p.resumeShipping(st)
-		unlock()
+		p.look(st)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/rescue"
@@ -110,12 +111,16 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		if err := json.Unmarshal(r.Info, &info); err != nil {
 			return fmt.Errorf("read what it belongs to: %w", err)
 		}
-		o, err := container.ParseOptions(&info)
+		pl, err := p.plan(&info, p.conf.current(), false)
 		if err != nil {
 			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+			pl.missing = []string{config.DefaultPool}
 		}
-		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: o.KeepBytes, OnFull: p.cfg.OnFull, Sync: p.cfg.Sync, Routes: []string{routeName}}
-		if err := p.policies(o, &params); err != nil {
+		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: pl.options.KeepBytes, OnFull: p.cfg.OnFull, Sync: p.cfg.Sync}
+		if p.spool.Of(info.ContainerID) == nil {
+			params.Routes = pl.routes()
+		}
+		if err := p.policies(pl.options, &params); err != nil {
 			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
 		}
 		if se, _, err = p.spool.Attach(params, r.FIFO); err != nil {

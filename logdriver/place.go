@@ -125,7 +125,7 @@ func lastPlace(state string) (p place, known bool, err error) {
 // writes to it.
 func settled(sp *spool.Spool) bool {
 	for _, st := range sp.Streams() {
-		if st.Live() || st.HasRoute(routeName) && st.Pending(st.Cursor(routeName)) {
+		if st.Live() || undelivered(st) {
 			return false
 		}
 	}
@@ -173,11 +173,15 @@ func writeWhole(name string, data []byte, synced bool) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// FindSpool finds out whether a directory of the host is mounted for the spool.
-func (c *Config) FindSpool() error {
+// FindMounts finds out whether directories of the host are mounted for the spool
+// and the configuration.
+func (c *Config) FindMounts() error {
 	info, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return fmt.Errorf("look where the spool is to be: %w", err)
+	}
+	if c.ConfigMountedFrom = mountedFrom(info, configMount); c.ConfigMountedFrom != "" {
+		c.ConfigMount = configMount
 	}
 	if c.SpoolMountedFrom = mountedFrom(info, spoolMount); c.SpoolMountedFrom != "" {
 		c.SpoolMount = spoolMount

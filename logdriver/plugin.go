@@ -14,8 +14,8 @@ import (
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/history"
 	"github.com/dockline/dockline/logdriver/readlogs"
@@ -25,21 +25,25 @@ import (
 	"github.com/dockline/dockline/logdriver/stream"
 )
 
-// routeName is the one route there is: from a container to its collectors.
-const routeName = "default"
-
 // Plugin is the log driver. It implements engine.Driver.
 type Plugin struct {
 	cfg     Config
 	log     *slog.Logger
 	spool   *spool.Spool
 	place   place          // of the spool
-	tidy    sync.WaitGroup // the spool's own goroutine and the history's
+	tidy    sync.WaitGroup // the plugin's own goroutines
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
 	pools   *pools
 	history *history.History
+	conf    *configuration
+	former  *former
+	going   *goings
+	givenUp atomic.Uint64   // bytes that pools which containers no longer go to never got
+	ctx     context.Context // ends with endTidy
+	// leaveTime is how long such a pool may acknowledge nothing.
+	leaveTime time.Duration
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -58,8 +62,13 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
-	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, filepath.Join(cfg.StateDir, "collectors.json"), log)
+	p := &Plugin{endTidy: cancel, ctx: ctx, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), leaveTime: leaveTime}
+	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
+	p.ship.Retired = p.going.retired
+	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
+		log.Error("pools that the configuration no longer has may be given up", "err", err)
+	}
+	p.conf = newConfiguration(cfg, p.pools, p.keepFormer, log)
 	p.history = openHistory(cfg, p.ship, log)
 	p.tidy.Go(func() { p.history.Run(ctx) })
 	p.takeOver()
@@ -71,10 +80,13 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		p.beginDrainOnly()
 	} else {
 		for _, st := range all {
-			p.resumeShipping(st)
+			p.look(st)
 		}
 	}
+	p.conf.apply = p.reconfigure
 	p.tidy.Go(func() { sp.Run(ctx) })
+	p.tidy.Go(func() { p.runLooks(ctx) })
+	p.tidy.Go(func() { p.conf.follow(ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -120,46 +132,32 @@ func (p *Plugin) resumeReading(st *spool.Stream) {
 	}
 }
 
-// resumeShipping ships what is live, and what has ended and is not delivered yet.
-func (p *Plugin) resumeShipping(st *spool.Stream) {
-	if !st.Live() && (!st.HasRoute(routeName) || !st.Pending(st.Cursor(routeName))) {
-		return
-	}
-	var info container.Info
-	err := json.Unmarshal(st.Info(), &info)
-	if err == nil {
-		var o container.Options
-		var pool ship.Pool
-		var done func()
-		if o, pool, done, err = p.parse(&info); err == nil {
-			err = p.startShipping(st, &info, o, pool)
-			done()
+// keepFormer notes what the next configuration does not have and is still needed.
+func (p *Plugin) keepFormer(was, next *config.Config) error {
+	owed := map[string]bool{}
+	for _, st := range p.spool.Streams() {
+		for _, r := range st.Routes() {
+			name, _ := spool.SplitRoute(r)
+			owed[name] = true
 		}
 	}
-	if err != nil {
-		p.log.Error("a container's records stay in the spool: they cannot be shipped", "container", st.Container(), "err", err)
-	}
+	return p.former.keep(was, next, owed)
 }
 
-// parse checks a container's options and opens the pool that they name, until
-// done is called.
-func (p *Plugin) parse(info *container.Info) (o container.Options, pool ship.Pool, done func(), err error) {
-	if o, err = container.ParseOptions(info); err != nil {
-		return o, pool, nil, err
-	}
-	what, key, list := "log-opt", "collectors", o.Collectors
-	if list == "" {
-		what, key, list = "plugin setting", "COLLECTORS", p.cfg.Collectors
-	}
-	if pool, done, err = p.pools.use(list); err != nil {
-		return o, pool, nil, &options.ValueError{What: what, Key: key, Value: discover.RedactList(list), Err: err}
-	}
-	return o, pool, done, nil
+// reconfigure puts a configuration to work.
+func (p *Plugin) reconfigure(next *config.Config) {
+	p.pools.define(next)
+	p.going.look(p.spool.Streams()...)
 }
 
 // Start implements engine.Driver. Nothing in it waits for a collector.
 func (p *Plugin) Start(_ context.Context, file string, info *container.Info) error {
-	o, pool, done, err := p.parse(info)
+	conf := p.conf.current()
+	pl, err := p.plan(info, conf, !p.live(info.ContainerID))
+	if err != nil {
+		return err
+	}
+	done, err := p.open(pl)
 	if err != nil {
 		return err
 	}
@@ -168,25 +166,38 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err != nil {
 		return fmt.Errorf("encode what is known of the container: %w", err)
 	}
-	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: o.KeepBytes}
-	if err := p.policies(o, &params); err != nil {
+	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: pl.options.KeepBytes}
+	if err := p.policies(pl.options, &params); err != nil {
 		return err
 	}
-	if pool.ID != "" {
-		params.Routes = []string{routeName}
-	}
 	defer p.calls.lock(info.ContainerID)()
+	if p.spool.Of(info.ContainerID) == nil { // else it has cursors, perhaps of other pools
+		params.Routes = pl.routes()
+	}
 	se, created, err := p.spool.Attach(params, file)
 	if err != nil {
 		return err
 	}
-	if err := p.pumps.Start(se); err != nil {
+	if err = p.arrange(se.Stream(), pl); err == nil {
+		err = p.pumps.Start(se)
+	}
+	if err != nil {
 		if created {
 			err = errors.Join(err, se.Detach())
 		}
 		return err
 	}
-	return p.startShipping(se.Stream(), info, o, pool)
+	if p.conf.current() != conf {
+		p.going.look(se.Stream()) // whoever looked at all streams since may have missed it
+	}
+	return p.shipAll(se.Stream(), pl)
+}
+
+// live reports whether a container logs already. It is given to us again then,
+// after a restart of the engine, and cannot be refused what it has.
+func (p *Plugin) live(container string) bool {
+	st := p.spool.Of(container)
+	return st != nil && st.Live()
 }
 
 // policies reads what a container's options, or else the plugin's settings, say
@@ -198,17 +209,6 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 	if params.Sync, err = spool.ParseSync(o.Sync, p.cfg.Sync); err != nil {
 		return &options.ValueError{What: "log-opt", Key: "sync", Value: o.Sync, Err: err}
 	}
-	return nil
-}
-
-func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {
-	if pool.ID == "" {
-		return st.RemoveRoute(routeName) // kept for docker logs alone
-	}
-	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
-		return err
-	}
-	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -267,9 +268,9 @@ func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
 	use := func(list string) (ship.Pool, error) {
 		s := ship.New(quiet)
 		defer s.Close()
-		p := newPools(s, nil, "", filepath.Join(t.TempDir(), "collectors.json"), quiet)
+		p := newPools(s, nil, "", t.TempDir(), quiet)
 		defer p.close()
-		pool, done, err := p.use(list)
+		pool, done, err := p.use(&config.Pool{List: list})
 		defer done()
 		return pool, err
 	}

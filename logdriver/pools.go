@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/route"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -34,6 +35,7 @@ type resolver interface {
 type pools struct {
 	names resolver
 	etc   string // where the host's /etc is seen
+	dir   string // where the files are that belong to the configuration
 	file  string // where the members that sources told last are kept
 	log   *slog.Logger
 	ship  *ship.Shipper
@@ -51,15 +53,19 @@ type pools struct {
 
 // openPool is a pool in use.
 type openPool struct {
+	def     *config.Pool
 	pool    ship.Pool
+	changes int                  // of pool, so far
 	members []discover.Collector // of pool
 	states  []discover.State
+	defined int                // how often
 	cancel  context.CancelFunc // nil where nothing is followed
 	pending int                // containers that are about to be shipped to it
 }
 
-func newPools(s *ship.Shipper, names resolver, etc, file string, log *slog.Logger) *pools {
-	p := &pools{names: names, etc: etc, file: file, log: log, ship: s, open: map[string]*openPool{}}
+func newPools(s *ship.Shipper, names resolver, etc, state string, log *slog.Logger) *pools {
+	file := filepath.Join(state, "collectors.json")
+	p := &pools{names: names, etc: etc, dir: filepath.Join(state, configFolder, currentConfig), file: file, log: log, ship: s, open: map[string]*openPool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	if p.last, err = loadMembers(file); err != nil {
@@ -74,52 +80,77 @@ func (p *pools) close() {
 	p.followers.Wait()
 }
 
-// use returns the pool of a list of collectors and of sources of collectors. The
-// list, in any order, is the pool's identity: containers that name the same share
-// its connections. The pool of an empty list has no id. done is to be called when
-// the pool has been added to the shipper, or is not going to be.
-func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
-	sources, err := discover.Parse(list, discover.Host{Names: p.names, Etc: p.etc})
+// use opens a pool, or returns it as it is open. One without a name is what a
+// container lists itself: the list, in any order, is its identity, and containers
+// that name the same share its connections. The pool of an empty list has no id.
+// done is to be called when the pool has been added to the shipper, or is not
+// going to be.
+func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
+	sources, err := discover.Parse(def.List, p.host(p.dir))
 	if err != nil || len(sources) == 0 {
 		return ship.Pool{}, func() {}, err
 	}
 	id, dynamic := identity(sources)
+	if def.Name != "" {
+		id = def.Name
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := p.open[id]
 	if o == nil {
-		if err := p.check(sources); err != nil {
+		if err := p.check(def, sources, p.dir); err != nil {
 			return ship.Pool{}, func() {}, err
 		}
 		// A collector that is wrong in the list is the container's fault; one
 		// that a source named before cannot be wrong.
 		known := discover.Known(sources, p.last)
-		pool, err := p.pool(id, known, dynamic)
+		pool, err := p.pool(id, def, known, dynamic || def.Name != "" && !def.Setting)
 		if err != nil {
 			return ship.Pool{}, func() {}, err
 		}
-		o = &openPool{pool: pool, members: known}
+		o = &openPool{def: def, pool: pool, members: known}
 		if dynamic {
 			p.follow(o, sources)
 		}
 		p.open[id] = o
 	}
 	o.pending++
-	given := o.members
+	given := o.changes
 	return o.pool, func() { p.done(id, given) }, nil
+}
+
+func (p *pools) host(dir string) discover.Host {
+	return discover.Host{Names: p.names, Etc: p.etc, Dir: dir}
 }
 
 // check refuses what no collector of a source could be reached with: otherwise
 // it would show only when the source names one, and nobody would be told.
-func (p *pools) check(sources []discover.Source) error {
+func (p *pools) check(def *config.Pool, sources []discover.Source, dir string) error {
 	for _, s := range sources {
 		if d, ok := s.(discover.Described); ok {
-			if _, err := openSink(d.Example(), p.names); err != nil {
+			if _, err := p.member(def, d.Example(), dir); err != nil {
 				return fmt.Errorf("those that %s names: %w", s, err)
 			}
 		}
 	}
 	return nil
+}
+
+// validate looks whether a pool could be opened with the files in a directory.
+func (p *pools) validate(def *config.Pool, dir string) error {
+	sources, err := discover.Parse(def.List, p.host(dir))
+	if err != nil {
+		return err
+	}
+	for _, s := range sources {
+		fixed, _ := s.(discover.Static)
+		for _, c := range fixed {
+			if _, err := p.member(def, c, dir); err != nil {
+				return err
+			}
+		}
+	}
+	return p.check(def, sources, dir)
 }
 
 func identity(sources []discover.Source) (id string, dynamic bool) {
@@ -140,12 +171,12 @@ func identity(sources []discover.Source) (id string, dynamic bool) {
 
 // done ends what nobody turned out to use. What the sources said while the pool
 // was on its way to the shipper, the shipper did not hear.
-func (p *pools) done(id string, given []discover.Collector) {
+func (p *pools) done(id string, given int) {
 	p.mu.Lock()
 	changed := false
 	if o := p.open[id]; o != nil {
 		o.pending--
-		changed = !same(given, o.members)
+		changed = given != o.changes
 	}
 	p.mu.Unlock()
 	if changed {
@@ -185,21 +216,78 @@ func (p *pools) ended(id string) {
 func (p *pools) follow(o *openPool, sources []discover.Source) {
 	ctx, cancel := context.WithCancel(p.ctx)
 	o.cancel = cancel
-	last := maps.Clone(p.last)
+	last, defined := maps.Clone(p.last), o.defined
 	p.followers.Go(func() {
 		discover.Follow(ctx, sources, last, func(m []discover.Collector, st []discover.State) {
 			if ctx.Err() == nil {
-				p.update(o, m, st)
+				p.update(o, defined, m, st)
 			}
 		})
 	})
 }
 
-// update takes over what the sources of a pool say.
-func (p *pools) update(o *openPool, members []discover.Collector, states []discover.State) {
+// define takes over what a configuration says of the pools that are in use. One
+// that it does not have stays as it is as long as anything goes there.
+func (p *pools) define(c *config.Config) {
+	p.mu.Lock()
+	inUse := slices.Sorted(maps.Keys(p.open))
+	p.mu.Unlock()
+	for _, id := range inUse {
+		if def := c.Pools[id]; def != nil {
+			if err := p.redefine(def); err != nil {
+				p.log.Error("a pool stays as it was", "pool", id, "err", err)
+			}
+		}
+	}
+}
+
+func (p *pools) redefine(def *config.Pool) error {
+	sources, err := discover.Parse(def.List, p.host(p.dir))
+	if err != nil {
+		return err
+	}
 	p.tell.Lock()
 	defer p.tell.Unlock()
-	changed, save := p.take(o, members, states)
+	p.mu.Lock()
+	o := p.open[def.Name]
+	if o == nil {
+		p.mu.Unlock()
+		return nil
+	}
+	members, states, defined := o.members, o.states, o.defined
+	if !o.def.Same(def) {
+		if o.cancel != nil {
+			o.cancel()
+		}
+		o.cancel, o.defined, states = nil, o.defined+1, nil
+		defined = o.defined
+		members = discover.Known(sources, p.last)
+		if _, dynamic := identity(sources); dynamic {
+			defer p.refollow(o, defined, sources)
+		}
+	}
+	o.def = def
+	p.mu.Unlock()
+	if changed, _ := p.take(o, defined, members, states); changed { // the files may be others, too
+		p.pass(def.Name)
+	}
+	return nil
+}
+
+// refollow follows a pool's new sources, if it is still in use and has no newer ones.
+func (p *pools) refollow(o *openPool, defined int, sources []discover.Source) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.open[o.def.Name] == o && o.defined == defined && p.ctx.Err() == nil {
+		p.follow(o, sources)
+	}
+}
+
+// update takes over what the sources of a pool say.
+func (p *pools) update(o *openPool, defined int, members []discover.Collector, states []discover.State) {
+	p.tell.Lock()
+	defer p.tell.Unlock()
+	changed, save := p.take(o, defined, members, states)
 	if save != nil {
 		if err := renameio.WriteFile(p.file, save, 0o600); err != nil {
 			p.log.Warn("the collectors could not be noted for the next start", "err", err)
@@ -212,11 +300,11 @@ func (p *pools) update(o *openPool, members []discover.Collector, states []disco
 
 // take reports whether the pool has changed, and what is to be saved for the
 // next process, if anything is.
-func (p *pools) take(o *openPool, members []discover.Collector, states []discover.State) (changed bool, save []byte) {
+func (p *pools) take(o *openPool, defined int, members []discover.Collector, states []discover.State) (changed bool, save []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.open[o.pool.ID] != o {
-		return false, nil // it has ended, and another may have its id
+	if p.open[o.pool.ID] != o || o.defined != defined {
+		return false, nil // it has ended, and another may have its id; or it is told by others now
 	}
 	for i, st := range states {
 		if st.Err != nil && (i >= len(o.states) || o.states[i].Err == nil || o.states[i].Err.Error() != st.Err.Error()) {
@@ -224,7 +312,10 @@ func (p *pools) take(o *openPool, members []discover.Collector, states []discove
 		}
 	}
 	o.states = states
-	pool, err := p.pool(o.pool.ID, members, true)
+	if len(members) == 0 && len(o.members) > 0 {
+		members = o.members // of before it was defined anew: there is nobody else yet
+	}
+	pool, err := p.pool(o.pool.ID, o.def, members, true)
 	if err != nil {
 		p.log.Error("the collectors that a source names cannot be used; those that it named last stay", "err", err)
 		for i := range states {
@@ -232,9 +323,10 @@ func (p *pools) take(o *openPool, members []discover.Collector, states []discove
 		}
 		return false, nil
 	}
-	if changed = !same(o.members, members); changed {
-		p.log.Info("the collectors of a pool have changed", "were", describe(o.members), "are", describe(members))
+	if changed = !same(o.members, members) || !sameWay(o.pool, pool); changed {
+		p.log.Info("the collectors of a pool have changed", "pool", o.def.Name, "were", describe(o.members), "are", describe(members))
 		o.pool, o.members = pool, members
+		o.changes++
 	}
 	return changed, p.remember(states)
 }
@@ -249,18 +341,23 @@ func describe(members []discover.Collector) string {
 	return strings.Join(all, ", ")
 }
 
+// sameWay reports whether the collectors of two pools are reached in the same way.
+func sameWay(a, b ship.Pool) bool {
+	return slices.EqualFunc(a.Collectors, b.Collectors, func(a, b ship.Collector) bool { return a.ID == b.ID })
+}
+
 // pool makes a pool of collectors. One without any is an error unless some may come.
-func (p *pools) pool(id string, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
+func (p *pools) pool(id string, def *config.Pool, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
 	pool := ship.Pool{ID: id, Rank: func(string) []string { return nil }}
 	var nodes []route.Node
 	for _, m := range members {
 		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
-		s, err := openSink(m, p.names)
+		c, err := p.member(def, m, p.dir)
 		if err != nil {
 			return ship.Pool{}, err
 		}
 		if m.Weight > 0 { // one without is finished with, then closed
-			pool.Collectors = append(pool.Collectors, ship.Collector{Name: m.Name, ID: m.URL.String(), Sink: s})
+			pool.Collectors = append(pool.Collectors, c)
 		}
 	}
 	if len(pool.Collectors) == 0 {

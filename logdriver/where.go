@@ -88,7 +88,7 @@ func (p *Plugin) Where(name string, from, to time.Time) (*Where, error) {
 	var others []history.Container
 	for _, st := range p.spool.Streams() {
 		var info container.Info
-		if json.Unmarshal(st.Info(), &info) == nil && st.HasRoute(routeName) {
+		if json.Unmarshal(st.Info(), &info) == nil && len(st.Routes()) > 0 {
 			others = append(others, history.Container{ID: st.Container(), Name: info.Name(), Created: info.ContainerCreated})
 		}
 	}
@@ -99,8 +99,8 @@ func (p *Plugin) Where(name string, from, to time.Time) (*Where, error) {
 	w := &Where{From: from, To: to}
 	for _, one := range found {
 		r := ContainerRecords{Holding: one}
-		if st := p.spool.Of(one.Container); st != nil && st.HasRoute(routeName) {
-			r.UndeliveredBytes, r.UndeliveredSince = st.Backlog(routeName)
+		if st := p.spool.Of(one.Container); st != nil {
+			r.UndeliveredBytes, r.UndeliveredSince = backlog(st)
 		}
 		w.Containers = append(w.Containers, r)
 	}

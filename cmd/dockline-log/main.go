@@ -49,7 +49,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	if err := cfg.FindSpool(); err != nil {
+	if err := cfg.FindMounts(); err != nil {
 		return err
 	}
 	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)

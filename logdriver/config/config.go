@@ -88,13 +88,11 @@ type Choice struct {
 // container says itself, with the log-opt pool, comes before both; what the
 // route says, before the defaults.
 func (c *Config) Choose(info *container.Info, chosen []string) Choice {
-	choice := Choice{Pools: c.Defaults.Pools, By: "defaults", Options: maps.Clone(c.Defaults.Options)}
+	choice := Choice{Pools: c.Defaults.Pools, By: "defaults", Options: map[string]string{}}
+	maps.Copy(choice.Options, c.Defaults.Options)
 	for i, r := range c.Routes {
 		if !r.match(info) {
 			continue
-		}
-		if choice.Options == nil {
-			choice.Options = map[string]string{}
 		}
 		maps.Copy(choice.Options, r.Options)
 		choice.Pools, choice.By = r.Pools, fmt.Sprintf("route %d, line %d", i+1, r.Line)

@@ -45,6 +45,9 @@ func Parse(name string, text []byte, fallback *Pool, checks Checks) (c *Config, 
 	if err != nil {
 		return nil, nil, err
 	}
+	if r.resolve(top) == nil {
+		return nil, nil, Problems{{File: name, Reason: "it is empty"}}
+	}
 	if fallback != nil {
 		r.config.Pools[fallback.Name] = fallback
 	}

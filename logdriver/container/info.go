@@ -23,6 +23,11 @@ type Info struct {
 	ContainerLabels     map[string]string
 	LogPath             string
 	DaemonName          string
+
+	// Defaults are log-opts that the container does not give, from the
+	// configuration as it was when it started; nil: nobody knows. The engine
+	// sends none.
+	Defaults map[string]string `json:",omitzero"`
 }
 
 const shortLen = 12

@@ -3,6 +3,7 @@ package container
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -27,7 +28,7 @@ const (
 // known lists the log-opts. Those of the second group are the engine's own,
 // which it carries out itself and passes along.
 var known = []string{
-	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync",
+	"pool", "collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync",
 	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
 }
 
@@ -36,12 +37,14 @@ type Attr struct{ Key, Value string }
 
 // Options is what a container's log-opts ask for.
 type Options struct {
-	Collectors string // list of URLs; empty for the plugin's own
+	Pool       string // names of pools
+	Collectors string // list of URLs; empty for the plugin's own, or a pool
 	HashKey    string // what the ranking of collectors is computed from
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
 	OnFull     string // what gives way in a full spool, see spool.ParseOnFull; empty for the plugin's own
+	OwnOnFull  bool   // it is the container's word, not a default
 	Sync       string // how often the spool is synced, see spool.ParseSync; empty for the plugin's own
 }
 
@@ -51,7 +54,15 @@ func ParseOptions(info *Info) (Options, error) {
 	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
 		return Options{}, err
 	}
-	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"]}
+	given := maps.Clone(info.Defaults)
+	if given == nil {
+		given = map[string]string{}
+	}
+	maps.Copy(given, info.Config)
+	o := Options{Pool: given["pool"], Collectors: given["collectors"], OnFull: given["on-full"], OwnOnFull: info.Config["on-full"] != "", Sync: given["sync"]}
+	if o.Pool != "" && o.Collectors != "" {
+		return Options{}, &options.ValueError{What: optionWhat, Key: "pool", Value: o.Pool, Err: errors.New("collectors is given, too: only one of the two can be")}
+	}
 	steps := []struct {
 		key string
 		do  func(value string) error
@@ -66,8 +77,8 @@ func ParseOptions(info *Info) (Options, error) {
 		{"env", func(v string) error { o.addNamed(v, environment(info)); return nil }},
 	}
 	for _, s := range steps {
-		if err := s.do(info.Config[s.key]); err != nil {
-			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: info.Config[s.key], Err: err}
+		if err := s.do(given[s.key]); err != nil {
+			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
 	}
 	slices.SortFunc(o.Attrs, func(a, b Attr) int { return strings.Compare(a.Key, b.Key) })

@@ -23,28 +23,23 @@ const (
 	consulWeight = "dockline-weight"
 )
 
-// consul is a source that follows the healthy instances of a Consul service.
-type consul struct {
-	url        *url.URL // of its members, but for the host
+// consulClient is how to reach a Consul.
+type consulClient struct {
 	conf       api.Config
 	address    string
-	service    string
 	datacenter string
-	tag        string
 	tokenFile  string
 }
 
-func newConsul(u *url.URL, host Host) (Source, error) {
-	c := &consul{url: u, address: u.Host, service: strings.Trim(u.Path, "/"), datacenter: take(u, "consul-dc"), tag: take(u, "consul-tag"), tokenFile: take(u, "consul-token-file")}
+// newConsulClient takes its parameters from u's query.
+func newConsulClient(u *url.URL, host Host) (consulClient, error) {
+	c := consulClient{address: u.Host, datacenter: take(u, "consul-dc"), tokenFile: take(u, "consul-token-file")}
 	if c.tokenFile != "" {
-		c.tokenFile = host.path(c.tokenFile)
+		c.tokenFile = host.Path(c.tokenFile)
 	}
 	ca := take(u, "consul-ca")
 	if ca != "" {
-		ca = host.path(ca)
-	}
-	if c.address == "" || c.service == "" || u.Scheme == "" || strings.Contains(c.service, "/") {
-		return nil, errors.New("not of the form consul+SCHEME://host:port/service")
+		ca = host.Path(ca)
 	}
 	scheme := "http"
 	switch tls := take(u, "consul-tls"); tls {
@@ -52,31 +47,49 @@ func newConsul(u *url.URL, host Host) (Source, error) {
 	case "on":
 		scheme = "https"
 	default:
-		return nil, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
+		return c, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
 	c.conf = api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
 		TLSConfig: api.TLSConfig{CAFile: ca}}
 	if c.tokenFile != "" {
 		if _, err := os.Stat(c.tokenFile); err != nil {
-			return nil, fmt.Errorf("consul-token-file: %w", err)
+			return c, fmt.Errorf("consul-token-file: %w", err)
 		}
 	}
 	_, done, err := c.open()
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	done()
 	return c, nil
 }
 
 // open makes a client. It reads the files, which may have changed.
-func (c *consul) open() (client *api.Client, done func(), err error) {
+func (c *consulClient) open() (client *api.Client, done func(), err error) {
 	conf := c.conf
 	conf.Transport = cleanhttp.DefaultPooledTransport()
 	if client, err = api.NewClient(&conf); err != nil {
 		return nil, nil, fmt.Errorf("make a client of Consul: %w", err)
 	}
 	return client, conf.Transport.CloseIdleConnections, nil
+}
+
+// consul is a source that follows the healthy instances of a Consul service.
+type consul struct {
+	consulClient
+	url     *url.URL // of its members, but for the host
+	service string
+	tag     string
+}
+
+func newConsul(u *url.URL, host Host) (Source, error) {
+	c := &consul{url: u, service: strings.Trim(u.Path, "/"), tag: take(u, "consul-tag")}
+	if u.Host == "" || c.service == "" || u.Scheme == "" || strings.Contains(c.service, "/") {
+		return nil, errors.New("not of the form consul+SCHEME://host:port/service")
+	}
+	var err error
+	c.consulClient, err = newConsulClient(u, host)
+	return c, err
 }
 
 func (c *consul) String() string {
@@ -106,20 +119,9 @@ const (
 	consulPause = 250 * time.Millisecond
 )
 
-// ask waits for another answer than that with such an index; 0 for any.
-func (c *consul) ask(ctx context.Context, client *api.Client, index uint64) ([]*api.ServiceEntry, *api.QueryMeta, error) {
-	patience := consulTimeout
-	if index > 0 {
-		patience += consulWait + consulWait/16
-	}
-	ctx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no answer in time"))
-	defer cancel()
-	opts := (&api.QueryOptions{WaitIndex: index, WaitTime: consulWait}).WithContext(ctx)
-	return client.Health().Service(c.service, c.tag, true, opts)
-}
-
-// Follow asks with blocking queries: the answer comes when there is another one.
-func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
+// follow asks with blocking queries: the answer comes when there is another one.
+// ask waits for another answer than that of the options' index.
+func (c *consulClient) follow(ctx context.Context, ask func(*api.Client, *api.QueryOptions) (*api.QueryMeta, error), changed func() error) error {
 	client, done, err := c.open()
 	if err != nil {
 		return err
@@ -134,9 +136,15 @@ func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
 			case <-time.After(consulPause):
 			}
 		}
-		entries, meta, err := c.ask(ctx, client, index)
+		patience := consulTimeout
+		if index > 0 {
+			patience += consulWait + consulWait/16
+		}
+		actx, cancel := context.WithTimeoutCause(ctx, patience, errors.New("no answer in time"))
+		meta, err := ask(client, (&api.QueryOptions{WaitIndex: index, WaitTime: consulWait}).WithContext(actx))
+		cancel()
 		if err != nil {
-			return fmt.Errorf("ask Consul for service %s: %w", c.service, err)
+			return err
 		}
 		switch {
 		case meta.LastIndex < index && index > 1: // Consul was restored: the index begins anew
@@ -146,12 +154,28 @@ func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
 			continue
 		}
 		index = max(meta.LastIndex, 1)
-		members, err := c.members(entries)
-		if err != nil {
+		if err := changed(); err != nil {
 			return err
 		}
-		set(members)
 	}
+}
+
+// Follow implements Source.
+func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
+	var entries []*api.ServiceEntry
+	ask := func(client *api.Client, opts *api.QueryOptions) (meta *api.QueryMeta, err error) {
+		if entries, meta, err = client.Health().Service(c.service, c.tag, true, opts); err != nil {
+			err = fmt.Errorf("ask Consul for service %s: %w", c.service, err)
+		}
+		return meta, err
+	}
+	return c.follow(ctx, ask, func() error {
+		members, err := c.members(entries)
+		if err == nil {
+			set(members)
+		}
+		return err
+	})
 }
 
 func (c *consul) members(entries []*api.ServiceEntry) ([]Collector, error) {

@@ -21,39 +21,65 @@ import (
 
 const etcdTimeout = 5 * time.Second
 
-// etcd is a source that follows the keys below a prefix: what is behind the
-// prefix names the member, the value is host:port, with parameters of its own
-// if need be (10.0.0.7:5170?weight=2).
-type etcd struct {
-	url      *url.URL // of its members, but for the host
+// etcdClient is how to reach an etcd.
+type etcdClient struct {
 	hosts    []string
-	prefix   string
 	user     string
 	password string // the file that holds it
 	ca       string // "" for no TLS
 }
 
-func newEtcd(u *url.URL, host Host) (Source, error) {
-	e := &etcd{url: u, hosts: strings.Split(u.Host, ";"), prefix: u.Path,
-		user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
+// newEtcdClient takes its parameters from u's query.
+func newEtcdClient(u *url.URL, host Host) (etcdClient, error) {
+	e := etcdClient{hosts: strings.Split(u.Host, ";"), user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
 	if more := take(u, "etcd-endpoints"); more != "" {
 		e.hosts = append(e.hosts, strings.FieldsFunc(more, func(r rune) bool { return r == '+' || r == ' ' })...)
 	}
 	for _, file := range []*string{&e.password, &e.ca} {
 		if *file != "" {
-			*file = host.path(*file)
+			*file = host.Path(*file)
 		}
 	}
+	if (e.user == "") != (e.password == "") {
+		return e, errors.New("etcd-user and etcd-password-file go together")
+	}
+	_, err := e.config()
+	return e, err
+}
+
+// open connects to it.
+func (e *etcdClient) open(ctx context.Context) (*clientv3.Client, error) {
+	conf, err := e.config()
+	if err != nil {
+		return nil, err
+	}
+	conf.Context = ctx
+	client, err := clientv3.New(conf)
+	if err != nil {
+		return nil, fmt.Errorf("connect to etcd: %w", err)
+	}
+	return client, nil
+}
+
+// etcd is a source that follows the keys below a prefix: what is behind the
+// prefix names the member, the value is host:port, with parameters of its own
+// if need be (10.0.0.7:5170?weight=2).
+type etcd struct {
+	etcdClient
+	url    *url.URL // of its members, but for the host
+	prefix string
+}
+
+func newEtcd(u *url.URL, host Host) (Source, error) {
+	e := &etcd{url: u, prefix: u.Path}
 	if u.Host == "" || len(u.Path) < 2 || u.Scheme == "" {
 		return nil, errors.New("not of the form etcd+SCHEME://host:port/prefix/")
 	}
 	if !strings.HasSuffix(e.prefix, "/") {
 		e.prefix += "/"
 	}
-	if (e.user == "") != (e.password == "") {
-		return nil, errors.New("etcd-user and etcd-password-file go together")
-	}
-	_, err := e.config()
+	var err error
+	e.etcdClient, err = newEtcdClient(u, host)
 	return e, err
 }
 
@@ -71,7 +97,7 @@ func (e *etcd) ID() string {
 func (e *etcd) Example() Collector { return member(e.url, exampleHost, 1) }
 
 // config reads the files that the source's parameters name.
-func (e *etcd) config() (clientv3.Config, error) {
+func (e *etcdClient) config() (clientv3.Config, error) {
 	c := clientv3.Config{DialTimeout: etcdTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: etcdTimeout, Logger: zap.NewNop()}
 	scheme := "http://"
 	if e.ca != "" {
@@ -100,14 +126,9 @@ func (e *etcd) config() (clientv3.Config, error) {
 
 // Follow lists the prefix, then watches it from there on.
 func (e *etcd) Follow(ctx context.Context, set func([]Collector)) error {
-	conf, err := e.config()
+	client, err := e.open(ctx)
 	if err != nil {
 		return err
-	}
-	conf.Context = ctx
-	client, err := clientv3.New(conf)
-	if err != nil {
-		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer client.Close()
 	for {

@@ -27,7 +27,7 @@ func newFile(u *url.URL, host Host) (Source, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
 		return nil, errors.New("not of the form file:///path/to/list")
 	}
-	f := file{filepath.Clean(u.Path), host.path(u.Path)}
+	f := file{filepath.Clean(u.Path), host.Path(u.Path)}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("a file has no parameters; its entries may")
 	}

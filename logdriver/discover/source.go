@@ -61,11 +61,16 @@ type Host struct {
 	// Etc is where the host's /etc is seen, "" for /etc itself. Files are named as
 	// the host names them.
 	Etc string
+	// Dir is where files are that are named without a folder to begin at.
+	Dir string
 }
 
-// path returns where a file of the host is.
-func (h Host) path(file string) string {
+// Path returns where a file of the host is.
+func (h Host) Path(file string) string {
 	file = filepath.Clean(file)
+	if !filepath.IsAbs(file) {
+		return filepath.Join(h.Dir, file)
+	}
 	if rest, ok := strings.CutPrefix(file, "/etc/"); ok && h.Etc != "" {
 		return filepath.Join(h.Etc, rest)
 	}
@@ -225,20 +230,38 @@ func follow(ctx context.Context, i int, s Source, events chan<- event) {
 		case <-ctx.Done():
 		}
 	}
-	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = retryMin, retryMax
-	if _, near := s.(file); near {
-		pause.MaxInterval = retryMin // looking costs nothing, and who mends a list wants to see it taken
-	}
-	for ctx.Err() == nil {
-		err := s.Follow(ctx, func(m []Collector) {
-			pause.Reset()
+	retry(ctx, isNear(s), func(good func()) error {
+		return s.Follow(ctx, func(m []Collector) {
+			good()
 			send(event{source: i, members: m})
 		})
+	}, func(err error) { send(event{source: i, err: err}) })
+}
+
+// isNear reports whether looking costs nothing: who mends a list wants to see it
+// taken.
+func isNear(s any) bool {
+	switch s.(type) {
+	case file, folder:
+		return true
+	}
+	return false
+}
+
+// retry calls follow for ever, after a pause when it failed, which begins anew
+// when it calls good.
+func retry(ctx context.Context, near bool, follow func(good func()) error, failed func(error)) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = retryMin, retryMax
+	if near {
+		pause.MaxInterval = retryMin
+	}
+	for ctx.Err() == nil {
+		err := follow(pause.Reset)
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		send(event{source: i, err: err})
+		failed(err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause.NextBackOff()):

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +19,7 @@ import (
 // so, see acked.go.
 type cursor struct {
 	acked          // guarded by Stream.mu
+	until   uint64 // the route wants nothing at or behind it, see RouteUntil; guarded by Stream.mu
 	moves   uint64 // how often that has changed; guarded by Stream.mu
 	torn    bool   // the file did not check when it was read
 	durable uint64 // offset, as it would survive a power cut where the stream is synced; guarded by Stream.mu
@@ -25,17 +28,17 @@ type cursor struct {
 
 	mu     sync.Mutex // held over writes, for which Stream.mu is not; guards what follows
 	path   string
-	number uint64     // of the slot that was written last
-	wrote  uint64     // moves, as of then
-	file   *os.File   // open while the cursor moves
-	gone   bool       // not to be written again
+	number uint64   // of the slot that was written last
+	wrote  uint64   // moves, as of then
+	file   *os.File // open while the cursor moves
+	gone   bool     // not to be written again
 }
 
 // loadCursor reads a cursor. One of which a power cut has left nothing counts as
 // standing at the oldest frame there is: what is still spooled is sent again,
 // which costs duplicates and loses nothing.
 func (s *Spool) loadCursor(path string) *cursor {
-	c := &cursor{disk: s.cfg.disk, open: &s.health.open, path: path}
+	c := &cursor{disk: s.cfg.disk, open: &s.health.open, path: path, until: untilOf(path)}
 	data, err := os.ReadFile(path)
 	if err == nil {
 		c.acked, c.number, _ = decodeSlots(data)
@@ -104,6 +107,38 @@ func (c *cursor) closeLocked() bool {
 	return true
 }
 
+const untilMark = "_until_"
+
+// RouteUntil returns the name of a route that wants only what is before an
+// offset. base has no underscore.
+func RouteUntil(base string, offset uint64) string {
+	return base + untilMark + strconv.FormatUint(offset, 16)
+}
+
+// SplitRoute undoes RouteUntil. until is math.MaxUint64 for a route that wants
+// all there will be.
+func SplitRoute(route string) (base string, until uint64) {
+	base, digits, _ := strings.Cut(route, untilMark)
+	until, err := strconv.ParseUint(digits, 16, 64)
+	if err != nil {
+		return route, math.MaxUint64
+	}
+	return base, until
+}
+
+func untilOf(path string) uint64 {
+	_, until := SplitRoute(strings.TrimSuffix(filepath.Base(path), cursorExt))
+	return until
+}
+
+// owed appends what of the offsets from..to the route wants and has not acknowledged.
+func (c *cursor) owed(all []Range, from, to uint64) []Range {
+	return c.missing(all, from, min(to, c.until))
+}
+
+// wants reports whether more may come that the route wants, or it has not all of that.
+func (c *cursor) wants() bool { return c.offset < c.until }
+
 var routeName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,62}$`)
 
 // AddRoute makes sure that the route has a cursor; a new one begins at the
@@ -124,7 +159,7 @@ func (st *Stream) newRouteLocked(route string, offset uint64) error {
 	if !routeName.MatchString(route) {
 		return fmt.Errorf("route name %q does not match %s", route, routeName)
 	}
-	c := &cursor{disk: st.sp.cfg.disk, open: &st.sp.health.open, path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: offset}}
+	c := &cursor{disk: st.sp.cfg.disk, open: &st.sp.health.open, until: untilOf(route), path: filepath.Join(st.dir, route+cursorExt), acked: acked{offset: offset}}
 	if err := c.store(c.acked, 0, true); err != nil {
 		return err
 	}
@@ -159,6 +194,8 @@ func (st *Stream) RenameRoute(from, to string) error {
 	}
 	delete(st.cursors, from)
 	st.cursors[to] = c
+	c.until = untilOf(to)
+	st.recountLocked()
 	return nil
 }
 
@@ -231,7 +268,7 @@ func (st *Stream) Backlog(route string) (bytes uint64, since time.Time) {
 		return 0, time.Time{}
 	}
 	for _, g := range st.segs {
-		left := c.missing(nil, g.offset, g.end())
+		left := c.owed(nil, g.offset, g.end())
 		bytes += total(left)
 		if len(left) == 0 || !since.IsZero() {
 			continue
@@ -256,7 +293,7 @@ func total(ranges []Range) (n uint64) {
 func (st *Stream) missingLocked(from, to uint64) uint64 {
 	var left []Range
 	for _, c := range st.cursors {
-		left = c.missing(left, from, to)
+		left = c.owed(left, from, to)
 	}
 	if len(st.cursors) > 1 {
 		union := acked{offset: from}.with(left...)

@@ -318,7 +318,9 @@ func (st *Stream) removeIfEmpty() bool {
 func (st *Stream) ackedLocked() uint64 {
 	acked := st.end
 	for _, c := range st.cursors {
-		acked = min(acked, c.offset)
+		if c.wants() {
+			acked = min(acked, c.offset)
+		}
 	}
 	return acked
 }

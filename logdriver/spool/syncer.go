@@ -195,7 +195,9 @@ func (st *Stream) deletableLocked() uint64 {
 	upTo := st.ackedLocked()
 	if st.header.Sync > 0 {
 		for _, c := range st.cursors {
-			upTo = min(upTo, c.durable)
+			if c.wants() {
+				upTo = min(upTo, c.durable)
+			}
 		}
 	}
 	return upTo

@@ -62,6 +62,7 @@ var forbidden = map[string][]string{
 	"logdriver/stream":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/ship":      {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/history"},
 	"logdriver/discover":  {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
+	"logdriver/config":    {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/resolve", "logdriver/readlogs"},
 	"logdriver/resolve":   {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
 	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
@@ -91,6 +92,7 @@ var only = map[string][]string{
 	"github.com/mdlayher/packet":                           {"netdriver/neighbour"},
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
 	"github.com/miekg/dns":                                 {"logdriver/resolve"},
+	"go.yaml.in/yaml":                                      {"logdriver/config"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }
 

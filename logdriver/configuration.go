@@ -1,0 +1,298 @@
+package logdriver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/resolve"
+	"github.com/dockline/dockline/logdriver/spool"
+)
+
+const (
+	configFolder  = "config"  // below the state: versions of the configuration, with the files beside it
+	currentConfig = "current" // in it: a link to the one in force, which outlives its source
+	configMount   = "/config" // where config.json has the host's directory mounted
+)
+
+// ConfigStatus is where the configuration comes from and how new it is.
+type ConfigStatus struct {
+	Source  string    `json:"source"`
+	Version string    `json:"version,omitempty"`         // of the one in force; none: it is not known yet
+	Since   time.Time `json:"since,omitzero"`            // when that was taken
+	Refused string    `json:"refused,omitempty"`         // why a newer version is not
+	RefVer  string    `json:"refused_version,omitempty"` // which
+	Error   string    `json:"error,omitempty"`           // why nobody knows whether there is a newer one
+	Pools   []string  `json:"pools"`
+
+	Applied, Refusals, Failures uint64 `json:"-"` // how often
+}
+
+// configuration keeps the configuration that is in force.
+type configuration struct {
+	doc      discover.Document // nil: the plugin's settings are all there is
+	beside   string            // the directory whose files belong to it; "" for none
+	fallback *config.Pool      // that the settings name; nil for none
+	dir      string            // where versions are kept
+	pools    *pools
+	log      *slog.Logger
+	before   func(was, next *config.Config) error // called before a version comes in force
+	apply    func(*config.Config)                 // called when it has
+
+	offers sync.Mutex // one offer at a time
+
+	mu     sync.Mutex // guards what follows
+	now    *config.Config
+	status ConfigStatus
+}
+
+// newConfiguration takes up the version that was in force last, or what the
+// settings say.
+func newConfiguration(cfg Config, p *pools, before func(was, next *config.Config) error, log *slog.Logger) *configuration {
+	c := &configuration{dir: filepath.Join(cfg.StateDir, configFolder), fallback: cfg.fallback(), pools: p, log: log, beside: cfg.ConfigMount, before: before, apply: func(*config.Config) {}}
+	switch {
+	case cfg.ConfigFrom != "":
+		c.doc = keyDocument{cfg.ConfigFrom, p.host(cfg.ConfigMount)}
+	case cfg.ConfigMount != "":
+		c.doc = discover.Folder(cfg.ConfigMount, config.FileName, "directory "+cfg.ConfigMountedFrom)
+	default:
+		c.now = c.ofSettings()
+		c.status = ConfigStatus{Source: "settings", Version: c.now.Version, Since: time.Now()}
+		return c
+	}
+	c.status.Source = c.doc.String()
+	c.resume()
+	if cfg.ConfigFrom == "" { // it is near: no container starts before it is looked at
+		if text, err := os.ReadFile(filepath.Join(cfg.ConfigMount, config.FileName)); err == nil {
+			c.offer(text, nil)
+		}
+	}
+	return c
+}
+
+// fallback is the pool that the settings name, nil if they name none.
+func (cfg Config) fallback() *config.Pool {
+	if cfg.Collectors == "" {
+		return nil
+	}
+	return &config.Pool{Name: config.DefaultPool, List: cfg.Collectors, Setting: true}
+}
+
+// keyDocument is a document in a store. It is opened when it is asked for: a file
+// that is missing for that must not keep the plugin from starting.
+type keyDocument struct {
+	at   string
+	host discover.Host
+}
+
+func (d keyDocument) String() string {
+	before, _, _ := strings.Cut(d.at, "?")
+	return discover.RedactList(before)
+}
+
+func (d keyDocument) Follow(ctx context.Context, set func([]byte)) error {
+	doc, err := discover.ParseDocument(d.at, d.host)
+	if err != nil {
+		return &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
+	}
+	return doc.Follow(ctx, set)
+}
+
+func (c *configuration) ofSettings() *config.Config {
+	now := &config.Config{Version: "settings", Pools: map[string]*config.Pool{}}
+	if c.fallback != nil {
+		now.Pools[config.DefaultPool] = c.fallback
+		now.Defaults.Pools = []string{config.DefaultPool}
+	}
+	return now
+}
+
+// resume takes up the version that a former process was left with.
+func (c *configuration) resume() {
+	link := filepath.Join(c.dir, currentConfig)
+	text, err := os.ReadFile(filepath.Join(link, config.FileName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	if err == nil {
+		c.now, _, err = config.Parse(config.FileName, text, c.fallback, c.checks(link))
+	}
+	if err != nil {
+		c.log.Error("the configuration that was in force cannot be used any more", "err", err)
+		return
+	}
+	if to, err := os.Readlink(link); err == nil {
+		c.now.Version = to
+	}
+	c.status.Version = c.now.Version
+	if info, err := os.Lstat(link); err == nil {
+		c.status.Since = info.ModTime()
+	}
+}
+
+func (c *configuration) checks(dir string) config.Checks { return configChecks(c.pools, dir) }
+
+func configChecks(p *pools, dir string) config.Checks {
+	return config.Checks{
+		Pool: func(def *config.Pool) error { return p.validate(def, dir) },
+		Options: func(given map[string]string) error {
+			info := container.Info{Config: given}
+			o, err := container.ParseOptions(&info)
+			if err == nil {
+				err = (&Plugin{}).policies(o, &spool.Params{})
+			}
+			return err
+		},
+		OnFull: func(text string) error {
+			_, err := spool.ParseOnFull(text, spool.DropOldest)
+			return err
+		},
+	}
+}
+
+// current returns the configuration in force, nil while none is known.
+func (c *configuration) current() *config.Config {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// follow follows the source until ctx ends.
+func (c *configuration) follow(ctx context.Context) {
+	if c.doc != nil {
+		discover.FollowDocument(ctx, c.doc, c.offer)
+	}
+}
+
+// offer takes a version, if it is another one and all of it can be used, or why
+// nobody knows whether there is one.
+func (c *configuration) offer(text []byte, err error) {
+	c.offers.Lock()
+	defer c.offers.Unlock()
+	if err != nil {
+		c.failed(err)
+		return
+	}
+	v, err := readVersion(text, c.beside)
+	if err != nil {
+		c.failed(err)
+		return
+	}
+	if c.isCurrent(v.id) {
+		return
+	}
+	next, err := c.take(v)
+	if err != nil {
+		c.refused(v.id, err)
+		return
+	}
+	c.mu.Lock()
+	c.now = next
+	s := &c.status
+	s.Version, s.Since, s.Refused, s.RefVer, s.Error = v.id, time.Now(), "", "", ""
+	s.Applied++
+	c.mu.Unlock()
+	c.log.Info("a configuration is in force", "source", c.status.Source, "version", v.id, "pools", next.Names(true), "routes", len(next.Routes))
+	c.apply(next)
+}
+
+// take keeps a version and checks it with the files that it was kept with.
+func (c *configuration) take(v *version) (*config.Config, error) {
+	if err := v.keep(c.dir); err != nil {
+		return nil, err
+	}
+	next, warnings, err := config.Parse(config.FileName, v.text, c.fallback, c.checks(filepath.Join(c.dir, v.id)))
+	if err != nil {
+		return nil, errors.Join(err, v.discard(c.dir))
+	}
+	for _, w := range warnings {
+		c.log.Warn("the configuration says something that is most likely not meant", "what", w.Error())
+	}
+	next.Version = v.id
+	if err := c.before(c.current(), next); err != nil {
+		return nil, err
+	}
+	return next, v.install(c.dir)
+}
+
+func (c *configuration) isCurrent(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Error = ""
+	if c.now == nil || c.now.Version != id {
+		return false
+	}
+	if c.status.RefVer != "" {
+		c.log.Info("the source has the configuration again that is in force", "version", id)
+	}
+	c.status.Refused, c.status.RefVer = "", ""
+	return true
+}
+
+func (c *configuration) failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status.Failures++
+	if c.status.Error == err.Error() {
+		return
+	}
+	c.status.Error = err.Error()
+	if c.now == nil {
+		c.log.Error("no configuration is known: what containers write waits in the spool", "source", c.status.Source, "err", err)
+		return
+	}
+	c.log.Warn("nobody knows whether there is a newer configuration; the one in force stays", "source", c.status.Source, "version", c.now.Version, "err", err)
+}
+
+func (c *configuration) refused(id string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.status.RefVer == id && c.status.Refused == err.Error() {
+		return
+	}
+	c.status.RefVer, c.status.Refused = id, err.Error()
+	c.status.Refusals++
+	stays := "none"
+	if c.now != nil {
+		stays = c.now.Version
+	}
+	c.log.Error("a configuration is refused; the one in force stays", "source", c.status.Source, "refused", id, "in_force", stays, "why", err)
+}
+
+// Status returns what an operator wants to know of it.
+func (c *configuration) Status() ConfigStatus {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.status
+	s.Pools = []string{}
+	if c.now != nil {
+		s.Pools = append(s.Pools, c.now.Names(true)...)
+	}
+	return s
+}
+
+// CheckConfig looks whether a configuration could be used, with the files beside
+// it, and names the pools that it has. setting is what COLLECTORS is to be.
+func CheckConfig(file, setting string) (names []string, warnings config.Problems, err error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	unused := &pools{names: resolve.New(resolve.Host(), slog.New(slog.DiscardHandler))} // nobody is reached
+	c, warnings, err := config.Parse(file, text, Config{Collectors: setting}.fallback(), configChecks(unused, filepath.Dir(file)))
+	if err != nil {
+		return nil, warnings, err
+	}
+	return c.Names(true), warnings, nil
+}

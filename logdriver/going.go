@@ -1,0 +1,174 @@
+package logdriver
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/spool"
+)
+
+// going is a stream on its way to a pool.
+type going struct {
+	src     *source
+	pool    string
+	leaving bool
+	ending  atomic.Bool // before all of it has got there
+}
+
+type goingKey struct{ stream, route string }
+
+// goings knows which routes are being shipped, and which streams are to be looked at.
+type goings struct {
+	mu    sync.Mutex               // guards what follows; taken while ship's lock is held
+	all   map[string]goingStream   // by stream
+	done  map[goingKey]struct{}    // leaving routes that have got all that was for them
+	looks map[string]*spool.Stream // by stream
+	wake  chan struct{}            // has a value when looks has grown
+}
+
+type goingStream struct {
+	st     *spool.Stream
+	routes map[string]*going
+}
+
+func newGoings() *goings {
+	return &goings{all: map[string]goingStream{}, done: map[goingKey]struct{}{}, looks: map[string]*spool.Stream{}, wake: make(chan struct{}, 1)}
+}
+
+func (g *goings) of(stream, route string) *going {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.all[stream].routes[route]
+}
+
+func (g *goings) add(st *spool.Stream, route string, one *going) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.all[st.ID()].routes == nil {
+		g.all[st.ID()] = goingStream{st, map[string]*going{}}
+	}
+	g.all[st.ID()].routes[route] = one
+}
+
+// finished reports, once, whether a leaving route has got all that was for it.
+func (g *goings) finished(stream, route string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, is := g.done[goingKey{stream, route}]
+	delete(g.done, goingKey{stream, route})
+	return is
+}
+
+// retired is for a stream that ship no longer ships to a pool.
+func (g *goings) retired(stream, pool string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	all := g.all[stream]
+	for route, one := range all.routes {
+		if one.pool != pool {
+			continue
+		}
+		delete(all.routes, route)
+		ending := one.ending.Load()
+		if one.leaving && !ending {
+			g.done[goingKey{stream, route}] = struct{}{}
+		}
+		if one.leaving || ending {
+			g.lookLocked(all.st)
+		}
+	}
+	if len(all.routes) == 0 {
+		delete(g.all, stream)
+	}
+}
+
+// look has streams be looked at.
+func (g *goings) look(streams ...*spool.Stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, st := range streams {
+		g.lookLocked(st)
+	}
+}
+
+func (g *goings) lookLocked(st *spool.Stream) {
+	g.looks[st.ID()] = st
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (g *goings) next() *spool.Stream {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id, st := range g.looks {
+		delete(g.looks, id)
+		return st
+	}
+	return nil
+}
+
+// leaveTime is how long a pool that a stream no longer goes to may acknowledge
+// nothing before it is given up.
+const leaveTime = 10 * time.Minute
+
+// runLooks looks at streams until ctx ends.
+func (p *Plugin) runLooks(ctx context.Context) {
+	tick := time.NewTicker(p.leaveTime / 10)
+	defer tick.Stop()
+	seen := map[goingKey]progress{}
+	for {
+		for st := p.going.next(); st != nil && ctx.Err() == nil; st = p.going.next() {
+			p.look(st)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.going.wake:
+		case <-tick.C:
+			seen = p.giveUpIdle(seen)
+		}
+	}
+}
+
+// progress is how far a route was when.
+type progress struct {
+	at    uint64
+	since time.Time
+}
+
+// giveUpIdle gives up routes of pools that are leaving and acknowledge nothing.
+func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
+	now := map[goingKey]progress{}
+	for _, st := range p.spool.Streams() {
+		for _, r := range st.Routes() {
+			if !isLeaving(r) {
+				continue
+			}
+			key := goingKey{st.ID(), r}
+			is := progress{st.Cursor(r), time.Now()}
+			if was, ok := seen[key]; ok && was.at == is.at {
+				is.since = was.since
+			}
+			now[key] = is
+			if time.Since(is.since) >= p.leaveTime && !p.drainOnly.Load() {
+				p.giveUpOne(st, r)
+			}
+		}
+	}
+	return now
+}
+
+func (p *Plugin) giveUpOne(st *spool.Stream, route string) {
+	defer p.calls.lock(st.Container())()
+	if g := p.going.of(st.ID(), route); g != nil {
+		g.ending.Store(true)
+		p.ship.Remove(st.ID(), g.pool)
+	}
+	if err := p.giveUp(st, route, "they acknowledged nothing for "+p.leaveTime.String()); err != nil {
+		p.log.Error("a pool could not be given up", "err", err)
+	}
+}

@@ -1,0 +1,124 @@
+package logdriver
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/ship"
+)
+
+// maxSecret bounds a file that holds a secret, in bytes.
+const maxSecret = 64 << 10
+
+// member opens a collector as its pool says: with the pool's options, with the
+// paths of its files, and with its secrets, which nobody else gets to see.
+func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship.Collector, error) {
+	u := *c.URL
+	sum := sha256.New()
+	q := u.Query()
+	for _, key := range slices.Sorted(maps.Keys(def.Options)) {
+		if !q.Has(key) {
+			q.Set(key, def.Options[key])
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(def.Files)) {
+		path := p.filePath(def.Files[key], dir)
+		if err := hashFile(sum, path); err != nil {
+			return ship.Collector{}, fmt.Errorf("files: %s: %w", key, nameless(err, def.Files[key]))
+		}
+		q.Set(key, path)
+	}
+	var secrets []string
+	for _, key := range slices.Sorted(maps.Keys(def.Secrets)) {
+		secret, err := readSecret(p.filePath(def.Secrets[key], dir))
+		if err != nil {
+			return ship.Collector{}, fmt.Errorf("secrets: %s: %w", key, nameless(err, def.Secrets[key]))
+		}
+		secrets = append(secrets, secret)
+		if key == "password" && u.User != nil {
+			u.User = url.UserPassword(u.User.Username(), secret)
+		} else {
+			q.Set(key, secret)
+		}
+	}
+	if len(def.Options)+len(def.Files)+len(secrets) > 0 {
+		u.RawQuery = q.Encode()
+	}
+	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, p.names)
+	if err != nil {
+		return ship.Collector{}, hide(err, secrets)
+	}
+	id := u.String()
+	if len(def.Files)+len(secrets) > 0 {
+		_, _ = io.WriteString(sum, id)
+		id = fmt.Sprintf("%s %x", c.URL, sum.Sum(nil))
+	}
+	return ship.Collector{Name: c.Name, ID: id, Sink: s}, nil
+}
+
+// filePath returns where a file is that a pool names: beside the configuration,
+// or where the host has it.
+func (p *pools) filePath(name, dir string) string {
+	return discover.Host{Etc: p.etc, Dir: dir}.Path(name)
+}
+
+func hashFile(to io.Writer, path string) error {
+	data, err := os.ReadFile(path)
+	if err == nil {
+		_, err = to.Write(data)
+	}
+	return err
+}
+
+// nameless has an error name a file as the configuration does.
+func nameless(err error, name string) error {
+	var of *os.PathError
+	if errors.As(err, &of) {
+		return &os.PathError{Op: of.Op, Path: name, Err: of.Err}
+	}
+	return err
+}
+
+func readSecret(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	if err != nil {
+		return "", err
+	}
+	secret := string(bytes.TrimRight(data, "\r\n"))
+	if len(data) > maxSecret || secret == "" {
+		return "", fmt.Errorf("%s is empty, or larger than %d bytes", filepath.Base(path), maxSecret)
+	}
+	return secret, nil
+}
+
+// hide takes secrets out of what an error says. It has to be the last who looks
+// into the error.
+func hide(err error, secrets []string) error {
+	text := err.Error()
+	for _, s := range secrets {
+		quoted := fmt.Sprintf("%q", s)
+		for _, form := range []string{url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1], s} {
+			text = strings.ReplaceAll(text, form, "…")
+		}
+	}
+	if text == err.Error() {
+		return err
+	}
+	return errors.New(text)
+}
