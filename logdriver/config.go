@@ -28,6 +28,9 @@ type Config struct {
 	OnFull            spool.OnFull  // for containers that do not say
 	Sync              time.Duration // how often what such containers write is synced; 0: never
 	LogLevel          slog.Level
+	// LeaveTime is how long a pool that a stream no longer goes to may acknowledge
+	// nothing before it is given up.
+	LeaveTime time.Duration
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a
@@ -40,7 +43,7 @@ const minSpool = 4 * segmentBytes
 // ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
 // name setting and value.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
-	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), ConfigFrom: getenv("CONFIG"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20}
+	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), ConfigFrom: getenv("CONFIG"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20, LeaveTime: 10 * time.Minute}
 	if c.HostName == "" {
 		// The engine gives its plugins a UTS namespace that begins as a copy
 		// of the host's.

@@ -142,6 +142,22 @@ func poolError(def *config.Pool, err error) error {
 	return fmt.Errorf("open pool %s: %w", def.Name, err)
 }
 
+// ofRoutes returns what gives way for those pools that say so themselves, unless
+// the container does.
+func (p *Plugin) ofRoutes(conf *config.Config, pl plan, routes []string) spool.OfRoutes {
+	if pl.options.OwnOnFull || pl.options.Collectors != "" {
+		return nil
+	}
+	of := spool.OfRoutes{}
+	for _, r := range routes {
+		name, _ := spool.SplitRoute(r)
+		if def := p.definition(conf, name); def != nil && def.OnFull != "" {
+			of[name], _ = spool.ParseOnFull(def.OnFull, spool.DropOldest) // it was checked
+		}
+	}
+	return of
+}
+
 // arrange brings a stream's cursors in line with the plan. Where a cursor is in
 // use that is to change hands, that is ended first, and the stream looked at
 // again then. The container's lock is held.
@@ -327,7 +343,7 @@ func (p *Plugin) look(st *spool.Stream) {
 		var pl plan
 		if pl, err = p.plan(&info, p.conf.current(), false); err == nil {
 			if err = p.arrange(st, pl); err == nil {
-				err = p.shipAll(st, pl)
+				err = errors.Join(st.SetOfRoutes(p.ofRoutes(p.conf.current(), pl, st.Routes())), p.shipAll(st, pl))
 			}
 		}
 	}

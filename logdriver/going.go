@@ -1,6 +1,7 @@
 package logdriver
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"sync/atomic"
@@ -111,13 +112,9 @@ func (g *goings) next() *spool.Stream {
 	return nil
 }
 
-// leaveTime is how long a pool that a stream no longer goes to may acknowledge
-// nothing before it is given up.
-const leaveTime = 10 * time.Minute
-
 // runLooks looks at streams until ctx ends.
 func (p *Plugin) runLooks(ctx context.Context) {
-	tick := time.NewTicker(p.leaveTime / 10)
+	tick := time.NewTicker(cmp.Or(p.cfg.LeaveTime/10, time.Hour))
 	defer tick.Stop()
 	seen := map[goingKey]progress{}
 	for {
@@ -154,7 +151,7 @@ func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
 				is.since = was.since
 			}
 			now[key] = is
-			if time.Since(is.since) >= p.leaveTime && !p.drainOnly.Load() {
+			if p.cfg.LeaveTime > 0 && time.Since(is.since) >= p.cfg.LeaveTime && !p.drainOnly.Load() {
 				p.giveUpOne(st, r)
 			}
 		}
@@ -168,7 +165,7 @@ func (p *Plugin) giveUpOne(st *spool.Stream, route string) {
 		g.ending.Store(true)
 		p.ship.Remove(st.ID(), g.pool)
 	}
-	if err := p.giveUp(st, route, "they acknowledged nothing for "+p.leaveTime.String()); err != nil {
+	if err := p.giveUp(st, route, "they acknowledged nothing for "+p.cfg.LeaveTime.String()); err != nil {
 		p.log.Error("a pool could not be given up", "err", err)
 	}
 }

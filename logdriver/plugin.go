@@ -42,8 +42,6 @@ type Plugin struct {
 	going   *goings
 	givenUp atomic.Uint64   // bytes that pools which containers no longer go to never got
 	ctx     context.Context // ends with endTidy
-	// leaveTime is how long such a pool may acknowledge nothing.
-	leaveTime time.Duration
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -62,7 +60,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, ctx: ctx, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), leaveTime: leaveTime}
+	p := &Plugin{endTidy: cancel, ctx: ctx, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings()}
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
@@ -170,6 +168,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err := p.policies(pl.options, &params); err != nil {
 		return err
 	}
+	params.OfRoutes = p.ofRoutes(conf, pl, pl.routes())
 	defer p.calls.lock(info.ContainerID)()
 	if p.spool.Of(info.ContainerID) == nil { // else it has cursors, perhaps of other pools
 		params.Routes = pl.routes()

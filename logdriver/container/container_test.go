@@ -25,7 +25,7 @@ func TestParseOptions(t *testing.T) {
 	}{
 		{"defaults", nil, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
 		{"the engine's own", map[string]string{"mode": "non-blocking", "max-buffer-size": "4m", "cache-disabled": "true"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
-		{"nothing kept", map[string]string{"max-size": "0", "on-full": "throttle"}, Options{HashKey: id, Tag: "web-1", OnFull: "throttle"}},
+		{"nothing kept", map[string]string{"max-size": "0", "on-full": "throttle"}, Options{HashKey: id, Tag: "web-1", OnFull: "throttle", OwnOnFull: true}},
 		{"sizes", map[string]string{"max-size": "1m", "max-file": "3"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 3 << 20}},
 		{"tag", map[string]string{"tag": `{{.ImageName}}/{{.Name}}/{{.ID}}/{{upper .ImageID}}`}, Options{HashKey: id, Tag: "shop/web:3/web-1/0123456789ab/FEDCBA987654", KeepBytes: 100 << 20}},
 		{"hash by tag", map[string]string{"tag": "x", "hash": "tag"}, Options{HashKey: "x", Tag: "x", KeepBytes: 100 << 20}},

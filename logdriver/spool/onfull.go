@@ -2,6 +2,7 @@ package spool
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"time"
 )
@@ -38,6 +39,86 @@ func (o *OnFull) UnmarshalText(text []byte) error {
 // protected reports whether what is not acknowledged is kept when others' is
 // evicted. In return, the stream must not take all the room there is.
 func (o OnFull) protected() bool { return o != DropOldest }
+
+// OfRoutes are the policies of routes that have one of their own, by name,
+// without what RouteUntil puts behind it.
+type OfRoutes map[string]OnFull
+
+// onFullLocked returns what gives way for a route.
+func (st *Stream) onFullLocked(route string) OnFull {
+	base, _ := SplitRoute(route)
+	if o, ok := st.header.OfRoutes[base]; ok {
+		return o
+	}
+	return st.header.OnFull
+}
+
+// protectedLocked returns the offset from which on there is protected data: what
+// some route has not acknowledged that drops nothing of its oldest.
+func (st *Stream) protectedLocked() uint64 {
+	at, _ := st.behindLocked()
+	return at
+}
+
+// policyLocked returns what gives way in the stream: of its protected routes, the
+// one that is furthest behind has the say. Where none is behind, it is what would
+// be if one were.
+func (st *Stream) policyLocked() OnFull {
+	_, policy := st.behindLocked()
+	return policy
+}
+
+func (st *Stream) behindLocked() (at uint64, policy OnFull) {
+	at, policy = st.end, DropOldest
+	if len(st.cursors) == 0 {
+		return at, st.header.OnFull
+	}
+	for route, c := range st.cursors {
+		o := st.onFullLocked(route)
+		if !o.protected() || !c.wants() {
+			continue
+		}
+		if c.offset < at || policy == DropOldest || c.offset == at && o > policy {
+			at, policy = min(at, c.offset), o
+		}
+	}
+	return at, policy
+}
+
+func (st *Stream) policy() OnFull {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.policyLocked()
+}
+
+func (st *Stream) mayDropNewestLocked() bool {
+	if st.header.OnFull == DropNewest {
+		return true
+	}
+	for _, o := range st.header.OfRoutes {
+		if o == DropNewest {
+			return true
+		}
+	}
+	return false
+}
+
+// SetOfRoutes changes the policies of routes that have one of their own.
+func (st *Stream) SetOfRoutes(of OfRoutes) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if st.gone || maps.Equal(st.header.OfRoutes, of) {
+		return nil
+	}
+	h := st.header
+	h.OfRoutes = of
+	if err := st.writeHeader(h); err != nil {
+		return err
+	}
+	st.header = h
+	st.recountLocked()
+	return nil
+}
 
 const (
 	// forOthers is the part of the spool that protected data leaves alone: one
@@ -77,7 +158,7 @@ func (s *Spool) room() int64 {
 // does already ends a little later than it began.
 func (st *Stream) givesWay(already bool) bool {
 	st.mu.Lock()
-	held, policy := st.held, st.header.OnFull
+	held, policy := st.held, st.policyLocked()
 	st.mu.Unlock()
 	if !policy.protected() {
 		return false
@@ -93,8 +174,7 @@ func (st *Stream) givesWay(already bool) bool {
 // recountLocked brings what is known of the stream's protected data up to date.
 func (st *Stream) recountLocked() {
 	var n int64
-	if st.header.OnFull.protected() && !st.gone {
-		acked := st.ackedLocked()
+	if acked := st.protectedLocked(); !st.gone {
 		for i := len(st.segs) - 1; i >= 0 && st.segs[i].end() > acked; i-- {
 			n += int64(st.segs[i].end()-max(acked, st.segs[i].offset)) + overhead
 		}
@@ -109,7 +189,8 @@ func (st *Stream) recountLocked() {
 	st.held = n
 }
 
-// OnFull returns what gives way in the stream when the spool is full.
+// OnFull returns what gives way in the stream when the spool is full, for routes
+// that have none of their own.
 func (st *Stream) OnFull() OnFull {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -120,7 +201,7 @@ func (st *Stream) OnFull() OnFull {
 // comes is dropped, or the container is slowed down.
 func (st *Stream) GivesWay() bool {
 	st.mu.Lock()
-	live, policy, dropping := len(st.sessions) > 0, st.header.OnFull, st.dropping != nil
+	live, policy, dropping := len(st.sessions) > 0, st.policyLocked(), st.dropping != nil
 	st.mu.Unlock()
 	return live && (dropping || policy == Throttle && st.givesWay(false))
 }
@@ -134,7 +215,7 @@ func (st *Stream) GivesWay() bool {
 // and the data that the trickle brings, once there is no room at all, replaces
 // the oldest of the throttled streams.
 func (se *Session) Slow() (slow bool, room <-chan struct{}) {
-	if se.st.OnFull() != Throttle {
+	if se.st.policy() != Throttle {
 		return false, nil
 	}
 	return se.st.givesWay(false), se.st.room
@@ -159,13 +240,13 @@ func (s *Spool) Dropped() []Dropped {
 }
 
 // countEvicted counts, and says, that unacknowledged bytes were evicted.
-func (st *Stream) countEvicted(bytes int64) {
-	counter := &st.sp.dropped.oldest
-	if st.header.OnFull == Throttle {
-		counter = &st.sp.dropped.throttled
+func (st *Stream) countEvicted(bytes int64, protected bool) {
+	counter, policy := &st.sp.dropped.oldest, DropOldest
+	if protected {
+		counter, policy = &st.sp.dropped.throttled, Throttle
 	}
 	counter.Add(bytes)
-	st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "on_full", st.header.OnFull, "bytes", bytes)
+	st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "on_full", policy, "bytes", bytes)
 }
 
 // makeRoom is reclaim for a stream that got err, if that says that the disk is
@@ -178,7 +259,7 @@ func (st *Stream) makeRoom(err error) bool {
 		return true
 	}
 	st.sp.fullAt.Store(time.Now().UnixNano())
-	return st.OnFull() == Throttle && st.sp.reclaimFrom(throttled)
+	return st.policy() == Throttle && st.sp.reclaimFrom(throttled)
 }
 
 // reclaim makes room on a disk that is full though the spool is within its

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"time"
@@ -82,8 +83,8 @@ func (st *Stream) attach(p Params, fifo string) (se *Session, created bool, err 
 // started: it may have been renamed.
 func (st *Stream) refreshLocked(p Params) error {
 	h := st.header
-	h.Info, h.KeepBytes, h.OnFull, h.Sync = p.Info, p.KeepBytes, p.OnFull, p.Sync
-	if bytes.Equal(st.header.Info, h.Info) && st.header.KeepBytes == h.KeepBytes && st.header.OnFull == h.OnFull && st.header.Sync == h.Sync {
+	h.Info, h.KeepBytes, h.OnFull, h.OfRoutes, h.Sync = p.Info, p.KeepBytes, p.OnFull, p.OfRoutes, p.Sync
+	if bytes.Equal(st.header.Info, h.Info) && st.header.KeepBytes == h.KeepBytes && st.header.OnFull == h.OnFull && maps.Equal(st.header.OfRoutes, h.OfRoutes) && st.header.Sync == h.Sync {
 		return nil
 	}
 	if err := st.writeHeader(h); err != nil {
@@ -156,7 +157,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 	}
 	st.beginWrite()
 	defer st.endWrite()
-	full := st.givesWay(st.dropping != nil) && st.OnFull() == DropNewest
+	full := st.givesWay(st.dropping != nil) && st.policy() == DropNewest
 	if st.writer != se.n {
 		st.endDrop()
 	}
@@ -173,7 +174,7 @@ func (se *Session) Splice(fd int, max int) (int, error) {
 		return se.dropNewest(fd, max)
 	}
 	n, err := se.spliceTo(fd, max)
-	if isFull(err) && st.OnFull() == DropNewest {
+	if isFull(err) && st.policy() == DropNewest {
 		return se.dropNewest(fd, max)
 	}
 	return n, err
@@ -307,7 +308,7 @@ func (se *Session) roll() error {
 		st.sp.used.Add(overhead)
 		if begins {
 			st.markLocked(&st.segs[len(st.segs)-1], Place{Offset: g.offset})
-		} else if st.header.OnFull == DropNewest && len(st.segs) > 1 {
+		} else if st.mayDropNewestLocked() && len(st.segs) > 1 {
 			st.locateFrames(len(st.segs) - 2) // so that the way to the end of a frame is short, see openFrame
 		}
 		st.recountLocked()

@@ -99,6 +99,7 @@ type header struct {
 	Created   time.Time       `json:"created"`
 	KeepBytes int64           `json:"keep_bytes"`
 	OnFull    OnFull          `json:"on_full"`
+	OfRoutes  OfRoutes        `json:"on_full_of_routes,omitempty"` // that have one of their own
 	Sync      time.Duration   `json:"sync_interval"` // nanoseconds; 0: never
 	Info      json.RawMessage `json:"info"`
 	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
@@ -239,6 +240,7 @@ type Params struct {
 	Info      json.RawMessage // kept with the stream, for the caller
 	KeepBytes int64           // of acknowledged data, for docker logs
 	OnFull    OnFull          // what gives way where the spool is full
+	OfRoutes  OfRoutes        // the same for routes that have one of their own
 	Sync      time.Duration   // at least so often it is synced to the disk, by Run; 0: never
 	Routes    []string        // each gets a cursor at the stream's start
 }
@@ -288,7 +290,7 @@ func (s *Spool) create(p Params) (*Stream, error) {
 	}
 	st := newStream(s, newID(p.Container))
 	st.boot = s.boot
-	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, Sync: p.Sync, Info: p.Info, Boot: s.boot}
+	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, OfRoutes: p.OfRoutes, Sync: p.Sync, Info: p.Info, Boot: s.boot}
 	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {

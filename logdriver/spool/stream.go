@@ -338,12 +338,12 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	acked, n := st.ackedLocked(), st.evictableLocked()
-	mayGo := !st.header.OnFull.protected()
+	protected, anyway := st.protectedLocked(), false
 	switch upTo {
 	case beingWritten:
 		n = len(st.segs)
 	case throttled:
-		mayGo = st.header.OnFull == Throttle
+		anyway = st.policyLocked() == Throttle
 	case forgotten:
 		if len(st.segs)+len(st.sessions) == 0 && len(st.drops) > 0 {
 			return append(all, victim{stream: st, wrote: st.header.Created})
@@ -352,7 +352,7 @@ func (st *Stream) appendVictims(all []victim, upTo stage) []victim {
 	}
 	first := len(all)
 	for _, g := range st.segs[:n] {
-		if upTo != acknowledged && mayGo || g.end() <= acked {
+		if g.end() <= acked || upTo != acknowledged && (anyway || g.end() <= protected) {
 			all = append(all, victim{st, g.offset, g.wrote})
 		}
 	}
@@ -434,7 +434,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 			break
 		}
 		if lost := int64(st.missingLocked(g.offset, g.end())); lost > 0 {
-			st.countEvicted(lost)
+			st.countEvicted(lost, g.end() > st.protectedLocked())
 		}
 		st.sp.used.Add(-g.size - overhead)
 		n++
