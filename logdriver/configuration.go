@@ -263,11 +263,11 @@ func (c *configuration) refused(id string, err error) {
 	}
 	c.status.RefVer, c.status.Refused = id, err.Error()
 	c.status.Refusals++
-	stays := "none"
-	if c.now != nil {
-		stays = c.now.Version
+	if c.now == nil {
+		c.log.Error("a configuration is refused, and none is in force: what containers write waits in the spool", "source", c.status.Source, "refused", id, "why", err)
+		return
 	}
-	c.log.Error("a configuration is refused; the one in force stays", "source", c.status.Source, "refused", id, "in_force", stays, "why", err)
+	c.log.Error("a configuration is refused; the one in force stays", "source", c.status.Source, "refused", id, "in_force", c.now.Version, "why", err)
 }
 
 // Status returns what an operator wants to know of it.

@@ -9,13 +9,16 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/logdriver"
 )
 
 const usage = `usage: dockline-log COMMAND [-socket PATH] [-timeout DURATION]
        dockline-log where [-since TIME] [-until TIME] [-format table|json] CONTAINER
+       dockline-log check-config FILE
 
 The engine starts the plugin without a command. On the host, from the plugin's
 folder in the engine's data root, as root:
@@ -26,12 +29,20 @@ folder in the engine's data root, as root:
   where    which collectors hold the records of a container that were written in a time
 
 TIME is 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m.
+check-config reads a configuration, with the files beside it, as the plugin would,
+and reaches nobody. It names line and reason of what is wrong and ends with code 1,
+or with 0 when the plugin would take it; warnings are for what it takes and is most
+likely not meant. COLLECTORS in the environment is the plugin's setting of that name.
+
 drain ends with code 1 when the time is over; without -timeout it waits for ever.
 `
 
 // ask carries out a command that a person has typed on the host.
 func ask(ctx context.Context, args []string) error {
 	command := args[0]
+	if command == "check-config" {
+		return checkConfig(args[1:])
+	}
 	f := flag.NewFlagSet("dockline-log "+command, flag.ContinueOnError)
 	f.Usage = func() { fmt.Fprint(f.Output(), usage) }
 	socket := f.String("socket", "", "")
@@ -107,6 +118,22 @@ func parse(f *flag.FlagSet, args []string) (rest []string, err error) {
 		}
 		rest, args = append(rest, f.Arg(0)), f.Args()[1:]
 	}
+}
+
+// checkConfig says what is wrong with a configuration, or that nothing is.
+func checkConfig(args []string) error {
+	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
+		return fmt.Errorf("check-config needs the name of a file\n%s", usage)
+	}
+	pools, warnings, err := logdriver.CheckConfig(args[0], os.Getenv("COLLECTORS"))
+	for _, w := range warnings {
+		fmt.Fprintln(os.Stderr, "warning:", w)
+	}
+	if err != nil {
+		return fmt.Errorf("it would be refused:\n%w", err)
+	}
+	fmt.Printf("%s would be taken; pools: %s\n", args[0], strings.Join(pools, ", "))
+	return nil
 }
 
 // installed is the path of the plugin's binary in an engine's data root.

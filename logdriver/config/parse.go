@@ -298,17 +298,30 @@ func (r *reader) defaults(n *yaml.Node) {
 }
 
 // notHere are log-opts that have another place in a configuration.
-var notHere = map[string]string{"pool": "pools", "collectors": "pools"}
+var notHere = map[string]string{
+	"pool": "say it with pools", "collectors": "say it with pools",
+	"mode": engines, "max-buffer-size": engines, "cache-disabled": engines, "cache-max-size": engines, "cache-max-file": engines, "cache-compress": engines,
+}
 
+const engines = "it is for the engine, which does not read this: say it in daemon.json or with --log-opt"
+
+// options checks every log-opt by itself, for the line, and then all.
 func (r *reader) options(n *yaml.Node, where string) map[string]string {
-	all := r.texts(n, where)
-	for key := range all {
-		if instead := notHere[key]; instead != "" {
-			r.problem(n, where+"."+key, "say it with %s", instead)
-			return nil
+	all := map[string]string{}
+	before := len(r.problems)
+	r.mapping(n, where, nil, func(key, value *yaml.Node, at string) {
+		text, ok := r.text(value, at)
+		if why := notHere[key.Value]; why != "" {
+			r.problem(key, at, "%s", why)
+		} else if err := r.checks.Options(map[string]string{key.Value: text}); ok && err != nil {
+			r.problem(key, at, "%v", err)
 		}
+		all[key.Value] = text
+	})
+	if len(r.problems) > before {
+		return nil
 	}
-	if err := r.checks.Options(all); err != nil && r.resolve(n) != nil {
+	if err := r.checks.Options(all); err != nil {
 		r.problem(n, where, "%v", err)
 	}
 	return all
