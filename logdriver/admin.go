@@ -164,6 +164,9 @@ func (p *Plugin) why() string {
 	if p.drainOnly.Load() {
 		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
 	}
+	if c := p.conf.Status(); c.Version == "" {
+		return "; no configuration is known: " + cmp.Or(c.Error, c.Refused)
+	}
 	var down []string
 	for _, c := range p.ship.Collectors() {
 		if !c.Healthy {

@@ -126,7 +126,11 @@ func (c *configuration) resume() {
 		return
 	}
 	if err == nil {
-		c.now, _, err = config.Parse(config.FileName, text, c.fallback, c.checks(link))
+		// It was checked when it was taken. What may have changed since, a file of
+		// the host, is a matter of the pool that needs it.
+		checks := c.checks(link)
+		checks.Pool = func(*config.Pool) error { return nil }
+		c.now, _, err = config.Parse(config.FileName, text, c.fallback, checks)
 	}
 	if err != nil {
 		c.log.Error("the configuration that was in force cannot be used any more", "err", err)

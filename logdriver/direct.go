@@ -44,6 +44,10 @@ func (pl plan) routes() []string {
 	return append(all, pl.missing...)
 }
 
+// notKnown is the cursor of a stream that nobody knows yet where it is to go. No
+// pool's name is like it.
+const notKnown = "not_known"
+
 // isLeaving reports whether it is the cursor of a pool that a stream was for up
 // to an offset.
 func isLeaving(route string) bool {
@@ -89,7 +93,7 @@ func (p *Plugin) plan(info *container.Info, conf *config.Config, starts bool) (p
 	case strings.Trim(pl.options.Collectors, ", \t\n") != "":
 		pl.known, pl.pools = true, []*config.Pool{{List: pl.options.Collectors}}
 	case conf == nil && len(chosen) == 0:
-		pl.missing = []string{config.DefaultPool}
+		pl.missing = []string{notKnown}
 	case conf == nil:
 		pl.missing = chosen
 	default:
@@ -112,7 +116,8 @@ func (p *Plugin) definition(conf *config.Config, name string) *config.Pool {
 	return p.former.get(name)
 }
 
-// open opens the plan's pools, until done is called.
+// open opens the plan's pools, until done is called. It is an error if one cannot
+// be that has not been checked before.
 func (p *Plugin) open(pl plan) (done func(), err error) {
 	var opened []func()
 	done = func() {
@@ -122,11 +127,14 @@ func (p *Plugin) open(pl plan) (done func(), err error) {
 	}
 	for _, def := range pl.pools {
 		_, d, err := p.pools.use(def)
-		if err != nil {
+		switch {
+		case err == nil:
+			opened = append(opened, d)
+		case def.Name == "" || def.Setting:
 			done()
 			return nil, poolError(def, err)
+		default: // it was fine when the configuration was checked; the records wait, see look
 		}
-		opened = append(opened, d)
 	}
 	return done, nil
 }
@@ -230,7 +238,7 @@ func (p *Plugin) sendOff(st *spool.Stream, routes []string) error {
 		var err error
 		switch {
 		case !p.ended(st, r):
-		case owed(st, r):
+		case r != notKnown && owed(st, r):
 			err = st.RenameRoute(r, spool.RouteUntil(r, st.End()))
 		default:
 			err = st.RemoveRoute(r)
@@ -242,9 +250,10 @@ func (p *Plugin) sendOff(st *spool.Stream, routes []string) error {
 	return nil
 }
 
-// handOver bounds how long a collector may take to acknowledge what is under way
-// to it when a cursor changes hands. After that it is sent again, to the next.
-const handOver = 5 * time.Second
+// handOver bounds how long it is waited for what is under way to a collector when
+// a cursor changes hands; after that it is sent again, to the next. It is longer
+// than a collector may take that is not taken for down.
+const handOver = time.Minute
 
 // ended reports whether nobody ships a route. If somebody does it is ended, and
 // the stream looked at again then.
@@ -347,7 +356,7 @@ func (p *Plugin) look(st *spool.Stream) {
 			}
 		}
 	}
-	if err != nil {
+	if p.going.failed(st, err) {
 		p.log.Error("a container's records stay in the spool: they cannot be shipped", "container", st.Container(), "err", err)
 	}
 }

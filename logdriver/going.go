@@ -26,6 +26,7 @@ type goings struct {
 	all   map[string]goingStream   // by stream
 	done  map[goingKey]struct{}    // leaving routes that have got all that was for them
 	looks map[string]*spool.Stream // by stream
+	bad   map[*spool.Stream]string // those that could not be brought in line, and why
 	wake  chan struct{}            // has a value when looks has grown
 }
 
@@ -35,7 +36,7 @@ type goingStream struct {
 }
 
 func newGoings() *goings {
-	return &goings{all: map[string]goingStream{}, done: map[goingKey]struct{}{}, looks: map[string]*spool.Stream{}, wake: make(chan struct{}, 1)}
+	return &goings{all: map[string]goingStream{}, done: map[goingKey]struct{}{}, looks: map[string]*spool.Stream{}, bad: map[*spool.Stream]string{}, wake: make(chan struct{}, 1)}
 }
 
 func (g *goings) of(stream, route string) *going {
@@ -102,6 +103,33 @@ func (g *goings) lookLocked(st *spool.Stream) {
 	}
 }
 
+// failed notes whether a stream could be brought in line, and reports whether it
+// could not for a reason that is new.
+func (g *goings) failed(st *spool.Stream, err error) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if err == nil {
+		delete(g.bad, st)
+		return false
+	}
+	was := g.bad[st]
+	g.bad[st] = err.Error()
+	return was != err.Error()
+}
+
+// lookAgain has those be looked at that could not be brought in line.
+func (g *goings) lookAgain() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for st := range g.bad {
+		if st.Live() || undelivered(st) {
+			g.lookLocked(st)
+		} else {
+			delete(g.bad, st)
+		}
+	}
+}
+
 func (g *goings) next() *spool.Stream {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -127,6 +155,7 @@ func (p *Plugin) runLooks(ctx context.Context) {
 		case <-p.going.wake:
 		case <-tick.C:
 			seen = p.giveUpIdle(seen)
+			p.going.lookAgain()
 		}
 	}
 }

@@ -31,7 +31,7 @@ type Plugin struct {
 	log     *slog.Logger
 	spool   *spool.Spool
 	place   place          // of the spool
-	tidy    sync.WaitGroup // the plugin's own goroutines
+	tidy    sync.WaitGroup // the spool's own goroutine
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
@@ -41,7 +41,9 @@ type Plugin struct {
 	former  *former
 	going   *goings
 	givenUp atomic.Uint64   // bytes that pools which containers no longer go to never got
-	ctx     context.Context // ends with endTidy
+	looking sync.WaitGroup  // the goroutines that follow the configuration
+	ctx     context.Context // ends when they shall
+	endLook context.CancelFunc
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -60,7 +62,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, ctx: ctx, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings()}
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings()}
+	p.ctx, p.endLook = context.WithCancel(ctx)
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
@@ -83,8 +86,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	}
 	p.conf.apply = p.reconfigure
 	p.tidy.Go(func() { sp.Run(ctx) })
-	p.tidy.Go(func() { p.runLooks(ctx) })
-	p.tidy.Go(func() { p.conf.follow(ctx) })
+	p.looking.Go(func() { p.runLooks(p.ctx) })
+	p.looking.Go(func() { p.conf.follow(p.ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -104,6 +107,8 @@ func (p *Plugin) Close() {
 	}
 	p.mu.Unlock()
 	p.pumps.Close()
+	p.endLook()
+	p.looking.Wait()
 	p.pools.close()
 	p.ship.Close()
 	p.endTidy()
@@ -189,7 +194,10 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if p.conf.current() != conf {
 		p.going.look(se.Stream()) // whoever looked at all streams since may have missed it
 	}
-	return p.shipAll(se.Stream(), pl)
+	if err := p.shipAll(se.Stream(), pl); err != nil {
+		p.going.look(se.Stream()) // which says why; it is no reason not to start
+	}
+	return nil
 }
 
 // live reports whether a container logs already. It is given to us again then,

@@ -107,7 +107,7 @@ func TestReloadUnderLoad(t *testing.T) {
 					r.write(fmt.Sprintf("%d-%d", n, wrote[n]))
 					wrote[n]++
 				}
-				time.Sleep(time.Millisecond) // a pace; what is tested is not speed
+				time.Sleep(5 * time.Millisecond) // a pace; what is tested is not speed
 			}
 		})
 	}

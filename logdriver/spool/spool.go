@@ -100,7 +100,7 @@ type header struct {
 	KeepBytes int64           `json:"keep_bytes"`
 	OnFull    OnFull          `json:"on_full"`
 	OfRoutes  OfRoutes        `json:"on_full_of_routes,omitempty"` // that have one of their own
-	Sync      time.Duration   `json:"sync_interval"` // nanoseconds; 0: never
+	Sync      time.Duration   `json:"sync_interval"`               // nanoseconds; 0: never
 	Info      json.RawMessage `json:"info"`
 	Boot      uint32          `json:"boot"` // in which the stream was made, see boot.go
 }
