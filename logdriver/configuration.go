@@ -61,15 +61,16 @@ type configuration struct {
 // settings say.
 func newConfiguration(cfg Config, p *pools, before func(was, next *config.Config) error, log *slog.Logger) *configuration {
 	c := &configuration{dir: filepath.Join(cfg.StateDir, configFolder), fallback: cfg.fallback(), pools: p, log: log, beside: cfg.ConfigMount, before: before, apply: func(*config.Config) {}}
-	switch {
+	switch from := c.origin(); {
+	case cfg.ConfigFrom == noConfig || from == "" && cfg.ConfigFrom+cfg.ConfigMount == "":
+		c.forget()
+		return c
 	case cfg.ConfigFrom != "":
 		c.doc = keyDocument{cfg.ConfigFrom, p.host(cfg.ConfigMount)}
 	case cfg.ConfigMount != "":
 		c.doc = discover.Folder(cfg.ConfigMount, config.FileName, "directory "+cfg.ConfigMountedFrom)
 	default:
-		c.now = c.ofSettings()
-		c.status = ConfigStatus{Source: "settings", Version: c.now.Version, Since: time.Now()}
-		return c
+		c.doc = forgotten(from)
 	}
 	c.status.Source = c.doc.String()
 	c.resume()
@@ -107,6 +108,50 @@ func (d keyDocument) Follow(ctx context.Context, set func([]byte)) error {
 		return &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
 	}
 	return doc.Follow(ctx, set)
+}
+
+// noConfig is the setting CONFIG that goes back to the settings alone.
+const noConfig = "none"
+
+// originFile says, beside the versions, where they came from.
+const originFile = "origin"
+
+// origin returns where the configuration in force came from, "" if there is none.
+func (c *configuration) origin() string {
+	if _, err := os.Lstat(filepath.Join(c.dir, currentConfig)); err != nil {
+		return ""
+	}
+	from, err := os.ReadFile(filepath.Join(c.dir, originFile))
+	if err != nil {
+		return "a source that is not known"
+	}
+	return strings.TrimSpace(string(from))
+}
+
+// forget goes back to what the settings say.
+func (c *configuration) forget() {
+	next := c.ofSettings()
+	c.resume()
+	err := c.before(c.now, next)
+	if err == nil {
+		err = os.RemoveAll(c.dir)
+	}
+	if err != nil {
+		c.log.Error("a configuration that is not to be used any more is left", "err", err)
+	}
+	c.now, c.status = next, ConfigStatus{Source: "settings", Version: next.Version, Since: time.Now()}
+}
+
+// forgotten is the source of a configuration that the settings do not name any
+// more: the engine forgets a mount when it upgrades a plugin. Containers must not
+// go elsewhere for that.
+type forgotten string
+
+func (f forgotten) String() string { return string(f) }
+
+// Follow implements discover.Document.
+func (f forgotten) Follow(context.Context, func([]byte)) error {
+	return fmt.Errorf("neither config.source nor CONFIG is set, and the configuration came from %s: set that again, or CONFIG=%s to go without it", string(f), noConfig)
 }
 
 func (c *configuration) ofSettings() *config.Config {
@@ -224,10 +269,14 @@ func (c *configuration) take(v *version) (*config.Config, error) {
 		c.log.Warn("the configuration says something that is most likely not meant", "what", w.Error())
 	}
 	next.Version = v.id
-	if err := c.before(c.current(), next); err != nil {
-		return nil, err
+	err = c.before(c.current(), next)
+	if err == nil {
+		err = writeWhole(filepath.Join(c.dir, originFile), []byte(c.status.Source+"\n"), true)
 	}
-	return next, v.install(c.dir)
+	if err == nil {
+		err = v.install(c.dir)
+	}
+	return next, err
 }
 
 func (c *configuration) isCurrent(id string) bool {

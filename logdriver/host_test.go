@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -32,6 +33,7 @@ type host struct {
 	cfg    Config
 	plugin *Plugin
 	server *pluginserver.Server
+	log    *slog.Logger // nil: nobody looks at it
 }
 
 func newHost(t testing.TB, collectors string) *host {
@@ -45,7 +47,11 @@ func newHost(t testing.TB, collectors string) *host {
 
 func (h *host) start() {
 	h.t.Helper()
-	p, err := Open(h.cfg, quiet)
+	log := h.log
+	if log == nil {
+		log = quiet
+	}
+	p, err := Open(h.cfg, log)
 	if err != nil {
 		h.t.Fatal(err)
 	}

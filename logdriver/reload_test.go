@@ -269,3 +269,25 @@ func TestConfigurationAway(t *testing.T) {
 		}
 	}
 }
+
+// A mount that the engine forgot in an upgrade takes no container elsewhere; who
+// wants to go without a configuration says so.
+func TestTheSourceIsForgotten(t *testing.T) {
+	got := newTally(t)
+	h, _ := configured(t, "pools:\n"+got.collector("web")+"defaults: {pools: [web]}\n")
+	r := h.run(1, nil)
+	r.write("one")
+	got.until("it has come", func() bool { return len(got.lines) == 1 })
+	h.cfg.ConfigMount = ""
+	h.restart()
+	r.write("two")
+	got.until("it has come", func() bool { return len(got.lines) == 2 })
+	h.until("it is said", func(s Status) bool { return strings.Contains(s.Config.Error, "came from directory /srv/conf") })
+	h.cfg.ConfigFrom = "none"
+	h.restart()
+	h.until("nothing is owed", func(s Status) bool { return s.Config.Source == "settings" && len(s.Streams[0].Pools) == 0 })
+	h.cfg.ConfigFrom = ""
+	h.restart()
+	h.until("it is forgotten", func(s Status) bool { return s.Config.Source == "settings" })
+	r.stop()
+}

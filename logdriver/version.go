@@ -124,7 +124,7 @@ func (v *version) install(dir string) error {
 		return nil //nolint:nilerr // it is in force; what is left over goes with the next
 	}
 	for _, e := range entries {
-		if e.Name() != v.id && e.Name() != currentConfig {
+		if e.Name() != v.id && e.Name() != currentConfig && e.Name() != originFile {
 			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
 		}
 	}

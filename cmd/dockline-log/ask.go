@@ -29,6 +29,7 @@ folder in the engine's data root, as root:
   where    which collectors hold the records of a container that were written in a time
 
 TIME is 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m.
+
 check-config reads a configuration, with the files beside it, as the plugin would,
 and reaches nobody. It names line and reason of what is wrong and ends with code 1,
 or with 0 when the plugin would take it; warnings are for what it takes and is most

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -110,5 +111,31 @@ What was acknowledged from 2026-03-01T12:00:00.000Z to 2026-03-01T12:00:01.000Z 
 `
 	if b.String() != want {
 		t.Errorf("got\n%s", b.String())
+	}
+}
+
+func TestCheckConfig(t *testing.T) {
+	if err := ask(t.Context(), []string{"check-config", "../../plugin-config/dockline-log/dockline-log.yaml"}); err != nil {
+		t.Errorf("the example: %v", err)
+	}
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, []byte("pools:\n  web: {collectors: 'rlp://a:1'}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		args []string
+		says string
+	}{
+		"bad":      {[]string{bad}, `bad.yaml:2: pools.web.collectors: collector "rlp://a:1": no sink speaks "rlp", did you mean "relp"?`},
+		"missing":  {[]string{bad + "x"}, "no such file"},
+		"no file":  {nil, "needs the name of a file"},
+		"too many": {[]string{bad, bad}, "needs the name of a file"},
+		"a flag":   {[]string{"-socket"}, "needs the name of a file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := ask(t.Context(), append([]string{"check-config"}, c.args...)); err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("%v says %v, without %q", c.args, err, c.says)
+			}
+		})
 	}
 }
