@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -76,6 +78,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	var err error
 	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
 		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
+	}
+	if v := c.ConfigFrom; v != "" && v != noConfig && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
+		return c, &options.ValueError{What: "setting", Key: "CONFIG", Value: discover.RedactList(v), Err: errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, " + noConfig)}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {

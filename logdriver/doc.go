@@ -10,8 +10,9 @@
 // record knows what they mean, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
 // they are. history remembers which collectors hold whose records. readlogs
-// answers `docker logs`. Each may use those before it, none those behind it; sinks,
-// route, spool and record do not know each other
+// answers `docker logs`. config says which containers' records are for which
+// pools, and stands beside the path, as container does. Each may use those before
+// it, none those behind it; sinks, route, spool and record do not know each other
 // (test/arch holds the tree to this). After a downgrade, rescue stands in for
 // all behind the FIFOs.
 //
@@ -20,11 +21,14 @@
 // A lock is taken only while holding locks that stand before it here:
 //
 //	Plugin.mu         whether the plugin goes on; no start or stop takes it
-//	Plugin.calls      one lock for each container: its starts and stops
+//	configuration.offers: one version of the configuration at a time
+//	Plugin.calls      one lock for each container: its starts and stops, and where its stream goes
 //	Pumps.mu          stream: which FIFOs are open; never held over a file
 //	pools.tell        changes of pools, on their way to the shipper
 //	Shipper.mu        ship: which streams go where; Ended is called under it
+//	goings.mu         which streams go where; Retired is called under Shipper.mu
 //	pools.mu          which pools containers use, and who is in them
+//	configuration.mu, former.mu: what the configuration says, and said
 //	pool.mu           ship: a pool's collectors and whose stream is whose
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are

@@ -96,7 +96,7 @@ func (k *consulKey) Follow(ctx context.Context, set func([]byte)) error {
 	}
 	return k.follow(ctx, ask, func() error {
 		if pair == nil {
-			return fmt.Errorf("Consul has no key %s", k.key)
+			return fmt.Errorf("there is no key %s in Consul", k.key)
 		}
 		set(pair.Value)
 		return nil

@@ -137,7 +137,7 @@ func TestConsulKey(t *testing.T) {
 	server := httptest.NewServer(kv)
 	t.Cleanup(server.Close)
 	s := followText(t, document(t, "consul://"+strings.TrimPrefix(server.URL, "http://")+"/dockline/log.yaml"))
-	s.awaits("!Consul has no key dockline/log.yaml")
+	s.awaits("!there is no key dockline/log.yaml")
 	kv.set(4, "one", false)
 	s.awaits("one")
 	kv.set(5, "two", false)
