@@ -1,6 +1,7 @@
 package spool
 
 import (
+	"errors"
 	"math"
 	"slices"
 	"testing"
@@ -104,5 +105,39 @@ func TestRouteUntil(t *testing.T) {
 	}
 	if err := st.RenameRoute("b", leaving); err == nil {
 		t.Error("a route took the place of another")
+	}
+}
+
+// A disk that refuses to rename a cursor leaves it as it was, also for those who
+// acknowledge meanwhile.
+func TestRenameThatFails(t *testing.T) {
+	dir := t.TempDir()
+	refuse := false
+	s := small(t, dir, func(op string) error {
+		if refuse && op == "rename" {
+			return errors.New("the disk says no")
+		}
+		return nil
+	})
+	w := newWriter(t, s, 1, Params{})
+	w.write(10)
+	st := w.se.Stream()
+	refuse = true
+	if err := st.RenameRoute("a", "b"); err == nil {
+		t.Error("it was renamed")
+	}
+	refuse = false
+	w.ack(frameBytes)
+	if err := st.RenameRoute("a", "b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Ack("b", 2*frameBytes); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []*Spool{s, small(t, dir, nil)} {
+		st := s.Of(st.Container())
+		if got := st.Routes(); !slices.Equal(got, []string{"b"}) || st.Cursor("b") != 2*frameBytes {
+			t.Errorf("routes %v, b at %d", got, st.Cursor("b"))
+		}
 	}
 }
