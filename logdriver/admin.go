@@ -40,6 +40,7 @@ type StreamStatus struct {
 // PoolStatus is one pool that a stream goes to.
 type PoolStatus struct {
 	Pool           string    `json:"pool"`
+	OnFull         string    `json:"on_full"`                // what gives way for what it has not got, when the spool is full
 	Collector      string    `json:"collector,omitempty"`    // where the records go now
 	Until          uint64    `json:"until_offset,omitempty"` // the stream goes there no longer, but for what is before that
 	BacklogBytes   uint64    `json:"backlog_bytes"`
@@ -52,7 +53,7 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]string) []PoolStatus
 	all := []PoolStatus{}
 	for _, r := range st.Routes() {
 		name, until := spool.SplitRoute(r)
-		one := PoolStatus{Pool: name, AcknowledgedTo: st.Cursor(r)}
+		one := PoolStatus{Pool: name, OnFull: st.OnFullOf(r).String(), AcknowledgedTo: st.Cursor(r)}
 		if isLeaving(r) {
 			one.Until = until
 		}

@@ -291,3 +291,32 @@ func TestTheSourceIsForgotten(t *testing.T) {
 	h.until("it is forgotten", func(s Status) bool { return s.Config.Source == "settings" })
 	r.stop()
 }
+
+// What gives way is the container's word, then the pool's, then the defaults', and
+// the pool's counts at once when it changes.
+func TestOnFullOfPools(t *testing.T) {
+	got := newTally(t)
+	pools := "pools:\n" + got.collector("web") + "  audit: {collectors: 'json+tcp://127.0.0.1:1', on-full: %s}\ndefaults: {pools: [web, audit], log-opts: {on-full: drop-newest, tag: 'all/{{.Name}}'}}\n"
+	h, put := configured(t, fmt.Sprintf(pools, "throttle"))
+	runs := []*run{h.run(1, nil), h.run(2, map[string]string{"on-full": "drop-oldest", "tag": "own"})}
+	is := func(want string) {
+		t.Helper()
+		h.until(want, func(s Status) bool {
+			var all []string
+			for _, st := range s.Streams {
+				for _, p := range st.Pools {
+					all = append(all, p.Pool+" "+p.OnFull)
+				}
+			}
+			return strings.Join(all, ", ") == want
+		})
+	}
+	is("audit throttle, web drop-newest, audit drop-oldest, web drop-oldest")
+	put(fmt.Sprintf(pools, "drop-oldest"))
+	is("audit drop-oldest, web drop-newest, audit drop-oldest, web drop-oldest")
+	h.restart()
+	is("audit drop-oldest, web drop-newest, audit drop-oldest, web drop-oldest")
+	for _, r := range runs {
+		r.stop()
+	}
+}

@@ -53,6 +53,13 @@ func (st *Stream) onFullLocked(route string) OnFull {
 	return st.header.OnFull
 }
 
+// OnFullOf returns what gives way for a route when the spool is full.
+func (st *Stream) OnFullOf(route string) OnFull {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.onFullLocked(route)
+}
+
 // protectedLocked returns the offset from which on there is protected data: what
 // some route has not acknowledged that drops nothing of its oldest.
 func (st *Stream) protectedLocked() uint64 {

@@ -103,6 +103,9 @@ defaults: {pools: [%[4]s]}
 	file.put(version("two"))
 	come("kept-twice", "two")
 	come("by-choice", "one")
+	if rep := b.check.Report(); rep.Duplicated > 0 {
+		t.Errorf("%d records came twice, and nothing has been killed yet", rep.Duplicated)
+	}
 
 	if err := os.Remove(filepath.Join(file.dir, "dockline-log.yaml")); err != nil {
 		t.Fatal(err)
