@@ -208,7 +208,7 @@ func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o contain
 	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
 		return err
 	}
-	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, o.HashKey)
+	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, ship.Key{Value: o.HashKey, PerRecord: o.PerRecord})
 	return nil
 }
 

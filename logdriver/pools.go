@@ -273,13 +273,7 @@ func (p *pools) pool(id string, members []discover.Collector, mayBeEmpty bool) (
 	if err != nil {
 		return ship.Pool{}, err
 	}
-	pool.Rank = func(key string) []string {
-		var names []string
-		for _, r := range table.Rank(key, nil) {
-			names = append(names, r.Name)
-		}
-		return names
-	}
+	pool.Rank, pool.Share, pool.Among = ranking(table)
 	return pool, nil
 }
 

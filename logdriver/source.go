@@ -1,6 +1,8 @@
 package logdriver
 
 import (
+	"errors"
+
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -10,7 +12,11 @@ type source struct {
 	*spool.Stream
 	reader *spool.Reader
 	route  string
+	ranges []spool.Range // of AckRanges
 }
+
+// The spool notes as many ranges as ship may tell it of.
+var _ [spool.MaxRanges - ship.MaxRanges]struct{}
 
 func newSource(st *spool.Stream, route string) *source {
 	return &source{Stream: st, reader: st.NewReader(), route: route}
@@ -23,6 +29,24 @@ func (s *source) Read(p []byte, offset uint64) (ship.Span, error) {
 
 func (s *source) Mark(edge, offset uint64, time int64) {
 	s.Stream.Mark(edge, spool.Place{Offset: offset, Time: time})
+}
+
+func (s *source) AckRanges(ranges ...ship.Range) error {
+	s.ranges = s.ranges[:0]
+	for _, r := range ranges {
+		s.ranges = append(s.ranges, spool.Range(r))
+	}
+	err := s.Stream.AckRanges(s.route, s.ranges...)
+	if errors.Is(err, spool.ErrRanges) && len(ranges) > 0 && ranges[0].From == 0 {
+		// With those that a former process noted they are too many. What is
+		// beyond the cursor will be sent again if this process dies now.
+		err = s.Stream.Ack(s.route, ranges[0].To)
+	}
+	return err
+}
+
+func (s *source) Unacknowledged(offset uint64) ship.Range {
+	return ship.Range(s.Stream.Unacknowledged(s.route, offset))
 }
 
 func (s *source) Release()                { s.reader.Close() }

@@ -28,6 +28,7 @@ func TestParseOptions(t *testing.T) {
 		{"nothing kept", map[string]string{"max-size": "0", "on-full": "throttle"}, Options{HashKey: id, Tag: "web-1", OnFull: "throttle"}},
 		{"sizes", map[string]string{"max-size": "1m", "max-file": "3"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 3 << 20}},
 		{"tag", map[string]string{"tag": `{{.ImageName}}/{{.Name}}/{{.ID}}/{{upper .ImageID}}`}, Options{HashKey: id, Tag: "shop/web:3/web-1/0123456789ab/FEDCBA987654", KeepBytes: 100 << 20}},
+		{"hash of each record", map[string]string{"hash": "record"}, Options{HashKey: id, PerRecord: true, Tag: "web-1", KeepBytes: 100 << 20}},
 		{"hash by tag", map[string]string{"tag": "x", "hash": "tag"}, Options{HashKey: "x", Tag: "x", KeepBytes: 100 << 20}},
 		{"hash by label", map[string]string{"hash": "label:com.example.tier"}, Options{HashKey: "gold", Tag: "web-1", KeepBytes: 100 << 20}},
 		{"hash by a label it lacks", map[string]string{"hash": "label:nope"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},

@@ -38,6 +38,7 @@ type Attr struct{ Key, Value string }
 type Options struct {
 	Collectors string // list of URLs; empty for the plugin's own
 	HashKey    string // what the ranking of collectors is computed from
+	PerRecord  bool   // each record has a collector of its own, by its id
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
@@ -57,7 +58,11 @@ func ParseOptions(info *Info) (Options, error) {
 		do  func(value string) error
 	}{
 		{"tag", func(v string) (err error) { o.Tag, err = expandTag(info, v); return err }},
-		{"hash", func(v string) (err error) { o.HashKey, err = hashKey(info, v, o.Tag); return err }},
+		{"hash", func(v string) (err error) {
+			o.HashKey, err = hashKey(info, v, o.Tag)
+			o.PerRecord = v == perRecord
+			return err
+		}},
 		{"max-size", func(v string) error { return o.parseSize(v) }},
 		{"max-file", func(v string) error { return o.parseFiles(v) }},
 		{"labels-regex", func(v string) error { return o.addMatching(v, labels(info)) }},
@@ -74,15 +79,20 @@ func ParseOptions(info *Info) (Options, error) {
 	return o, nil
 }
 
+// perRecord is the hash that spreads a container's records over all collectors.
+const perRecord = "record"
+
+var errHash = errors.New("not one of container, name, image, tag, label:KEY, env:KEY, record")
+
 // hashKey returns the value that selects the collector. A container that lacks
 // the label or variable asked for is placed by its id.
 func hashKey(info *Info, spec, tag string) (string, error) {
 	kind, name, named := strings.Cut(spec, ":")
 	if named != (kind == "label" || kind == "env") || named && name == "" {
-		return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+		return "", errHash
 	}
 	switch kind {
-	case "", "container":
+	case "", "container", perRecord:
 		return info.ContainerID, nil
 	case "name":
 		return info.Name(), nil
@@ -101,7 +111,7 @@ func hashKey(info *Info, spec, tag string) (string, error) {
 		}
 		return info.ContainerID, nil
 	}
-	return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+	return "", errHash
 }
 
 func (o *Options) parseSize(v string) error {

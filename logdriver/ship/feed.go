@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,8 @@ type feed struct {
 	src     Source
 	meta    atomic.Pointer[Meta]
 	pool    *pool
-	key     string
+	key     Key
+	units   *units                  // of its records, where they go to several collectors; else nil
 	ranking atomic.Pointer[[]*lane] // best first, never empty
 	log     *slog.Logger
 	stop    func() // ends the watch
@@ -44,6 +46,8 @@ type feed struct {
 	damage      damage // not told of downstream yet
 	join        record.Joiner
 	entry       record.Entry
+	gap         Range  // what is not acknowledged, at or behind read
+	end         uint64 // behind the frames that were looked at, the present one included
 	read        uint64 // where the next window begins
 	safe        uint64 // where a reader that begins anew would have to begin
 	acked       uint64 // what the source was told
@@ -70,8 +74,12 @@ func (f *feed) rewind() {
 	f.join.Reset()
 	f.damage, f.counting = damage{}, Held{}
 	f.read, f.safe = f.acked, f.acked
+	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }
+
+// busy reports whether records of it are under way, or being put into a batch.
+func (f *feed) busy() bool { return f.outstanding > 0 || f.units.waiting() }
 
 // home returns the lane that the feed belongs to now: the best that is
 // healthy, or simply the best where none is.
@@ -89,6 +97,7 @@ func (f *feed) home() *lane {
 // It reports whether there may be more to read already.
 func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	out := f.out(emit)
+	f.pass(math.MaxUint64, out)
 	span, err := f.src.Read(*buf, f.read)
 	if errors.Is(err, io.EOF) {
 		if span.Final {
@@ -202,6 +211,9 @@ const maxBehind = 2 << 20
 // decode takes whole frames off b and returns what is left. It moves read.
 func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 	for {
+		if f.read < f.gap.From || f.read >= f.gap.To {
+			b = b[f.pass(uint64(len(b)), out):]
+		}
 		frame, n, err := record.Next(b)
 		if errors.Is(err, record.ErrShort) && (len(b) == 0 || !f.seeking || record.CouldBegin(b)) {
 			return b
@@ -224,6 +236,7 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.unmarked = false
 			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
+		f.end = f.read + uint64(n)
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)
 		b = b[n:]
@@ -231,6 +244,23 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.join.Expire(out)
 		}
 	}
+}
+
+// pass goes on, by at most so many bytes, behind what is acknowledged already:
+// whole frames, of which no line goes on behind them. It returns by how many.
+func (f *feed) pass(most uint64, out func(*record.Joined)) uint64 {
+	if f.read >= f.gap.To {
+		f.gap = f.src.Unacknowledged(f.read)
+	}
+	if f.read >= f.gap.From {
+		return 0
+	}
+	f.tell(out)
+	n := min(most, f.gap.From-f.read)
+	f.read += n
+	f.seeking = false
+	f.unmarked = f.unmarked && f.edge >= f.read // nobody looked where a frame begins
+	return n
 }
 
 // finish is for what is left at the end of a session: a frame that was torn
@@ -329,7 +359,11 @@ func (f *feed) ack(offset uint64) {
 		return
 	}
 	f.acked = offset
-	err := f.src.Ack(offset)
+	f.noted(f.src.Ack(offset))
+}
+
+// noted says so if a cursor cannot be written, and if it can again.
+func (f *feed) noted(err error) {
 	if failed := err != nil; failed != f.unwritten {
 		f.unwritten = failed
 		if !failed {
@@ -343,7 +377,7 @@ func (f *feed) ack(offset uint64) {
 // settle acknowledges what needs no collector to say so: bytes behind the
 // last acknowledged record that hold no record, or part of one.
 func (f *feed) settle() {
-	if f.outstanding == 0 {
+	if !f.busy() {
 		f.ack(f.safe)
 	}
 }

@@ -34,11 +34,16 @@ type lane struct {
 	healthy atomic.Bool
 	end     context.CancelFunc
 
-	mu    sync.Mutex // guards queue and over
-	queue []*feed
-	over  bool          // nobody works on it any more
-	wake  chan struct{} // has a value when the queue has grown
-	turn  chan struct{} // has a value when the health of a collector of the pool has changed
+	load    atomic.Int64 // parcels that it has, in the queue or under way
+	leaving atomic.Bool  // its collector is in the pool no longer
+	bin     *parcel      // the sorter's: what is being put together for it
+
+	mu      sync.Mutex // guards queue, parcels and over
+	queue   []*feed
+	parcels []*parcel
+	over    bool          // nobody works on it any more
+	wake    chan struct{} // has a value when there is more in a queue
+	turn    chan struct{} // has a value when the health of a collector of the pool has changed
 
 	// What follows belongs to the lane's goroutine.
 	feeds map[*feed]struct{} // that it has seen and that are assigned to it
@@ -55,11 +60,12 @@ type batch struct {
 	marks   []mark
 }
 
-// mark says how far a feed is acknowledged with the batch.
+// mark says how far a feed is acknowledged with the batch, or which parcel of it.
 type mark struct {
-	feed *feed
-	safe uint64
-	held Held
+	feed   *feed
+	safe   uint64
+	held   Held    // of its records
+	parcel *parcel // nil where the feed is the lane's
 }
 
 func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
@@ -93,12 +99,17 @@ func (l *lane) finish() {
 	for f := range l.feeds {
 		f.src.Release()
 	}
+	l.takeBack()
 	l.mu.Lock()
-	rest := l.queue
-	l.queue, l.over = nil, true
+	rest, parcels := l.queue, l.parcels
+	l.queue, l.parcels, l.over = nil, nil, true
 	l.mu.Unlock()
 	for _, f := range rest {
 		l.push(f)
+	}
+	for _, p := range parcels { // given to it just when it was to end
+		l.pool.sorter.weigh(p, -1)
+		l.pool.sorter.strayed(p)
 	}
 }
 
@@ -147,6 +158,9 @@ func (l *lane) drop(f *feed) {
 // are done with here: no connection is needed for that. Nor is one for those
 // that belong elsewhere.
 func (l *lane) wanted() bool {
+	if l.hasParcels() {
+		return true
+	}
 	for {
 		f := l.pop()
 		if f == nil {
@@ -166,13 +180,38 @@ func (l *lane) wanted() bool {
 // rest is for a feed that has nothing to read now.
 func (l *lane) rest(f *feed) {
 	f.settle()
-	if f.outstanding > 0 {
+	if f.busy() {
 		return // its source stays open: as long as it is busy more comes at once; see settled
 	}
 	f.src.Release()
 	if !f.src.Live() {
 		f.pool.owner.retire(f, func() { delete(l.feeds, f) })
 	}
+}
+
+// settled is for a feed of which something was acknowledged.
+func (l *lane) settled(f *feed) {
+	if f.busy() || f.over.Load() {
+		return
+	}
+	f.settle()
+	if l.handOn(f) {
+		return
+	}
+	if f.held || !f.src.Live() {
+		f.notify() // it was to move and no longer is, or this was the end of it
+	}
+	if !f.queued.Load() {
+		f.src.Release()
+	}
+}
+
+// unreadable is for a feed that could not be read; it is tried again.
+func (l *lane) unreadable(f *feed, err error) {
+	l.stats.ReadErrors.Add(1)
+	l.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
+	f.src.Release()
+	time.AfterFunc(readRetry, f.notify)
 }
 
 // run ships until ctx ends. It never gives up on a collector: while it cannot
@@ -275,6 +314,7 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 // rewind forgets what was not acknowledged; it will be read from the spool again.
 func (l *lane) rewind() {
 	l.stats.Resent.Add(l.unacked())
+	l.takeBack()
 	l.sent = nil
 	l.batch.reset()
 	for f := range l.feeds {
@@ -313,7 +353,7 @@ func (l *lane) queued() int {
 // handOn gives the feed to the lane that it belongs to, if that is another one
 // and nothing of it is under way here. It reports whether it did.
 func (l *lane) handOn(f *feed) bool {
-	if f.outstanding > 0 || f.home() == l {
+	if f.busy() || f.home() == l {
 		return false
 	}
 	f.rewind()

@@ -1,10 +1,13 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +25,9 @@ type memory struct {
 	ended    bool
 	start    uint64 // bytes before it are evicted
 	cursor   uint64
-	bad      []byte // quarantined
+	beyond   []Range // acknowledged beyond it, in order
+	tooMany  bool    // there were more than there may be
+	bad      []byte  // quarantined
 	watchers map[*func()]struct{}
 }
 
@@ -94,6 +99,41 @@ func (m *memory) Ack(offset uint64) error {
 	defer m.mu.Unlock()
 	m.cursor = max(m.cursor, offset)
 	return nil
+}
+
+// AckRanges keeps what it is told, which says all that there is beyond the cursor.
+func (m *memory) AckRanges(ranges ...Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Concat(m.beyond, ranges)
+	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
+	m.beyond = nil
+	for _, r := range all {
+		switch last := len(m.beyond) - 1; {
+		case r.From <= m.cursor:
+			m.cursor = max(m.cursor, r.To)
+		case last >= 0 && r.From <= m.beyond[last].To:
+			m.beyond[last].To = max(m.beyond[last].To, r.To)
+		default:
+			m.beyond = append(m.beyond, r)
+		}
+	}
+	m.tooMany = m.tooMany || len(m.beyond) > MaxRanges
+	return nil
+}
+
+func (m *memory) Unacknowledged(offset uint64) Range {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	gap := Range{max(offset, m.cursor), math.MaxUint64}
+	for _, r := range m.beyond {
+		if r.From > gap.From {
+			gap.To = r.From
+			break
+		}
+		gap.From = max(gap.From, r.To)
+	}
+	return gap
 }
 
 func (m *memory) Quarantine(_ uint64, b []byte) error {

@@ -14,10 +14,12 @@ type pool struct {
 	owner  *Shipper
 	ctx    context.Context // ends with the pool
 	cancel context.CancelFunc
-	nobody *lane // where streams wait that no collector takes
+	nobody *lane   // where streams wait that no collector takes
+	sorter *sorter // of streams whose records go to several collectors; nil before the first
 
 	mu      sync.Mutex // guards what follows; taken while Shipper.mu is held, before any lane.mu
 	rank    func(string) []string
+	among   func([]string) func([]byte) string
 	lanes   map[string]*lane // of its collectors, by name
 	leaving map[*lane]struct{}
 	feeds   map[*feed]*lane // whose feed it is
@@ -66,8 +68,10 @@ func (p *pool) update(to Pool) {
 		p.lanes[c.Name] = l
 	}
 	for _, l := range old {
+		l.leaving.Store(true)
 		p.leaving[l] = struct{}{}
 	}
+	p.among = to.Among
 	for f := range p.feeds {
 		p.placeLocked(f)
 	}
@@ -77,8 +81,12 @@ func (p *pool) update(to Pool) {
 
 // placeLocked ranks the pool's collectors for a feed.
 func (p *pool) placeLocked(f *feed) {
+	if f.units != nil {
+		f.ranking.Store(&[]*lane{p.sorter.lane})
+		return
+	}
 	var ranking []*lane
-	for _, name := range p.rank(f.key) {
+	for _, name := range p.rank(f.key.Value) {
 		if l := p.lanes[name]; l != nil {
 			ranking = append(ranking, l)
 		}
@@ -93,6 +101,9 @@ func (p *pool) placeLocked(f *feed) {
 func (p *pool) add(f *feed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if f.units != nil && p.sorter == nil {
+		p.startSorterLocked()
+	}
 	p.placeLocked(f)
 	p.assignLocked(f, f.home())
 }
@@ -126,8 +137,14 @@ func (p *pool) remove(f *feed) bool {
 	return false
 }
 
-// reapLocked ends the lanes of former collectors that have no feed any more.
-// None gets one again: they are in no ranking.
+func (p *pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reapLocked()
+}
+
+// reapLocked ends the lanes of former collectors that have no feed and no parcel
+// any more. None gets one again: they are in no ranking.
 func (p *pool) reapLocked() {
 	if len(p.leaving) == 0 {
 		return
@@ -137,7 +154,7 @@ func (p *pool) reapLocked() {
 		used[l] = struct{}{}
 	}
 	for l := range p.leaving {
-		if _, ok := used[l]; !ok {
+		if _, ok := used[l]; !ok && l.load.Load() == 0 {
 			delete(p.leaving, l)
 			l.end()
 		}
@@ -159,6 +176,9 @@ func (p *pool) recheckLocked() {
 		poke(l.turn)
 	}
 	poke(p.nobody.turn)
+	if p.sorter != nil {
+		poke(p.sorter.turn)
+	}
 }
 
 // status returns the collectors, those that are leaving included.

@@ -148,11 +148,15 @@ func (s *session) full() bool {
 // fill takes windows of the feeds that wait, in turn, until the batch is full.
 func (s *session) fill() {
 	for !s.full() {
+		p := s.popParcel()
+		if p != nil {
+			s.pack(p)
+		}
 		f := s.pop()
-		if f == nil {
+		if f == nil && p == nil {
 			return
 		}
-		if s.handOn(f) {
+		if f == nil || s.handOn(f) {
 			continue
 		}
 		if f.held = f.home() != s.lane; !f.held {
@@ -167,12 +171,9 @@ func (s *session) take(f *feed) {
 		f.tmpl, f.prepared = s.sink.Prepare(m), m
 	}
 	before := s.batch.records
-	more, err := f.fill(&s.buf, func(r *Record) { s.append(f, r) })
+	more, err := f.fill(&s.buf, func(r *Record) { s.add(f, r) })
 	if err != nil {
-		s.stats.ReadErrors.Add(1)
-		s.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
-		f.src.Release()
-		time.AfterFunc(readRetry, f.notify)
+		s.unreadable(f, err)
 		return
 	}
 	s.note(f, before)
@@ -194,7 +195,7 @@ func (s *session) note(f *feed, before int) {
 		return
 	}
 	f.outstanding++
-	s.batch.marks = append(s.batch.marks, mark{f, f.safe, f.counting})
+	s.batch.marks = append(s.batch.marks, mark{feed: f, safe: f.safe, held: f.counting})
 	f.counting = Held{}
 	if before == 0 {
 		s.timer.Reset(linger)
@@ -210,27 +211,32 @@ func (s *session) expire() {
 		}
 		before := s.batch.records
 		if !s.full() && !f.held && f.home() == s.lane && !f.src.Pending(f.read) {
-			f.expire(func(r *Record) { s.append(f, r) })
+			f.expire(func(r *Record) { s.add(f, r) })
 		}
 		s.note(f, before)
 	}
 }
 
+// add puts a record of a feed of the lane's into the batch.
+func (s *session) add(f *feed, r *Record) {
+	f.counting.add(r)
+	s.append(f.tmpl, r)
+}
+
 // append puts one record into the batch, in pieces if the collector takes no
 // longer ones. A piece has an id of its own: the bytes of a line take up at
 // least as many offsets, so none is another record's.
-func (s *session) append(f *feed, r *Record) {
-	f.counting.add(r)
+func (s *session) append(tmpl Template, r *Record) {
 	line, cut := r.Line, r.Cut
 	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
 		r.Line, r.Cut = line[:s.limits.RecordBytes], true
-		s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+		s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 		s.batch.records++
 		line = line[s.limits.RecordBytes:]
 		r.Offset += uint64(s.limits.RecordBytes)
 	}
 	r.Line, r.Cut = line, cut
-	s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+	s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 	s.batch.records++
 }
 
@@ -265,28 +271,15 @@ func (s *session) apply(count uint64) {
 		s.progress = true
 		s.stats.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
-			m.feed.outstanding--
 			s.tellHeld(m.feed, m.held)
+			if m.parcel != nil {
+				s.delivered(m.parcel)
+				continue
+			}
+			m.feed.outstanding--
 			m.feed.ack(m.safe)
 			s.settled(m.feed)
 		}
-	}
-}
-
-// settled is for a feed of which something was acknowledged.
-func (s *session) settled(f *feed) {
-	if f.outstanding > 0 || f.over.Load() {
-		return
-	}
-	f.settle()
-	if s.handOn(f) {
-		return
-	}
-	if f.held || !f.src.Live() {
-		f.notify() // it was to move and no longer is, or this was the end of it
-	}
-	if !f.queued.Load() {
-		f.src.Release()
 	}
 }
 

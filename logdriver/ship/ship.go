@@ -52,10 +52,10 @@ func New(log *slog.Logger) *Shipper {
 	return s
 }
 
-// Add begins to ship a stream to the collector of the pool that key selects.
+// Add begins to ship a stream to the collectors of the pool that key selects.
 // For a stream that is shipped to that pool already, it only takes over what is
 // known of it.
-func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) {
+func (s *Shipper) Add(src Source, meta *Meta, p Pool, key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := feedID{meta.Stream, p.ID}
@@ -74,6 +74,9 @@ func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) {
 	}
 	f.meta.Store(meta)
 	f.rewind()
+	if key.PerRecord {
+		f.units = newUnits(f.acked)
+	}
 	s.feeds[id] = f
 	pl.add(f)
 	f.stop = src.Watch(f.notify)
@@ -176,7 +179,8 @@ func (s *Shipper) Collectors() []CollectorStatus {
 // Place is where the records of a stream go now.
 type Place struct {
 	Stream, Pool string
-	Collector    string // its name; "" where there is none that takes them
+	Collector    string // its name; "" where there is none that takes them, or each record has its own
+	PerRecord    bool   // each record has its own
 }
 
 // Places returns where all streams go, in no order.
@@ -185,7 +189,7 @@ func (s *Shipper) Places() []Place {
 	defer s.mu.Unlock()
 	all := make([]Place, 0, len(s.feeds))
 	for id, f := range s.feeds {
-		all = append(all, Place{id.stream, id.pool, f.lane.Load().name})
+		all = append(all, Place{id.stream, id.pool, f.lane.Load().name, f.key.PerRecord})
 	}
 	return all
 }
@@ -206,6 +210,7 @@ func (s *Shipper) Close() {
 	defer s.mu.Unlock()
 	for _, f := range s.feeds {
 		f.stop()
+		f.note()
 		f.src.Release()
 	}
 }
