@@ -10,6 +10,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -24,6 +25,7 @@ type Config struct {
 	MinFree          int64         // bytes of the spool's disk to leave alone
 	OnFull           spool.OnFull  // for containers that do not say
 	Sync             time.Duration // how often what such containers write is synced; 0: never
+	SplitAbove       int64         // bytes per second, for containers that do not say; 0: keys are not split
 	LogLevel         slog.Level
 }
 
@@ -70,6 +72,9 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	var err error
 	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
 		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
+	}
+	if c.SplitAbove, err = container.ParseRate(getenv("SPLIT_ABOVE"), 0); err != nil {
+		return c, &options.ValueError{What: "setting", Key: "SPLIT_ABOVE", Value: getenv("SPLIT_ABOVE"), Err: err}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {

@@ -27,7 +27,7 @@ const (
 // known lists the log-opts. Those of the second group are the engine's own,
 // which it carries out itself and passes along.
 var known = []string{
-	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync",
+	"collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync", "split-above",
 	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
 }
 
@@ -39,6 +39,7 @@ type Options struct {
 	Collectors string // list of URLs; empty for the plugin's own
 	HashKey    string // what the ranking of collectors is computed from
 	PerRecord  bool   // each record has a collector of its own, by its id
+	SplitAbove string // from which rate on its key is split, see ParseRate; empty for the plugin's own
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
@@ -52,7 +53,7 @@ func ParseOptions(info *Info) (Options, error) {
 	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
 		return Options{}, err
 	}
-	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"]}
+	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"], SplitAbove: info.Config["split-above"]}
 	steps := []struct {
 		key string
 		do  func(value string) error
@@ -112,6 +113,29 @@ func hashKey(info *Info, spec, tag string) (string, error) {
 		return info.ContainerID, nil
 	}
 	return "", errHash
+}
+
+// minSplit is the lowest rate at which a key may be split: below it, nothing is
+// gained.
+const minSplit = 1 << 10
+
+// ParseRate reads a rate such as 1MiB/s, in bytes per second; 0 and off are none.
+// If s is empty it is def.
+func ParseRate(s string, def int64) (int64, error) {
+	switch s {
+	case "":
+		return def, nil
+	case "0", "off":
+		return 0, nil
+	}
+	n, err := units.RAMInBytes(strings.TrimSuffix(s, "/s"))
+	if err != nil {
+		return 0, errors.New("not off, nor a rate such as 500KiB/s or 1MiB/s")
+	}
+	if n < minSplit {
+		return 0, fmt.Errorf("less than %s/s, the lowest", units.BytesSize(minSplit))
+	}
+	return n, nil
 }
 
 func (o *Options) parseSize(v string) error {

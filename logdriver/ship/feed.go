@@ -29,19 +29,26 @@ type feed struct {
 	pool    *pool
 	key     Key
 	units   *units                  // of its records, where they go to several collectors; else nil
-	ranking atomic.Pointer[[]*lane] // best first, never empty
+	ranking atomic.Pointer[[]place] // best first, never empty
 	log     *slog.Logger
 	stop    func() // ends the watch
 
 	lane   atomic.Pointer[lane]
-	queued atomic.Bool // in the queue of a lane
-	over   atomic.Bool // retired: whoever still finds it in a queue drops it
+	queued atomic.Bool   // in the queue of a lane
+	over   atomic.Bool   // retired: whoever still finds it in a queue drops it
+	taken  atomic.Uint64 // bytes read, those that were read again not counted
+
+	// What follows is guarded by pool.mu.
+	counts uint64  // taken, as of the last tick
+	rate   float64 // bytes per second
+	split  int     // over how many collectors it is spread in time slices
 
 	// What follows belongs to the lane's goroutine.
 	tmpl        Template
 	prepared    *Meta  // what tmpl was made of
 	failures    int    // reads that failed, one after the other
 	seeking     bool   // behind a gap, in the rest of a frame
+	top         uint64 // how far it has ever been read
 	counted     uint64 // losses before this offset have been counted
 	damage      damage // not told of downstream yet
 	join        record.Joiner
@@ -60,6 +67,12 @@ type feed struct {
 	rec         Record
 	stats       *Stats
 	counting    Held // what was put into the batch since its last mark
+}
+
+// place is one of a feed's ranking.
+type place struct {
+	lane *lane
+	draw uint8 // below the lane's level, the feed is among those that it sheds
 }
 
 // notify puts the feed into its lane's queue if it is not there.
@@ -81,16 +94,22 @@ func (f *feed) rewind() {
 // busy reports whether records of it are under way, or being put into a batch.
 func (f *feed) busy() bool { return f.outstanding > 0 || f.units.waiting() }
 
-// home returns the lane that the feed belongs to now: the best that is
-// healthy, or simply the best where none is.
+// home returns the lane that the feed belongs to now: the best that is healthy
+// and does not shed it, else the best that is healthy, or simply the best where
+// none is.
 func (f *feed) home() *lane {
 	ranking := *f.ranking.Load()
-	for _, l := range ranking {
-		if l.healthy.Load() {
-			return l
+	for _, r := range ranking {
+		if r.lane.takes(f) && !r.lane.sheds(r.draw) {
+			return r.lane
 		}
 	}
-	return ranking[0]
+	for _, r := range ranking {
+		if r.lane.takes(f) {
+			return r.lane
+		}
+	}
+	return ranking[0].lane
 }
 
 // fill reads one window and gives every record that is complete to emit.
@@ -112,6 +131,10 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	f.failures = 0
 	f.enter(span, out)
 	left := f.decode((*buf)[:span.Len], out)
+	if f.read > f.top {
+		f.taken.Add(f.read - f.top)
+		f.top = f.read
+	}
 	more = span.Len == len(*buf)
 	switch {
 	case span.Final:

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -32,6 +33,10 @@ type lane struct {
 	log     *slog.Logger
 	stats   *Stats
 	healthy atomic.Bool
+	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
+	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
+	level   atomic.Uint32        // of allShed parts of its keys, how many it sheds; written with pool.mu held
+	gauge   gauge
 	end     context.CancelFunc
 
 	load    atomic.Int64 // parcels that it has, in the queue or under way
@@ -45,6 +50,8 @@ type lane struct {
 	wake    chan struct{} // has a value when there is more in a queue
 	turn    chan struct{} // has a value when the health of a collector of the pool has changed
 
+	pressure pressure // guarded by pool.mu
+
 	// What follows belongs to the lane's goroutine.
 	feeds map[*feed]struct{} // that it has seen and that are assigned to it
 	buf   []byte             // the window
@@ -55,6 +62,7 @@ type lane struct {
 
 // batch is what is sent and acknowledged as one.
 type batch struct {
+	at      int64 // when it was sent, as gauge has it
 	bytes   []byte
 	records int
 	marks   []mark
@@ -74,6 +82,8 @@ func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes), hold: holdTime,
 	}
 	l.healthy.Store(true)
+	l.gauge.born = time.Now()
+	l.pressure.hold = shedHold
 	return l
 }
 
@@ -230,16 +240,22 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		l.rewind()
+		busy := errors.Is(err, ErrBusy)
+		if busy {
+			l.gauge.refused.Add(1)
+		}
 		if progress {
 			retry.Reset()
-		} else {
+		} else if !busy {
 			l.setHealthy(false)
 		}
 		l.rehome()
 		pause := retry.NextBackOff()
 		l.stats.Failures.Add(1)
 		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
+		l.gauge.block(busy)
 		l.pause(ctx, pause)
+		l.gauge.block(false)
 	}
 }
 
@@ -303,6 +319,10 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 	began := time.Now()
 	s := newSession(l, conn)
 	err = s.run(ctx)
+	l.probing.Store(nil)
+	l.trial.Store(false)
+	l.gauge.block(false)
+	l.gauge.oldest.Store(0)
 	if s.progress {
 		l.hold = holdTime
 	} else if len(l.sent) > 0 {
@@ -366,10 +386,14 @@ func (l *lane) handOn(f *feed) bool {
 	return true
 }
 
+// takes reports whether the feed may go there.
+func (l *lane) takes(f *feed) bool { return l.healthy.Load() || l.probing.Load() == f }
+
 func (l *lane) setHealthy(ok bool) {
 	if l.healthy.Swap(ok) != ok {
 		if ok {
 			l.log.Info("collector is back")
+			l.gauge.ackTime.Store(0) // what was is not what will be
 		} else {
 			l.log.Warn("collector is taken for down")
 		}

@@ -10,6 +10,7 @@ type parcel struct {
 	feed    *feed
 	records []packed
 	text    []byte
+	one     Record // for at
 }
 
 // packed is a record whose line is text[from:to].
@@ -26,6 +27,14 @@ func (p *parcel) add(r *Record, unit uint64) {
 	p.text = append(p.text, r.Line...)
 	p.records = append(p.records, packed{*r, from, len(p.text), unit})
 	p.records[len(p.records)-1].record.Line = nil
+}
+
+// at returns a record, which is its user's until at is called again.
+func (p *parcel) at(i int) *Record {
+	r := &p.records[i]
+	p.one = r.record
+	p.one.Line = p.text[r.from:r.to]
+	return &p.one
 }
 
 // weight is about how many bytes it takes.
@@ -124,10 +133,9 @@ func (s *session) pack(p *parcel) {
 	var held Held
 	tmpl := p.feed.units.template(s.lane, p.feed.meta.Load())
 	for i := range p.records {
-		held.add(&p.records[i].record)
-		r := p.records[i].record
-		r.Line = p.text[p.records[i].from:p.records[i].to]
-		s.append(tmpl, &r)
+		r := p.at(i)
+		held.add(r)
+		s.append(tmpl, r)
 	}
 	s.batch.marks = append(s.batch.marks, mark{feed: p.feed, held: held, parcel: p})
 }

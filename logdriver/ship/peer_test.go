@@ -189,6 +189,9 @@ type peer struct {
 	mu       sync.Mutex
 	down     bool
 	breakAt  func() (batches int, acked int) // nil: never
+	delay    time.Duration                   // of acknowledgements; 0 for a millisecond
+	takes    time.Duration                   // to read a batch
+	busy     bool                            // takes no records, and says so
 	silent   bool                            // never acknowledges
 	full     bool                            // never reads once it has something
 	tell     func(line string)               // of each line that comes; may be nil
@@ -248,8 +251,12 @@ type peerConn struct {
 func (c *peerConn) Append(dst []byte, t Template, r *Record) []byte { return t.Append(dst, r) }
 
 func (c *peerConn) Send(ctx context.Context, batch []byte) error {
-	full := false
-	c.peer.set(func() { full = c.peer.full && c.peer.batches > 0 })
+	full, busy, takes := false, false, time.Duration(0)
+	c.peer.set(func() { full, busy, takes = c.peer.full && c.peer.batches > 0, c.peer.busy, c.peer.takes })
+	time.Sleep(takes) // in the bubble's time
+	if busy {
+		return fmt.Errorf("too many requests: %w", ErrBusy)
+	}
 	if full {
 		<-ctx.Done()
 		return ctx.Err()
@@ -303,7 +310,9 @@ func (c *peerConn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 		select {
 		case <-later:
 		case <-c.news:
-			time.Sleep(time.Millisecond) // the way there and back, in the bubble's time
+			delay := time.Millisecond
+			c.peer.set(func() { delay = max(delay, c.peer.delay) })
+			time.Sleep(delay) // the way there and back, in the bubble's time
 		case <-c.closed:
 			return acked, errClosed
 		case <-ctx.Done():

@@ -6,6 +6,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // pool is a Pool in use.
@@ -19,10 +22,14 @@ type pool struct {
 
 	mu      sync.Mutex // guards what follows; taken while Shipper.mu is held, before any lane.mu
 	rank    func(string) []string
+	share   func(string, []string, uint64) string
 	among   func([]string) func([]byte) string
 	lanes   map[string]*lane // of its collectors, by name
 	leaving map[*lane]struct{}
 	feeds   map[*feed]*lane // whose feed it is
+	heavy   map[string]*heavyKey
+	slice   uint64 // of time
+	ticked  time.Time
 }
 
 // errNobody means that there is no collector to connect to.
@@ -35,10 +42,13 @@ func (nobody) Dial(context.Context) (Conn, error) { return nil, errNobody }
 func (nobody) Limits() Limits                     { return Limits{} }
 
 func (s *Shipper) newPool(p Pool) *pool {
-	pl := &pool{id: p.ID, owner: s, lanes: map[string]*lane{}, leaving: map[*lane]struct{}{}, feeds: map[*feed]*lane{}}
+	pl := &pool{id: p.ID, owner: s, lanes: map[string]*lane{}, leaving: map[*lane]struct{}{}, feeds: map[*feed]*lane{}, heavy: map[string]*heavyKey{}}
 	pl.ctx, pl.cancel = context.WithCancel(s.ctx)
 	pl.nobody = pl.start(Collector{Sink: nobody{}})
 	pl.update(p)
+	if s.ticks {
+		s.lanes.Go(pl.run)
+	}
 	return pl
 }
 
@@ -71,7 +81,7 @@ func (p *pool) update(to Pool) {
 		l.leaving.Store(true)
 		p.leaving[l] = struct{}{}
 	}
-	p.among = to.Among
+	p.share, p.among = to.Share, to.Among
 	for f := range p.feeds {
 		p.placeLocked(f)
 	}
@@ -82,17 +92,21 @@ func (p *pool) update(to Pool) {
 // placeLocked ranks the pool's collectors for a feed.
 func (p *pool) placeLocked(f *feed) {
 	if f.units != nil {
-		f.ranking.Store(&[]*lane{p.sorter.lane})
+		f.split = 1
+		f.ranking.Store(&[]place{{lane: p.sorter.lane}})
 		return
 	}
-	var ranking []*lane
+	var ranking []place
 	for _, name := range p.rank(f.key.Value) {
 		if l := p.lanes[name]; l != nil {
-			ranking = append(ranking, l)
+			ranking = append(ranking, place{l, uint8(xxhash.Sum64String(f.key.Value+"\x00"+name) >> 56)})
 		}
 	}
 	if len(ranking) == 0 {
-		ranking = append(ranking, p.nobody)
+		ranking = append(ranking, place{lane: p.nobody})
+	}
+	if f.split = p.placesLocked(f); f.split > 1 {
+		p.shareLocked(f, ranking)
 	}
 	f.ranking.Store(&ranking)
 }
@@ -169,6 +183,13 @@ func (p *pool) recheck() {
 }
 
 func (p *pool) recheckLocked() {
+	if len(p.heavy) > 0 {
+		for f := range p.feeds {
+			if f.split > 1 {
+				p.placeLocked(f)
+			}
+		}
+	}
 	for _, l := range p.lanes {
 		poke(l.turn)
 	}
@@ -192,7 +213,10 @@ func (p *pool) status() []CollectorStatus {
 	var all []CollectorStatus
 	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
 		_, leaving := p.leaving[l]
-		all = append(all, CollectorStatus{Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l]})
+		all = append(all, CollectorStatus{
+			Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
+			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()),
+		})
 	}
 	return all
 }

@@ -126,7 +126,7 @@ func TestPoolsChangeUnderLoad(t *testing.T) {
 				t.Errorf("stream %d: acknowledged %d of %d", i, m.Cursor(), len(m.data))
 			}
 		}
-		if got := s.Collectors(); len(got) != 1 || got[0] != (CollectorStatus{Name: "b", Healthy: true, Streams: streams}) {
+		if got := s.Collectors(); len(got) != 1 || got[0].Name != "b" || !got[0].Healthy || got[0].Streams != streams {
 			t.Errorf("there are %+v", got)
 		}
 		for _, m := range all {

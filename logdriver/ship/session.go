@@ -32,6 +32,7 @@ type session struct {
 	limits   Limits
 	ackCount uint64 // batches acknowledged on this connection
 	progress bool
+	held     bool // the connection has lasted, and it is left to an acknowledgement to show that all is well
 	lingered bool
 	timer    *time.Timer // runs while the batch holds records and is not full
 	open     *time.Timer // runs while a feed has a line without an end
@@ -100,6 +101,7 @@ func (s *session) loop(ctx context.Context) error {
 	hold := s.holdTimer()
 	for {
 		s.fill()
+		s.gauge.block(s.full() && len(s.sent) >= s.limits.InFlight)
 		if s.due() {
 			if err := s.send(ctx); err != nil {
 				return err
@@ -123,7 +125,8 @@ func (s *session) loop(ctx context.Context) error {
 			s.opened = false
 			s.expire()
 		case <-hold:
-			s.setHealthy(true)
+			s.probe()
+			hold = s.holdTimer()
 		}
 	}
 }
@@ -134,6 +137,14 @@ func (s *session) holdTimer() <-chan time.Time {
 		return nil
 	}
 	return time.After(s.hold)
+}
+
+// probe is for a collector that was down and has been connected for a while: it
+// has to acknowledge something before all streams that prefer it return.
+func (s *session) probe() {
+	if s.held = true; s.progress || !s.pool.probe(s.lane) {
+		s.setHealthy(true)
+	}
 }
 
 // due reports whether the batch is to be sent now.
@@ -249,8 +260,12 @@ func (s *session) send(ctx context.Context) error {
 	defer cancel()
 	b := s.batch
 	s.batch = batch{bytes: b.bytes[:0]}
-	s.sent = append(s.sent, batch{records: b.records, marks: b.marks})
-	if err := s.conn.Send(sctx, b.bytes); err != nil {
+	s.sent = append(s.sent, batch{at: s.gauge.now(), records: b.records, marks: b.marks})
+	s.gauge.oldest.Store(s.sent[0].at)
+	s.gauge.block(true)
+	err := s.conn.Send(sctx, b.bytes)
+	s.gauge.block(false)
+	if err != nil {
 		if ctx.Err() != nil {
 			return errDrained
 		}
@@ -269,6 +284,7 @@ func (s *session) apply(count uint64) {
 		s.sent = s.sent[1:]
 		s.ackCount++
 		s.progress = true
+		s.gauge.acknowledged(b.at)
 		s.stats.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
 			s.tellHeld(m.feed, m.held)
@@ -280,6 +296,13 @@ func (s *session) apply(count uint64) {
 			m.feed.ack(m.safe)
 			s.settled(m.feed)
 		}
+	}
+	s.gauge.oldest.Store(0)
+	if len(s.sent) > 0 {
+		s.gauge.oldest.Store(s.sent[0].at)
+	}
+	if s.held && s.progress {
+		s.setHealthy(true)
 	}
 }
 

@@ -2,6 +2,8 @@ package ship
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -15,6 +17,8 @@ type sorter struct {
 	*lane
 	members map[string]*lane
 	pick    func(key []byte) string // the name of a member; nil where there is none
+	calm    func(key []byte) string // of one that sheds nothing; nil where all or none do
+	trial   func(key []byte) string // of one that takes records or has them on trial, for the next window
 	key     []byte
 	bins    []*lane            // whose bin holds something
 	full    map[*feed]struct{} // those that wait for acknowledgements before more is read
@@ -87,11 +91,8 @@ func (s *sorter) run(ctx context.Context) {
 // look takes over who is in the pool and well, and takes parcels back from who
 // is not.
 func (s *sorter) look() {
-	names, members, former := s.pool.takers()
-	s.members, s.pick = members, nil
-	if len(names) > 0 {
-		s.pick = s.pool.picker(names)
-	}
+	var former []*lane
+	s.members, former = s.takers()
 	for f := range s.feeds {
 		f.units.forget()
 	}
@@ -115,35 +116,43 @@ func (s *sorter) look() {
 	}
 }
 
-// takers returns the names of those who take records: all that are well, or all
-// where none is. former are those whose parcels are to go elsewhere.
-func (p *pool) takers() (names []string, members map[string]*lane, former []*lane) {
+// takers finds out who takes records: all that are well, or all where none is.
+// former are those whose parcels are to go elsewhere.
+func (s *sorter) takers() (members map[string]*lane, former []*lane) {
+	p := s.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	members = map[string]*lane{}
+	var well, calm, all, trial []string
 	for name, l := range p.lanes {
+		all, members[name] = append(all, name), l
 		if l.healthy.Load() {
-			names, members[name] = append(names, name), l
+			well = append(well, name)
+			if l.level.Load() == 0 {
+				calm = append(calm, name)
+			}
 		} else {
 			former = append(former, l)
+			if l.trial.Swap(false) {
+				trial = append(trial, name)
+			}
 		}
 	}
-	if len(names) == 0 {
-		former = nil
-		for name, l := range p.lanes {
-			names, members[name] = append(names, name), l
+	s.pick, s.calm, s.trial = nil, nil, nil
+	switch {
+	case len(all) == 0:
+	case len(well) == 0:
+		s.pick, former = p.among(all), nil
+	default:
+		s.pick = p.among(well)
+		if len(trial) > 0 {
+			s.trial = p.among(slices.Concat(well, trial))
+		}
+		if len(calm) > 0 && len(calm) < len(well) {
+			s.calm = p.among(calm)
 		}
 	}
-	for l := range p.leaving {
-		former = append(former, l)
-	}
-	return names, members, former
-}
-
-func (p *pool) picker(names []string) func([]byte) string {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.among(names)
+	return members, slices.AppendSeq(former, maps.Keys(p.leaving))
 }
 
 // sortNext sorts a window of the next feed. It reports whether there was one.
@@ -170,6 +179,7 @@ func (s *sorter) sort(f *feed) {
 	if len(buf) > sortWindow && err == nil { // grown for a frame that is larger
 		more, err = f.fill(&buf, emit)
 	}
+	s.trial = nil
 	f.units.cut(f.safe)
 	s.handOut()
 	if err != nil {
@@ -195,7 +205,14 @@ func (s *sorter) emit(f *feed, r *Record) {
 // choose returns the lane of the record at an offset: its key is its id.
 func (s *sorter) choose(f *feed, offset uint64) *lane {
 	s.key = appendID(s.key[:0], f.id.stream, offset)
-	return s.members[s.pick(s.key)]
+	if s.trial != nil {
+		return s.members[s.trial(s.key)]
+	}
+	l := s.members[s.pick(s.key)]
+	if s.calm != nil && l.sheds(uint8(offset*0x9e3779b97f4a7c15>>56)) {
+		return s.members[s.calm(s.key)]
+	}
+	return l
 }
 
 // appendID appends the id of a record: the stream's and its offset in 16
@@ -248,9 +265,8 @@ func (s *sorter) weigh(p *parcel, sign int) {
 // resort hands the records of a parcel out once more.
 func (s *sorter) resort(p *parcel) {
 	for i := range p.records {
-		r := p.records[i].record
-		r.Line = p.text[p.records[i].from:p.records[i].to]
-		s.put(s.choose(p.feed, r.Offset), p.feed, &r, p.records[i].unit)
+		r := p.at(i)
+		s.put(s.choose(p.feed, r.Offset), p.feed, r, p.records[i].unit)
 	}
 	s.handOut()
 }
