@@ -23,8 +23,8 @@ import (
 
 const (
 	zipfCollectors = 8
-	zipfSlices     = 40
-	zipfWarm       = 5       // slices before that, in which rates become known
+	zipfSlices     = 20
+	zipfWarm       = 3       // slices before that, in which rates become known
 	zipfBytes      = 200_000 // a slice, of all streams together
 	zipfLine       = 200
 )
@@ -35,8 +35,8 @@ const (
 func TestZipfLoadsAreEven(t *testing.T) {
 	for _, keys := range []int{100, 1000} {
 		t.Run(fmt.Sprint(keys, " keys"), func(t *testing.T) {
-			whole := zipf(t, keys, 0)
-			split := zipf(t, keys, zipfBytes/10/zipfCollectors/32) // a slice is ten seconds
+			whole := zipf(t, keys, 3, 0)
+			split := zipf(t, keys, zipfSlices, zipfBytes/10/zipfCollectors/32) // a slice is ten seconds
 			t.Logf("%d keys: max/mean is %.2f with splitting, %.2f without", keys, split, whole)
 			if split > 1.3 || whole < 1.5 {
 				t.Errorf("%d keys: max/mean is %.2f with splitting, %.2f without", keys, split, whole)
@@ -45,8 +45,9 @@ func TestZipfLoadsAreEven(t *testing.T) {
 	}
 }
 
-// zipf returns the load of the most loaded collector over the mean.
-func zipf(t *testing.T, keys int, above int64) float64 {
+// zipf returns the load of the most loaded collector over the mean, in so many
+// time slices.
+func zipf(t *testing.T, keys, count int, above int64) float64 {
 	pool, got := tcpPool(t)
 	s := ship.NewManual(slog.New(slog.DiscardHandler))
 	defer s.Close()
@@ -62,7 +63,7 @@ func zipf(t *testing.T, keys int, above int64) float64 {
 	var enc record.Encoder
 	now := time.Unix(1_800_000_000, 0)
 	before := make([]int64, zipfCollectors)
-	for slice := range zipfWarm + zipfSlices {
+	for slice := range zipfWarm + count {
 		s.Tick(now)
 		now = now.Add(10 * time.Second)
 		if slice == zipfWarm {
