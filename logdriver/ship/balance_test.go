@@ -91,10 +91,11 @@ type busyPool struct {
 	peers map[string]*peer
 	all   []*memory
 	n     int
+	pause time.Duration // between two records of a stream
 }
 
 func newBusyPool(t *testing.T) *busyPool {
-	b := &busyPool{t: t, s: New(quiet), peers: peersNamed("a b c d")}
+	b := &busyPool{t: t, s: New(quiet), peers: peersNamed("a b c d"), pause: 200 * time.Millisecond}
 	for i := range 20 {
 		b.all = append(b.all, newMemory())
 		add(t, b.s, b.all[i], fmt.Sprint("s", i), membersOf(b.peers, nil))
@@ -102,14 +103,14 @@ func newBusyPool(t *testing.T) *busyPool {
 	return b
 }
 
-// write has every stream say ten records a second for that long.
+// write has every stream say something again and again for that long.
 func (b *busyPool) write(d time.Duration) {
-	for range d / (100 * time.Millisecond) {
+	for range d / b.pause {
 		for _, m := range b.all {
 			m.write(frames(b.t, b.n, 1))
 		}
 		b.n++
-		time.Sleep(100 * time.Millisecond)
+		time.Sleep(b.pause)
 	}
 }
 
@@ -247,6 +248,7 @@ func TestReturnsInVainBecomeRare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBusyPool(t)
 		defer b.s.Close()
+		b.pause = time.Second
 		b.write(20 * time.Second)
 		b.peers["c"].set(func() { b.peers["c"].delay = 5 * time.Second })
 		b.write(5 * time.Minute)
@@ -329,5 +331,73 @@ func TestOneThatWasDownIsProbedWithRecords(t *testing.T) {
 		}
 		time.Sleep(time.Minute)
 		wantEach(t, tally(t, peers, "s", false), n)
+	})
+}
+
+// One that takes records and never acknowledges any, whenever it is connected to,
+// is tried with one stream at a time, more and more rarely.
+func TestABlackHoleIsTriedRarely(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBusyPool(t)
+		defer b.s.Close()
+		b.pause = time.Second
+		c := b.peers["c"]
+		c.breakAt = func() (int, int) { return 1, 0 } // as a time-out would end it
+		b.write(20 * time.Second)
+		tried := c.batches
+		b.write(10 * time.Minute)
+		if more := c.batches - tried; more == 0 || more > 12 {
+			t.Errorf("it was tried %d times", more)
+		}
+		c.set(func() { c.breakAt = nil })
+		b.write(10 * time.Minute)
+		for stream, at := range b.places() {
+			if first := rank([]string{"a", "b", "c", "d"}, stream)[0]; at != first {
+				t.Errorf("%s is at %s and not at %s", stream, at, first)
+			}
+		}
+		b.settle()
+	})
+}
+
+// A collector that is slow for records placed one by one holds the stream up only
+// until its share is shed.
+func TestSpreadRecordsAreShed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		peers := peersNamed("a b c d")
+		s := New(quiet)
+		defer s.Close()
+		m, n := newMemory(), 0
+		addSpread(s, m, "s", membersOf(peers, nil))
+		write := func(d time.Duration) {
+			for range d / (100 * time.Millisecond) {
+				m.write(frames(t, n, 50))
+				n += 50
+				time.Sleep(100 * time.Millisecond)
+			}
+		}
+		write(20 * time.Second)
+		peers["c"].set(func() { peers["c"].delay = 10 * time.Second })
+		write(30 * time.Second)
+		before := len(peers["c"].received())
+		write(10 * time.Second)
+		if got := len(peers["c"].received()) - before; got > 100 {
+			t.Errorf("it is slow and got %d of 5000 records", got)
+		}
+		peers["c"].set(func() { peers["c"].delay = 0 })
+		write(time.Minute)
+		before = len(peers["c"].received())
+		write(10 * time.Second)
+		if got := len(peers["c"].received()) - before; got < 250 {
+			t.Errorf("it is well and got %d of 5000 records", got)
+		}
+		time.Sleep(time.Minute)
+		if twice := wantEach(t, tally(t, peers, "s", false), n); twice > 0 {
+			t.Errorf("%d came twice", twice)
+		}
+		s.Close()
+		if m.tooMany {
+			t.Errorf("more than %d ranges were to be noted", MaxRanges)
+		}
 	})
 }

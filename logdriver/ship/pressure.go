@@ -23,8 +23,10 @@ const (
 	jammed = 0.8
 	calm   = 0.3
 	// pushTicks is for how many ticks a collector has to push back before more of
-	// its keys are shed.
+	// its keys are shed, and jamTicks for how many where its backlog is all that
+	// shows: bursts are usual.
 	pushTicks = 3
+	jamTicks  = 10
 	// shedHold is how long it has to be calm before some of them return. It doubles,
 	// up to maxHold, each time that they returned in vain.
 	shedHold = 10 * time.Second
@@ -108,8 +110,9 @@ func (l *lane) sample(took time.Duration) {
 }
 
 // pushes says why the lane's collector counts as pushing back beside the others:
-// "" if it does not. When more than half of the others are as slow, it does not.
-func (l *lane) pushes(others []*lane) string {
+// "" if it does not. When half of the others or more are as slow, it does not.
+// ticks is for how long it has to be so.
+func (l *lane) pushes(others []*lane) (why string, ticks int) {
 	s := &l.pressure
 	wait := median(others, func(o *lane) float64 { return float64(o.pressure.wait) })
 	busy := median(others, func(o *lane) float64 {
@@ -121,13 +124,13 @@ func (l *lane) pushes(others []*lane) string {
 	share := median(others, func(o *lane) float64 { return o.pressure.share })
 	switch {
 	case s.busy && busy < 1:
-		return "it refuses records"
+		return "it refuses records", 1
 	case s.wait > late && float64(s.wait) > lateFactor*wait && s.wait > lateFactor*s.usual:
-		return "it acknowledges slowly"
+		return "it acknowledges slowly", pushTicks
 	case s.share >= jammed && share < jammed/2:
-		return "its backlog grows"
+		return "its backlog grows", jamTicks
 	}
-	return ""
+	return "", 0
 }
 
 // calm reports whether the collector is well again, which takes more than not to
@@ -172,7 +175,7 @@ func (p *pool) relieveLocked(now time.Time, took time.Duration) (changed bool) {
 
 func (p *pool) judgeLocked(l *lane, others []*lane, now time.Time) (changed bool) {
 	s := &l.pressure
-	why := l.pushes(others)
+	why, ticks := l.pushes(others)
 	if len(others) == 0 {
 		why = "" // there is nobody else
 	}
@@ -184,7 +187,7 @@ func (p *pool) judgeLocked(l *lane, others []*lane, now time.Time) (changed bool
 		return p.returnLocked(l, others, now)
 	}
 	s.calmSince = time.Time{}
-	if s.streak++; s.streak < pushTicks && !s.busy {
+	if s.streak++; s.streak < ticks {
 		return false
 	}
 	s.streak = 0

@@ -21,7 +21,7 @@ type sorter struct {
 	trial   func(key []byte) string // of one that takes records or has them on trial, for the next window
 	key     []byte
 	bins    []*lane            // whose bin holds something
-	full    map[*feed]struct{} // those that wait for acknowledgements before more is read
+	full    map[*feed]struct{} // those that wait for acknowledgements, or for a collector, before more is read
 	ranges  []Range
 	open    *time.Timer // runs while a feed has a line without an end
 	opened  bool
@@ -97,7 +97,11 @@ func (s *sorter) look() {
 		f.units.forget()
 	}
 	if s.pick == nil {
+		s.keep(former)
 		return
+	}
+	for f := range s.full {
+		s.goOn(f)
 	}
 	s.news.Lock()
 	stray := s.stray
@@ -112,6 +116,19 @@ func (s *sorter) look() {
 			s.resort(p)
 			l.letGo(p)
 			p.free()
+		}
+	}
+}
+
+// keep takes back what lanes have of which the collector is in the pool no longer,
+// until there is one that is.
+func (s *sorter) keep(former []*lane) {
+	for _, l := range former {
+		for _, p := range l.recall() {
+			l.letGo(p)
+			s.news.Lock()
+			s.stray = append(s.stray, p)
+			s.news.Unlock()
 		}
 	}
 }
@@ -157,19 +174,29 @@ func (s *sorter) takers() (members map[string]*lane, former []*lane) {
 
 // sortNext sorts a window of the next feed. It reports whether there was one.
 func (s *sorter) sortNext() bool {
-	if s.pick == nil || s.held.Load() >= maxSorted {
+	if s.held.Load() >= maxSorted {
 		return false
 	}
 	f := s.pop()
-	if f == nil {
+	switch {
+	case f == nil:
 		return false
-	}
-	if !f.units.room() {
+	case s.pick == nil && !f.src.Pending(f.read):
+		s.rest(f)
+	case s.pick == nil || !f.units.room():
 		s.full[f] = struct{}{}
-		return true
+	default:
+		s.sort(f)
 	}
-	s.sort(f)
 	return true
+}
+
+// goOn has a feed read again that waited for room, if there is some.
+func (s *sorter) goOn(f *feed) {
+	if _, ok := s.full[f]; ok && f.units.room() {
+		delete(s.full, f)
+		f.notify()
+	}
 }
 
 func (s *sorter) sort(f *feed) {
@@ -279,14 +306,12 @@ func (s *sorter) flush() {
 	s.news.Unlock()
 	for _, f := range acked {
 		if f.over.Load() {
+			delete(s.full, f)
 			continue
 		}
 		s.note(f)
 		s.settled(f)
-		if _, ok := s.full[f]; ok && f.units.room() {
-			delete(s.full, f)
-			f.notify()
-		}
+		s.goOn(f)
 	}
 }
 

@@ -23,7 +23,7 @@ import (
 
 const (
 	zipfCollectors = 8
-	zipfSlices     = 20
+	zipfSlices     = 30
 	zipfWarm       = 3       // slices before that, in which rates become known
 	zipfBytes      = 200_000 // a slice, of all streams together
 	zipfLine       = 200
