@@ -3,6 +3,9 @@ package e2e
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -49,4 +52,45 @@ func TestSpreadRecordsSurviveKills(t *testing.T) {
 	if rep.Collectors["c1"] < before["c1"]+2000 {
 		t.Errorf("c1 had %d records before it was killed, and %d in the end", before["c1"], rep.Collectors["c1"])
 	}
+}
+
+// A loud container is spread over collectors in time slices, and a collector that
+// stops reading sheds containers for as long as it does; all in order.
+func TestLoadIsBalanced(t *testing.T) {
+	b := newBench(t, testContext(t), shared.engine)
+	b.collector("c0", "relp")
+	c1 := b.collector("c1", "relp")
+	b.collector("c2", "relp")
+	b.start("loud", []string{"--log-opt", "hash=name", "--log-opt", "split-above=100KiB/s"}, "workload", "seq", "-n", "50000", "-rate", "2000")
+	names := []string{"loud"}
+	for i := range 8 {
+		name := fmt.Sprint("quiet-", i)
+		names = append(names, name)
+		b.start(name, []string{"--log-opt", "hash=name"}, "workload", "seq", "-n", "400", "-rate", "20")
+	}
+	b.await("loud", 20000)
+	c1.Pause()
+	b.awaitMetric(`collector_shed_ratio{collector="c1"}`, func(v float64) bool { return v > 0 })
+	c1.Resume()
+	b.finish(names...)
+	b.settle()
+	if at := b.check.Where("loud"); len(at) < 2 {
+		t.Errorf("the loud container's records are at %v", at)
+	}
+}
+
+// awaitMetric waits until a metric of the plugin is as it should be.
+func (b *bench) awaitMetric(name string, good func(float64) bool) {
+	b.Helper()
+	for b.ctx.Err() == nil {
+		for line := range strings.Lines(adminGet(b.ctx, b.T, b.engine, "/metrics")) {
+			if rest, ok := strings.CutPrefix(line, "dockline_log_"+name+" "); ok {
+				if v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil && good(v) {
+					return
+				}
+			}
+		}
+		time.Sleep(200 * time.Millisecond) // between two looks: a metric is no event
+	}
+	b.Fatalf("%s is not as it should be: %v", name, context.Cause(b.ctx))
 }
