@@ -73,7 +73,8 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
 		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
 	}
-	if c.SplitAbove, err = container.ParseRate(getenv("SPLIT_ABOVE"), 0); err != nil {
+	above, err := container.ParseRate(getenv("SPLIT_ABOVE"))
+	if c.SplitAbove = above.Or(0); err != nil {
 		return c, &options.ValueError{What: "setting", Key: "SPLIT_ABOVE", Value: getenv("SPLIT_ABOVE"), Err: err}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {

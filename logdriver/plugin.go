@@ -168,9 +168,6 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err != nil {
 		return fmt.Errorf("encode what is known of the container: %w", err)
 	}
-	if _, err := p.splitAbove(o); err != nil {
-		return err
-	}
 	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: o.KeepBytes}
 	if err := p.policies(o, &params); err != nil {
 		return err
@@ -204,15 +201,6 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 	return nil
 }
 
-// splitAbove returns from which rate on, in bytes per second, a container's key is split.
-func (p *Plugin) splitAbove(o container.Options) (int64, error) {
-	n, err := container.ParseRate(o.SplitAbove, p.cfg.SplitAbove)
-	if err != nil {
-		return 0, &options.ValueError{What: "log-opt", Key: "split-above", Value: o.SplitAbove, Err: err}
-	}
-	return n, nil
-}
-
 func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o container.Options, pool ship.Pool) error {
 	if pool.ID == "" {
 		return st.RemoveRoute(routeName) // kept for docker logs alone
@@ -220,11 +208,7 @@ func (p *Plugin) startShipping(st *spool.Stream, info *container.Info, o contain
 	if err := st.AddRoute(routeName); err != nil || p.drainOnly.Load() {
 		return err
 	}
-	above, err := p.splitAbove(o)
-	if err != nil {
-		return err
-	}
-	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, ship.Key{Value: o.HashKey, PerRecord: o.PerRecord, SplitAbove: above})
+	p.ship.Add(newSource(st, routeName), p.meta(st, info, o), pool, p.key(o))
 	return nil
 }
 

@@ -1,8 +1,15 @@
 package logdriver
 
 import (
+	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/route"
+	"github.com/dockline/dockline/logdriver/ship"
 )
+
+// key says how the records of a container find their collectors.
+func (p *Plugin) key(o container.Options) ship.Key {
+	return ship.Key{Value: o.HashKey, PerRecord: o.PerRecord, SplitAbove: o.SplitAbove.Or(p.cfg.SplitAbove)}
+}
 
 // ranking is a table as ship wants to see it.
 func ranking(table *route.Table) (

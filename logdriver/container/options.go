@@ -39,7 +39,7 @@ type Options struct {
 	Collectors string // list of URLs; empty for the plugin's own
 	HashKey    string // what the ranking of collectors is computed from
 	PerRecord  bool   // each record has a collector of its own, by its id
-	SplitAbove string // from which rate on its key is split, see ParseRate; empty for the plugin's own
+	SplitAbove Rate   // from which its key is split
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
@@ -53,7 +53,7 @@ func ParseOptions(info *Info) (Options, error) {
 	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
 		return Options{}, err
 	}
-	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"], SplitAbove: info.Config["split-above"]}
+	o := Options{Collectors: info.Config["collectors"], OnFull: info.Config["on-full"], Sync: info.Config["sync"]}
 	steps := []struct {
 		key string
 		do  func(value string) error
@@ -64,6 +64,7 @@ func ParseOptions(info *Info) (Options, error) {
 			o.PerRecord = v == perRecord
 			return err
 		}},
+		{"split-above", func(v string) (err error) { o.SplitAbove, err = ParseRate(v); return err }},
 		{"max-size", func(v string) error { return o.parseSize(v) }},
 		{"max-file", func(v string) error { return o.parseFiles(v) }},
 		{"labels-regex", func(v string) error { return o.addMatching(v, labels(info)) }},
@@ -119,23 +120,36 @@ func hashKey(info *Info, spec, tag string) (string, error) {
 // gained.
 const minSplit = 1 << 10
 
-// ParseRate reads a rate such as 1MiB/s, in bytes per second; 0 and off are none.
-// If s is empty it is def.
-func ParseRate(s string, def int64) (int64, error) {
+// Rate is bytes per second, 0 for none. The zero value is one that was not given.
+type Rate struct {
+	Bytes int64
+	Given bool
+}
+
+// Or returns the rate, or def if it was not given.
+func (r Rate) Or(def int64) int64 {
+	if r.Given {
+		return r.Bytes
+	}
+	return def
+}
+
+// ParseRate reads a rate such as 1MiB/s; 0 and off are none.
+func ParseRate(s string) (Rate, error) {
 	switch s {
 	case "":
-		return def, nil
+		return Rate{}, nil
 	case "0", "off":
-		return 0, nil
+		return Rate{Given: true}, nil
 	}
 	n, err := units.RAMInBytes(strings.TrimSuffix(s, "/s"))
 	if err != nil {
-		return 0, errors.New("not off, nor a rate such as 500KiB/s or 1MiB/s")
+		return Rate{}, errors.New("not off, nor a rate such as 500KiB/s or 1MiB/s")
 	}
 	if n < minSplit {
-		return 0, fmt.Errorf("less than %s/s, the lowest", units.BytesSize(minSplit))
+		return Rate{}, fmt.Errorf("less than %s/s, the lowest", units.BytesSize(minSplit))
 	}
-	return n, nil
+	return Rate{n, true}, nil
 }
 
 func (o *Options) parseSize(v string) error {
