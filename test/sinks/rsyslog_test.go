@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
@@ -137,7 +138,7 @@ func TestRsyslog(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		url  func(r *rsyslog) string
-		make func(*url.URL, ship.Resolver) (ship.Sink, error)
+		make func(*url.URL, sink.Host) (ship.Sink, error)
 	}{
 		{"syslog over TCP", func(r *rsyslog) string { return fmt.Sprintf("syslog+tcp://127.0.0.1:%d", r.tcp) }, syslog.New},
 		{"RELP", func(r *rsyslog) string { return fmt.Sprintf("relp://127.0.0.1:%d?facility=local1", r.relp) }, relp.New},
@@ -148,7 +149,7 @@ func TestRsyslog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			sink, err := tc.make(u, net.DefaultResolver)
+			sink, err := tc.make(u, sink.Host{Resolver: net.DefaultResolver})
 			if err != nil {
 				t.Fatal(err)
 			}

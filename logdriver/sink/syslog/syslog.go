@@ -16,28 +16,28 @@ import (
 	"net/url"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 const (
-	scheme      = "syslog+tcp"
-	defaultPort = "601" // syslog-conn, RFC 3195 and IANA
-
 	// defaultMaxLine keeps messages below the 200,000 bytes at which rsyslog's
 	// imtcp takes a frame's length for a mistake and reads on line by line,
 	// which puts all messages that follow into one (maxFrameSize).
 	defaultMaxLine = 128 << 10
 )
 
-type sink struct {
+type collector struct {
 	*wire.Target
 	facility int
 }
 
 // New returns the sink that u describes.
-func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme, Port: defaultPort, Params: []string{"facility"}, MaxLine: defaultMaxLine})
+func New(u *url.URL, host sink.Host) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, host, wire.Spec{
+		Schemes: map[string]string{"syslog+tcp": "601", "syslog+tls": "6514"}, Params: []string{"facility"}, MaxLine: defaultMaxLine,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -45,17 +45,17 @@ func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sink{target, facility}, nil
+	return &collector{target, facility}, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
-func (s *sink) Limits() ship.Limits {
+func (s *collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
-func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
+func (s *collector) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
 
-func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
+func (s *collector) Dial(ctx context.Context) (ship.Conn, error) {
 	stream, err := s.DialStream(ctx)
 	if err != nil {
 		return nil, err

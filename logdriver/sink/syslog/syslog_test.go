@@ -8,7 +8,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/leodido/go-syslog/v4/rfc5424"
 	"go.uber.org/goleak"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -18,24 +17,25 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextMessage})
+	for _, scheme := range []string{"syslog+tcp", "syslog+tls"} {
+		t.Run(scheme, func(t *testing.T) {
+			sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextMessage})
+		})
+	}
 }
 
 // nextMessage reads one message framed by octet counting, and its MSG.
-func nextMessage(br *bufio.Reader) (string, []byte, error) {
+func nextMessage(br *bufio.Reader) ([]string, []byte, error) {
 	var length int
 	if _, err := fmt.Fscanf(br, "%d ", &length); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	raw := make([]byte, length)
 	if _, err := io.ReadFull(br, raw); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	m, err := rfc5424.NewParser().Parse(raw)
-	if err != nil {
-		return "", nil, err
-	}
-	return *m.(*rfc5424.SyslogMessage).Message, nil, nil
+	line, err := sinktest.Line(raw)
+	return []string{line}, nil, err
 }
 
 func TestNew(t *testing.T) {
@@ -65,7 +65,7 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u, nil)
+		_, err = New(u, sinktest.Host())
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}
@@ -76,15 +76,15 @@ func TestNew(t *testing.T) {
 }
 
 func TestDefaultPort(t *testing.T) {
-	s, err := New(&url.URL{Scheme: scheme, Host: "host"}, nil)
-	if err != nil || s.(*sink).Addr != "host:601" {
+	s, err := New(&url.URL{Scheme: "syslog+tcp", Host: "host"}, sinktest.Host())
+	if err != nil || s.(*collector).Addr != "host:601" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
 
 func TestAppendCountsOctets(t *testing.T) {
 	for _, size := range []int{0, 1, 700, 800, 840, 850, 860, 870, 9_000, 100_000} {
-		s := sink{}
+		s := collector{}
 		tmpl, r := s.Prepare(&ship.Meta{Stream: "s"}), &ship.Record{Line: []byte(strings.Repeat("y", size))}
 		message := string(tmpl.Append(nil, r))
 		got := string((&conn{}).Append([]byte("before"), tmpl, r))

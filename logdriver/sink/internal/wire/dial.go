@@ -11,14 +11,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial opens a TCP connection, looking the name up anew and trying its addresses
-// in turn. A peer that no longer answers is given up after about the timeout,
-// whether data is on its way (TCP_USER_TIMEOUT, RFC 5482) or the connection is
-// idle (keepalive).
-func (t *Target) Dial(ctx context.Context) (*net.TCPConn, error) {
+// Dial opens a connection, under TLS where the scheme says so, looking the name
+// up anew and trying its addresses in turn. A peer that no longer answers is
+// given up after about the timeout, whether data is on its way
+// (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle (keepalive).
+func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
-	conn, err := t.dialAny(ctx)
+	tcp, err := t.dialTCP(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.security == nil {
+		return tcp, nil
+	}
+	conn, err := t.secure(ctx, &rawConn{TCPConn: tcp})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// secure puts TLS above a connection, which an error closes.
+func (t *Target) secure(ctx context.Context, raw *rawConn) (*secured, error) {
+	conn, err := t.security.handshake(ctx, raw)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), raw.Close())
+	}
+	return conn, nil
+}
+
+func (t *Target) dialTCP(ctx context.Context) (*net.TCPConn, error) {
+	conn, err := t.dialAny(ctx, "tcp")
 	if err != nil {
 		return nil, fmt.Errorf("connect to collector: %w", err)
 	}
@@ -32,12 +56,12 @@ func (t *Target) Dial(ctx context.Context) (*net.TCPConn, error) {
 	return tcp, nil
 }
 
-func (t *Target) dialAny(ctx context.Context) (net.Conn, error) {
+func (t *Target) dialAny(ctx context.Context, network string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(t.Addr)
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := t.resolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := t.Host.Resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +75,7 @@ func (t *Target) dialAny(ctx context.Context) (net.Conn, error) {
 		// One that does not answer leaves time for those behind it.
 		end, _ := ctx.Deadline()
 		dialer.Timeout = time.Until(end) / time.Duration(len(addrs)-i)
-		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(addr.Unmap().String(), port))
+		conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(addr.Unmap().String(), port))
 		if err == nil {
 			return conn, nil
 		}
