@@ -23,6 +23,7 @@ func sinks() map[string]newSink {
 	return map[string]newSink{
 		"syslog+tcp": syslog.New,
 		"syslog+tls": syslog.New,
+		"syslog+udp": syslog.New,
 		"relp":       relp.New,
 		"relp+tls":   relp.New,
 		"json+tcp":   jsonl.New,

@@ -93,7 +93,7 @@ func (c *conn) Send(ctx context.Context, batch []byte) error {
 	}
 	if err := wire.WriteAll(ctx, c.link, batch); err != nil {
 		c.torn = true
-		if ctx.Err() == nil {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 			return c.ledger.FailAfter(err, c.link, c.listened)
 		}
 		c.ledger.Fail(err)

@@ -19,15 +19,20 @@ func testDelivers(t *testing.T, p Protocol) {
 		defer close(ended)
 		p.receive(peer, -1, func(line string) { got = append(got, line) })
 	})
+	sent := make(chan error, 1)
 	go func() {
+		var err error
 		for i := range batches {
-			if err := conn.Send(t.Context(), batch(conn, tmpl, i*records, records, 100+i*10)); err != nil {
-				t.Errorf("send: %v", err)
-			}
+			err = errors.Join(err, conn.Send(t.Context(), batch(conn, tmpl, i*records, records, 100+i*10)))
 		}
+		sent <- err
 	}()
-	if acked, err := wait(t, conn, batches); acked != batches || err != nil {
-		t.Fatalf("acked %d, %v", acked, err)
+	acked, err := wait(t, conn, batches)
+	if acked != batches || err != nil {
+		t.Fatalf("acked %d, %v", acked, errors.Join(err, <-sent))
+	}
+	if err := <-sent; err != nil {
+		t.Fatal(err)
 	}
 	if err := conn.Close(); err != nil {
 		t.Error(err)

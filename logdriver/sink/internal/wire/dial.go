@@ -56,6 +56,17 @@ func (t *Target) dialTCP(ctx context.Context) (*net.TCPConn, error) {
 	return tcp, nil
 }
 
+// DialUDP opens a socket that sends to one address of the collector.
+func (t *Target) DialUDP(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	conn, err := t.dialAny(ctx, "udp")
+	if err != nil {
+		return nil, fmt.Errorf("connect to collector: %w", err)
+	}
+	return conn, nil
+}
+
 func (t *Target) dialAny(ctx context.Context, network string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(t.Addr)
 	if err != nil {
@@ -110,6 +121,14 @@ func control(conn *net.TCPConn, f func(fd int) error) error {
 // WriteAll writes all of p to conn, or returns an error at ctx's end; how much
 // was written is not known then, and conn is of no more use.
 func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
+	return Until(ctx, conn, func() error {
+		_, err := conn.Write(p)
+		return err
+	})
+}
+
+// Until calls write, and has its writing to conn end when ctx does.
+func Until(ctx context.Context, conn net.Conn, write func() error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("send batch: %w", err)
 	}
@@ -118,7 +137,7 @@ func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
 		return fmt.Errorf("set write deadline: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
-	_, err := conn.Write(p)
+	err := write()
 	// Where ctx has ended meanwhile the past deadline above may be set at any
 	// moment, so that the connection cannot be trusted with another batch.
 	if !stop() && ctx.Err() != nil {

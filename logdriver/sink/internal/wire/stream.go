@@ -131,7 +131,7 @@ func (s *Stream) Send(ctx context.Context, batch []byte) error {
 		return err
 	}
 	if err := WriteAll(ctx, s.conn, batch); err != nil {
-		if ctx.Err() == nil {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 			return s.ledger.FailAfter(err, s.conn, s.watched)
 		}
 		s.ledger.Fail(err)
