@@ -260,7 +260,7 @@ func TestTxnrRollsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.appended, c.sent, c.window.done = start, start, start
+	c.appended, c.sent, c.window.Done = start, start, start
 	if err := c.ledger.Begin(start); err != nil {
 		t.Fatal(err)
 	}
