@@ -3,6 +3,7 @@ package sinks
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testcert"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/relp"
@@ -226,4 +228,81 @@ func sendUDP(t *testing.T, s ship.Sink, p *peer, e expected) {
 		}
 		e.check(t, p.messages(t, i+1)[i], n)
 	}
+}
+
+// TestNobodyCountsWhoIsRefused: servers that ask for a certificate, and get
+// none or a stranger's, take records into their kernel before they say so.
+func TestNobodyCountsWhoIsRefused(t *testing.T) {
+	for _, tc := range []struct {
+		page, peer string
+		args       func(dir, conf string) *exec.Cmd
+		scheme     string
+		port       int
+		make       newSink
+	}{
+		{"syslog.md", "rsyslog", rsyslogd, "syslog+tls", 6514, syslog.New},
+		{"syslog.md", "syslog-ng", syslogNGd, "syslog+tls", 6514, syslog.New},
+		{"relp.md", "rsyslog", rsyslogd, "relp+tls", 2515, relp.New},
+	} {
+		p := start(t, tc.page, tc.peer, tc.args)
+		awaitPort(t, p.ports[tc.port])
+		stranger(t, p.host.Config)
+		for _, params := range []string{"", "tls-cert=stranger.pem&tls-key=stranger.key"} {
+			u, err := url.Parse(fmt.Sprintf("%s://127.0.0.1:%d?tls-ca=ca.pem&%s", tc.scheme, p.ports[tc.port], params))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s, err := tc.make(u, p.host)
+			if err != nil {
+				t.Fatal(err)
+			}
+			acked, err := try(t, s)
+			if acked != 0 || err == nil || !strings.Contains(err.Error(), "certificate") {
+				t.Errorf("%s, %s, %q: acked %d, %v", tc.peer, tc.scheme, params, acked, err)
+			}
+		}
+	}
+}
+
+// stranger puts a certificate there whose authority nobody knows.
+func stranger(t *testing.T, dir string) {
+	t.Helper()
+	ca, err := testcert.New("a stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := ca.Issue(24*time.Hour, "127.0.0.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := pair.Write(dir, "stranger"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func awaitPort(t *testing.T, port int) {
+	t.Helper()
+	eventually(t, func() error {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return err
+		}
+		return conn.Close()
+	})
+}
+
+// try sends one record and waits for what becomes of it.
+func try(t *testing.T, s ship.Sink) (uint64, error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	conn, err := s.Dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	if err := conn.Send(ctx, batch(conn, s.Prepare(meta()), 0, 1)); err != nil {
+		return 0, err
+	}
+	return conn.Wait(ctx, 0)
 }

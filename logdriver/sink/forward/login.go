@@ -93,7 +93,7 @@ func (c *conn) exchange(ctx context.Context, l *login) error {
 	_, _ = rand.Read(random[:]) // never an error
 	salt := hex.EncodeToString(random[:])
 	if err := wire.WriteAll(ctx, c.link, l.ping(h, salt)); err != nil {
-		return err
+		return wire.Reason(c.link, err)
 	}
 	if object, err = c.replies.next(); err != nil {
 		return fmt.Errorf("read PONG: %w", err)

@@ -57,7 +57,7 @@ func (c *conn) open(ctx context.Context) error {
 
 func (c *conn) exchange(ctx context.Context) error {
 	if err := wire.WriteAll(ctx, c.link, appendFrame(nil, openTxnr, cmdOpen, offers)); err != nil {
-		return err
+		return wire.Reason(c.link, err)
 	}
 	f, err := c.frames.next()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -150,4 +151,22 @@ func Until(ctx context.Context, conn net.Conn, write func() error) error {
 		return fmt.Errorf("send batch: %w", err)
 	}
 	return nil
+}
+
+// Reason returns why writing to conn ended with err: what the peer said last,
+// where that is an error, such as TLS's alerts are. Nobody else may be reading.
+func Reason(conn net.Conn, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || conn.SetReadDeadline(time.Now().Add(closeGrace)) != nil {
+		return err
+	}
+	var ignored [512]byte
+	for {
+		_, readErr := conn.Read(ignored[:])
+		if errors.Is(readErr, io.EOF) || errors.Is(readErr, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
 }

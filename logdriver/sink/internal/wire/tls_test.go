@@ -1,10 +1,14 @@
 package wire
 
 import (
+	"errors"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/internal/testcert"
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
@@ -31,6 +35,30 @@ func TestTLSParameters(t *testing.T) {
 		if tc.err == "" && (err != nil || target.security == nil || target.Addr != "host:1") ||
 			tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
+		}
+	}
+}
+
+func TestAuthoritiesOfTheHost(t *testing.T) {
+	ca, err := testcert.New("one of many")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range append(bundles(), "") {
+		etc := t.TempDir()
+		if file != "" {
+			at := filepath.Join(etc, strings.TrimPrefix(file, "/etc/"))
+			if err := errors.Join(os.MkdirAll(filepath.Dir(at), 0o755), os.WriteFile(at, ca.PEM, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pool, err := (&security{host: sink.Host{Etc: etc}}).authorities()
+		if file == "" {
+			if err == nil || !strings.Contains(err.Error(), "name a file with tls-ca") {
+				t.Errorf("none: %v", err)
+			}
+		} else if err != nil || !pool.Equal(ca.Pool()) {
+			t.Errorf("%s: %v", file, err)
 		}
 	}
 }
