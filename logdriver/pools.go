@@ -22,6 +22,7 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/route"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // resolver looks names up as the host does.
@@ -69,6 +70,15 @@ func newPools(s *ship.Shipper, names resolver, etc, file string, log *slog.Logge
 	return p
 }
 
+// configDir is where a directory of the host is mounted for files that collectors'
+// URLs name, such as certificates.
+const configDir = "/config"
+
+// host is what sinks see of the host.
+func (p *pools) host() sink.Host {
+	return sink.Host{Resolver: p.names, Config: configDir, Etc: p.etc, Log: p.log}
+}
+
 func (p *pools) close() {
 	p.cancel()
 	p.followers.Wait()
@@ -114,7 +124,7 @@ func (p *pools) use(list string) (pool ship.Pool, done func(), err error) {
 func (p *pools) check(sources []discover.Source) error {
 	for _, s := range sources {
 		if d, ok := s.(discover.Described); ok {
-			if _, err := openSink(d.Example(), p.names); err != nil {
+			if _, err := openSink(d.Example(), p.host()); err != nil {
 				return fmt.Errorf("those that %s names: %w", s, err)
 			}
 		}
@@ -255,7 +265,7 @@ func (p *pools) pool(id string, members []discover.Collector, mayBeEmpty bool) (
 	var nodes []route.Node
 	for _, m := range members {
 		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
-		s, err := openSink(m, p.names)
+		s, err := openSink(m, p.host())
 		if err != nil {
 			return ship.Pool{}, err
 		}
