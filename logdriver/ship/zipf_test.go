@@ -18,6 +18,7 @@ import (
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/route"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 )
 
@@ -130,12 +131,12 @@ func tcpPool(t *testing.T) (ship.Pool, []*atomic.Int64) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		sink, err := jsonl.New(u, loopback{})
+		s, err := jsonl.New(u, sink.Host{Resolver: loopback{}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		name := fmt.Sprintf("collector-%d", i)
-		pool.Collectors = append(pool.Collectors, ship.Collector{Name: name, Sink: sink})
+		pool.Collectors = append(pool.Collectors, ship.Collector{Name: name, Sink: s})
 		nodes = append(nodes, route.Node{Name: name, Weight: 1})
 	}
 	table, err := route.New(nodes)
