@@ -16,6 +16,7 @@ import (
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -26,6 +27,9 @@ type StreamStatus struct {
 	Name           string       `json:"name"`
 	Live           bool         `json:"live"`                   // a container is attached
 	Collector      string       `json:"collector,omitempty"`    // where its records go now, in its first pool
+	PerRecord      bool         `json:"per_record"`             // each record has its own collector
+	Split          int          `json:"split"`                  // over how many collectors it is spread in time slices; 1: not split
+	Rate           float64      `json:"bytes_per_second"`       // shipped, lately
 	SpooledBytes   uint64       `json:"spooled_bytes"`          // on the disk, acknowledged or not
 	Segments       int          `json:"segments"`               // files that these are in
 	BacklogBytes   uint64       `json:"backlog_bytes"`          // not acknowledged, by the pool that is furthest behind
@@ -49,7 +53,7 @@ type PoolStatus struct {
 }
 
 // poolsOf returns which pools a stream goes to. at is where, by stream and pool.
-func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]string) []PoolStatus {
+func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolStatus {
 	all := []PoolStatus{}
 	for _, r := range st.Routes() {
 		name, until := spool.SplitRoute(r)
@@ -59,7 +63,7 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]string) []PoolStatus
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
 		if g := p.going.of(st.ID(), r); g != nil {
-			one.Collector = at[[2]string{st.ID(), g.pool}]
+			one.Collector = at[[2]string{st.ID(), g.pool}].Collector
 		}
 		all = append(all, one)
 	}
@@ -80,10 +84,12 @@ func backlog(st *spool.Stream) (most uint64, oldest time.Time) {
 
 // CollectorStatus is one collector of one pool.
 type CollectorStatus struct {
-	Name    string `json:"name"`
-	Healthy bool   `json:"healthy"`
-	Leaving bool   `json:"leaving"` // in the pool no longer, but not finished with
-	Streams int    `json:"streams"`
+	Name    string  `json:"name"`
+	Healthy bool    `json:"healthy"`
+	Leaving bool    `json:"leaving"` // in the pool no longer, but not finished with
+	Streams int     `json:"streams"`
+	Shed    float64 `json:"shed"`                       // part of the keys that do not go to it because it pushes back
+	AckTime float64 `json:"acknowledges_after_seconds"` // lately; 0: nothing was acknowledged
 }
 
 // Status is the whole plugin as an operator sees it.
@@ -104,11 +110,11 @@ func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
 	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
-		s.Collectors = append(s.Collectors, CollectorStatus(c))
+		s.Collectors = append(s.Collectors, CollectorStatus{c.Name, c.Healthy, c.Leaving, c.Streams, c.Shed, c.AckTime.Seconds()})
 	}
-	at := map[[2]string]string{}
+	at := map[[2]string]ship.Place{}
 	for _, place := range p.ship.Places() {
-		at[[2]string{place.Stream, place.Pool}] = place.Collector
+		at[[2]string{place.Stream, place.Pool}] = place
 	}
 	for _, st := range p.spool.Streams() {
 		one := StreamStatus{
@@ -118,6 +124,11 @@ func (p *Plugin) Status() Status {
 		}
 		one.BacklogBytes, one.BacklogSince = backlog(st)
 		one.AcknowledgedTo = st.End()
+		for key, place := range at {
+			if key[0] == st.ID() {
+				one.PerRecord, one.Split, one.Rate = place.PerRecord, max(one.Split, place.Split), max(one.Rate, place.Rate)
+			}
+		}
 		for _, pool := range one.Pools {
 			one.Collector = cmp.Or(one.Collector, pool.Collector)
 			one.AcknowledgedTo = min(one.AcknowledgedTo, pool.AcknowledgedTo)
@@ -236,6 +247,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"records_resent_total", "Records that were under way when a connection broke.", float64(stats.Resent.Load())},
 		{"connection_failures_total", "Connections to collectors that failed or broke.", float64(stats.Failures.Load())},
 		{"streams_moved_total", "Streams handed from one collector to another.", float64(stats.Moved.Load())},
+		{"pushbacks_total", "Times that a collector was relieved of streams because it pushed back.", float64(stats.Pushbacks.Load())},
 		{"lost_bytes_total", "Bytes that were gone before they could be shipped.", float64(stats.LostBytes.Load())},
 		{"quarantined_bytes_total", "Bytes that were no records.", float64(stats.QuarantinedBytes.Load())},
 		{"read_errors_total", "Reads of the spool that failed.", float64(stats.ReadErrors.Load())},
@@ -327,6 +339,7 @@ func (m *metrics) gauges(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(givesWay, prometheus.GaugeValue, giving[o.String()], o.String())
 	}
 	m.collectors(ch)
+	m.split(ch)
 	m.sources(ch)
 	m.placement(ch)
 	m.config(ch)
@@ -389,9 +402,27 @@ func (m *metrics) sources(ch chan<- prometheus.Metric) {
 	}
 }
 
+// split reports the streams that several collectors share, in time slices.
+func (m *metrics) split(ch chan<- prometheus.Metric) {
+	places := desc("stream_split", "Over how many collectors a heavy stream is spread in time slices; only those that are.", "stream")
+	rate := desc("stream_split_bytes_per_second", "Rate of a heavy stream that is spread over several collectors.", "stream")
+	all := map[string]ship.Place{}
+	for _, p := range m.p.ship.Places() {
+		if p.Split > all[p.Stream].Split {
+			all[p.Stream] = p
+		}
+	}
+	for stream, p := range all {
+		if p.Split > 1 {
+			ch <- prometheus.MustNewConstMetric(places, prometheus.GaugeValue, float64(p.Split), stream)
+			ch <- prometheus.MustNewConstMetric(rate, prometheus.GaugeValue, p.Rate, stream)
+		}
+	}
+}
+
 // collectors reports each name once: healthy if it is so in every pool.
 func (m *metrics) collectors(ch chan<- prometheus.Metric) {
-	up, streams := map[string]float64{}, map[string]int{}
+	up, streams, shed, acks := map[string]float64{}, map[string]int{}, map[string]float64{}, map[string]float64{}
 	for _, c := range m.p.ship.Collectors() {
 		if _, seen := up[c.Name]; !seen {
 			up[c.Name] = 1
@@ -400,10 +431,15 @@ func (m *metrics) collectors(ch chan<- prometheus.Metric) {
 			up[c.Name] = 0
 		}
 		streams[c.Name] += c.Streams
+		shed[c.Name], acks[c.Name] = max(shed[c.Name], c.Shed), max(acks[c.Name], c.AckTime.Seconds())
 	}
 	healthy := desc("collector_healthy", "Whether a collector takes the streams that prefer it.", "collector")
 	going := desc("collector_streams", "Streams whose records go to a collector.", "collector")
+	relieved := desc("collector_shed_ratio", "Part of the keys that do not go to a collector because it pushes back.", "collector")
+	answers := desc("collector_ack_seconds", "How long batches took lately until a collector acknowledged them.", "collector")
 	for name, v := range up {
+		ch <- prometheus.MustNewConstMetric(relieved, prometheus.GaugeValue, shed[name], name)
+		ch <- prometheus.MustNewConstMetric(answers, prometheus.GaugeValue, acks[name], name)
 		ch <- prometheus.MustNewConstMetric(healthy, prometheus.GaugeValue, v, name)
 		ch <- prometheus.MustNewConstMetric(going, prometheus.GaugeValue, float64(streams[name]), name)
 	}

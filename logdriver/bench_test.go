@@ -24,15 +24,23 @@ func BenchmarkPath(b *testing.B) {
 	if err := stock.NewLogEntryEncoder(&frame).Encode(&stock.LogEntry{Source: "stdout", TimeNano: 1e18, Line: []byte(strings.Repeat("x", 120))}); err != nil {
 		b.Fatal(err)
 	}
-	for _, scheme := range []string{"json+tcp", "syslog+tcp"} {
-		b.Run(scheme, func(b *testing.B) {
+	for _, c := range []struct {
+		name, scheme string
+		opts         map[string]string
+	}{
+		{"json+tcp", "json+tcp", nil},
+		{"syslog+tcp", "syslog+tcp", nil},
+		{"json+tcp,record", "json+tcp", map[string]string{"hash": "record"}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
 			var got atomic.Int64
 			var urls []string
 			for range 3 {
-				urls = append(urls, scheme+"://"+discard(b, &got))
+				urls = append(urls, c.scheme+"://"+discard(b, &got))
 			}
 			h := newHost(b, strings.Join(urls, ","))
-			r := h.run(1, nil)
+			r := h.run(1, c.opts)
 			for b.Loop() {
 				if _, err := r.pipe.Write(frame.Bytes()); err != nil {
 					b.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -29,6 +30,7 @@ type Config struct {
 	MinFree           int64         // bytes of the spool's disk to leave alone
 	OnFull            spool.OnFull  // for containers that do not say
 	Sync              time.Duration // how often what such containers write is synced; 0: never
+	SplitAbove        int64         // bytes per second, for containers that do not say; 0: keys are not split
 	LogLevel          slog.Level
 	// LeaveTime is how long a pool that a stream no longer goes to may acknowledge
 	// nothing before it is given up.
@@ -81,6 +83,10 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	}
 	if v := c.ConfigFrom; v != "" && v != noConfig && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
 		return c, &options.ValueError{What: "setting", Key: "CONFIG", Value: discover.RedactList(v), Err: errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, " + noConfig)}
+	}
+	above, err := container.ParseRate(getenv("SPLIT_ABOVE"))
+	if c.SplitAbove = above.Or(0); err != nil {
+		return c, &options.ValueError{What: "setting", Key: "SPLIT_ABOVE", Value: getenv("SPLIT_ABOVE"), Err: err}
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {

@@ -66,7 +66,7 @@ func newConfiguration(cfg Config, p *pools, before func(was, next *config.Config
 		c.forget()
 		return c
 	case cfg.ConfigFrom != "":
-		c.doc = keyDocument{cfg.ConfigFrom, p.host(cfg.ConfigMount)}
+		c.doc = keyDocument{cfg.ConfigFrom, p.discoverHost(cfg.ConfigMount)}
 	case cfg.ConfigMount != "":
 		c.doc = discover.Folder(cfg.ConfigMount, config.FileName, "directory "+cfg.ConfigMountedFrom)
 	default:

@@ -34,11 +34,15 @@
 //	Spool.mu          spool: which streams there are
 //	Stream.mu         spool: what a stream consists of; never held over a write of records or cursors
 //	cursor.mu         spool: one writer to a cursor's file
-//	lane.mu           ship: a collector's queue; watchers run under Stream.mu
+//	lane.mu           ship: a collector's queues; watchers run under Stream.mu
+//	units.mu          ship: what is acknowledged of a stream whose records go to several collectors
+//	sorter.news       ship: what such streams' reader is to hear; nothing else is locked under it
 //	History.mu        history: all of it; held over no write, and with no other
 //
 // In rescue: Driver.mu, or Rescued.mu, before Rescue.mu.
 //
 // Everything else in ship belongs to the goroutine of one lane and is handed
-// from lane to lane through their queues.
+// from lane to lane through their queues. A stream whose records go to several
+// collectors belongs to the sorter of its pool, and its records, in parcels, to
+// lanes.
 package logdriver

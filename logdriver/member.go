@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // maxSecret bounds a file that holds a secret, in bytes.
@@ -37,7 +38,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 		if err := hashFile(sum, path); err != nil {
 			return ship.Collector{}, fmt.Errorf("files: %s: %w", key, nameless(err, def.Files[key]))
 		}
-		q.Set(key, path)
+		q.Set(key, def.Files[key])
 	}
 	var secrets []string
 	for _, key := range slices.Sorted(maps.Keys(def.Secrets)) {
@@ -55,7 +56,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	if len(def.Options)+len(def.Files)+len(secrets) > 0 {
 		u.RawQuery = q.Encode()
 	}
-	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, p.names)
+	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Log: p.log})
 	if err != nil {
 		return ship.Collector{}, hide(err, secrets)
 	}

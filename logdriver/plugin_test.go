@@ -304,7 +304,7 @@ func TestConfigFromEnv(t *testing.T) {
 	if c, err = ConfigFromEnv(env()); err != nil || c.HostName == "" || c.SpoolMax != 1<<30 {
 		t.Errorf("defaults: %+v, %v", c, err)
 	}
-	for _, bad := range [][2]string{{"SPOOL_MAX", "lots"}, {"SPOOL_MAX", "1k"}, {"LOG_LEVEL", "loud"}, {"SPOOL_MIN_FREE", "some"}, {"CONFIG", "/etc/x"}} {
+	for _, bad := range [][2]string{{"SPOOL_MAX", "lots"}, {"SPOOL_MAX", "1k"}, {"LOG_LEVEL", "loud"}, {"SPOOL_MIN_FREE", "some"}, {"SPLIT_ABOVE", "1"}, {"CONFIG", "/etc/x"}} {
 		if _, err := ConfigFromEnv(env(bad[0], bad[1])); err == nil || !strings.Contains(err.Error(), bad[0]+"=\""+bad[1]) {
 			t.Errorf("%v: got %v", bad, err)
 		}

@@ -86,7 +86,7 @@ func (p *pools) close() {
 // done is to be called when the pool has been added to the shipper, or is not
 // going to be.
 func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
-	sources, err := discover.Parse(def.List, p.host(p.dir))
+	sources, err := discover.Parse(def.List, p.discoverHost(p.dir))
 	if err != nil || len(sources) == 0 {
 		return ship.Pool{}, func() {}, err
 	}
@@ -119,7 +119,7 @@ func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
 	return o.pool, func() { p.done(id, given) }, nil
 }
 
-func (p *pools) host(dir string) discover.Host {
+func (p *pools) discoverHost(dir string) discover.Host {
 	return discover.Host{Names: p.names, Etc: p.etc, Dir: dir}
 }
 
@@ -138,7 +138,7 @@ func (p *pools) check(def *config.Pool, sources []discover.Source, dir string) e
 
 // validate looks whether a pool could be opened with the files in a directory.
 func (p *pools) validate(def *config.Pool, dir string) error {
-	sources, err := discover.Parse(def.List, p.host(dir))
+	sources, err := discover.Parse(def.List, p.discoverHost(dir))
 	if err != nil {
 		return err
 	}
@@ -242,7 +242,7 @@ func (p *pools) define(c *config.Config) {
 }
 
 func (p *pools) redefine(def *config.Pool) error {
-	sources, err := discover.Parse(def.List, p.host(p.dir))
+	sources, err := discover.Parse(def.List, p.discoverHost(p.dir))
 	if err != nil {
 		return err
 	}
@@ -370,13 +370,7 @@ func (p *pools) pool(id string, def *config.Pool, members []discover.Collector, 
 	if err != nil {
 		return ship.Pool{}, err
 	}
-	pool.Rank = func(key string) []string {
-		var names []string
-		for _, r := range table.Rank(key, nil) {
-			names = append(names, r.Name)
-		}
-		return names
-	}
+	pool.Rank, pool.Share, pool.Among = ranking(table)
 	return pool, nil
 }
 

@@ -1,6 +1,7 @@
 package logdriver
 
 import (
+	"errors"
 	"io"
 	"sync/atomic"
 
@@ -16,7 +17,11 @@ type source struct {
 	route  string
 	until  atomic.Uint64 // where it ends; math.MaxUint64: where the stream does
 	watch  atomic.Pointer[func()]
+	ranges []spool.Range // of AckRanges
 }
+
+// The spool notes as many ranges as ship may tell it of.
+var _ [spool.MaxRanges - ship.MaxRanges]struct{}
 
 func newSource(st *spool.Stream, route string) *source {
 	s := &source{Stream: st, reader: st.NewReader(), route: route}
@@ -67,6 +72,24 @@ func (s *source) Pending(offset uint64) bool {
 
 // Live implements ship.Source.
 func (s *source) Live() bool { return !isLeaving(s.route) && s.until.Load() != 0 && s.Stream.Live() }
+
+func (s *source) AckRanges(ranges ...ship.Range) error {
+	s.ranges = s.ranges[:0]
+	for _, r := range ranges {
+		s.ranges = append(s.ranges, spool.Range(r))
+	}
+	err := s.Stream.AckRanges(s.route, s.ranges...)
+	if errors.Is(err, spool.ErrRanges) && len(ranges) > 0 && ranges[0].From == 0 {
+		// With those that a former process noted they are too many. What is
+		// beyond the cursor will be sent again if this process dies now.
+		err = s.Stream.Ack(s.route, ranges[0].To)
+	}
+	return err
+}
+
+func (s *source) Unacknowledged(offset uint64) ship.Range {
+	return ship.Range(s.Stream.Unacknowledged(s.route, offset))
+}
 
 func (s *source) Release()                { s.reader.Close() }
 func (s *source) Cursor() uint64          { return s.Stream.Cursor(s.route) }

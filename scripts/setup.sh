@@ -8,6 +8,7 @@ readonly engine_log=/var/log/dockline-dockerd.log
 readonly policy=/usr/sbin/policy-rc.d
 readonly policy_saved=/usr/sbin/policy-rc.d.dockline-saved
 readonly lock=/run/lock/dockline-setup.lock
+readonly extracted=/var/cache/dockline-test # packages that are not installed
 readonly engine_wait=60 # seconds until an engine that was started has to answer
 
 # Daemons are where only the administrator's PATH leads.
@@ -41,6 +42,7 @@ iptables                                iptables
 busybox                                 busybox-static
 rsyslogd                                rsyslog
 /usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
+/usr/lib/*/rsyslog/lmnsd_ossl.so        rsyslog-openssl
 docker-registry                         docker-registry
 debootstrap                             debootstrap
 etcd                                    etcd-server
@@ -52,6 +54,14 @@ qemu-system-x86_64                      qemu-system-x86
 xz                                      xz-utils
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
+TEXT
+}
+
+# beside lists packages that exclude one of the above, and what is wanted of them:
+# those are unpacked below $extracted, and only what they depend on is installed.
+beside() {
+    cat <<'TEXT'
+usr/sbin/syslog-ng syslog-ng-core
 TEXT
 }
 
@@ -67,6 +77,38 @@ missing() {
     while read -r what package; do
         has "$what" || echo "$package"
     done < <(needs)
+}
+
+unpacked() {
+    local what package
+    while read -r what package; do
+        [[ -x $extracted/${package%-core}/$what ]] || echo "$package"
+    done < <(beside)
+}
+
+# unpack puts a package's files, and those libraries that it needs and Debian has
+# no installed package of, to where the tests look for them.
+unpack() {
+    local package=$1 dir depends
+    say "unpacking $package below $extracted"
+    hold_services
+    dir=$(mktemp -d)
+    chmod 755 "$dir"
+    mkdir "$dir/deb"
+    chown _apt "$dir/deb" 2>/dev/null || true
+    apt update
+    (cd "$dir/deb" && apt download "$package")
+    # Alternatives and what only the service's script needs are left out.
+    mapfile -t depends < <(dpkg-deb -f "$dir"/deb/*.deb Depends Pre-Depends | sed 's/^[^:]*: *//' | tr ',' '\n' |
+        sed 's/|.*//; s/([^)]*)//g; s/[[:space:]]//g' | grep '^lib')
+    apt install --no-install-recommends --no-upgrade -y "${depends[@]}"
+    dpkg-deb -x "$dir"/deb/*.deb "$dir/tree"
+    mkdir -p "$extracted"
+    rm -rf "${extracted:?}/${package%-core}"
+    mv "$dir/tree" "$extracted/${package%-core}"
+    rm -rf "$dir"
+    release_services
+    trap - EXIT
 }
 
 # Newly installed services must not start: only their binaries are wanted, and
@@ -183,7 +225,7 @@ main() {
         esac
     done
     local packages
-    mapfile -t packages < <(missing)
+    mapfile -t packages < <(missing && unpacked)
     if [[ $check == yes ]]; then
         ((${#packages[@]} == 0)) || die "missing: ${packages[*]}"
         [[ $engine == no ]] || engine_answers >/dev/null || die "no engine answers"
@@ -199,6 +241,8 @@ main() {
     flock 9
     mapfile -t packages < <(missing)
     ((${#packages[@]} == 0)) || install_packages "${packages[@]}"
+    mapfile -t packages < <(unpacked)
+    for arg in "${packages[@]}"; do unpack "$arg"; done
     [[ $engine == no ]] || ensure_engine
 }
 

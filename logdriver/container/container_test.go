@@ -28,6 +28,9 @@ func TestParseOptions(t *testing.T) {
 		{"nothing kept", map[string]string{"max-size": "0", "on-full": "throttle"}, Options{HashKey: id, Tag: "web-1", OnFull: "throttle", OwnOnFull: true}},
 		{"sizes", map[string]string{"max-size": "1m", "max-file": "3"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 3 << 20}},
 		{"tag", map[string]string{"tag": `{{.ImageName}}/{{.Name}}/{{.ID}}/{{upper .ImageID}}`}, Options{HashKey: id, Tag: "shop/web:3/web-1/0123456789ab/FEDCBA987654", KeepBytes: 100 << 20}},
+		{"hash of each record", map[string]string{"hash": "record"}, Options{HashKey: id, PerRecord: true, Tag: "web-1", KeepBytes: 100 << 20}},
+		{"split", map[string]string{"split-above": "1MiB/s"}, Options{HashKey: id, SplitAbove: Rate{1 << 20, true}, Tag: "web-1", KeepBytes: 100 << 20}},
+		{"never split", map[string]string{"split-above": "off"}, Options{HashKey: id, SplitAbove: Rate{0, true}, Tag: "web-1", KeepBytes: 100 << 20}},
 		{"hash by tag", map[string]string{"tag": "x", "hash": "tag"}, Options{HashKey: "x", Tag: "x", KeepBytes: 100 << 20}},
 		{"hash by label", map[string]string{"hash": "label:com.example.tier"}, Options{HashKey: "gold", Tag: "web-1", KeepBytes: 100 << 20}},
 		{"hash by a label it lacks", map[string]string{"hash": "label:nope"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
@@ -48,6 +51,8 @@ func TestParseOptionsRefuses(t *testing.T) {
 	for _, tc := range []struct{ key, value, want string }{
 		{"colectors", "x", `unknown log-opt "colectors": did you mean "collectors"?`},
 		{"hash", "labels:x", `log-opt hash="labels:x": not one of`},
+		{"split-above", "fast", `log-opt split-above="fast": not off, nor a rate`},
+		{"split-above", "1", `log-opt split-above="1": less than 1KiB/s`},
 		{"hash", "label:", `log-opt hash="label:"`},
 		{"hash", "name:x", `log-opt hash="name:x"`},
 		{"max-size", "ten", `log-opt max-size="ten": not a size`},

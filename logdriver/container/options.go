@@ -28,7 +28,7 @@ const (
 // known lists the log-opts. Those of the second group are the engine's own,
 // which it carries out itself and passes along.
 var known = []string{
-	"pool", "collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync",
+	"pool", "collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync", "split-above",
 	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
 }
 
@@ -40,6 +40,8 @@ type Options struct {
 	Pool       string // names of pools
 	Collectors string // list of URLs; empty for the plugin's own, or a pool
 	HashKey    string // what the ranking of collectors is computed from
+	PerRecord  bool   // each record has a collector of its own, by its id
+	SplitAbove Rate   // from which its key is split
 	Tag        string // expanded
 	Attrs      []Attr // sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
@@ -68,7 +70,12 @@ func ParseOptions(info *Info) (Options, error) {
 		do  func(value string) error
 	}{
 		{"tag", func(v string) (err error) { o.Tag, err = expandTag(info, v); return err }},
-		{"hash", func(v string) (err error) { o.HashKey, err = hashKey(info, v, o.Tag); return err }},
+		{"hash", func(v string) (err error) {
+			o.HashKey, err = hashKey(info, v, o.Tag)
+			o.PerRecord = v == perRecord
+			return err
+		}},
+		{"split-above", func(v string) (err error) { o.SplitAbove, err = ParseRate(v); return err }},
 		{"max-size", func(v string) error { return o.parseSize(v) }},
 		{"max-file", func(v string) error { return o.parseFiles(v) }},
 		{"labels-regex", func(v string) error { return o.addMatching(v, labels(info)) }},
@@ -85,15 +92,20 @@ func ParseOptions(info *Info) (Options, error) {
 	return o, nil
 }
 
+// perRecord is the hash that spreads a container's records over all collectors.
+const perRecord = "record"
+
+var errHash = errors.New("not one of container, name, image, tag, label:KEY, env:KEY, record")
+
 // hashKey returns the value that selects the collector. A container that lacks
 // the label or variable asked for is placed by its id.
 func hashKey(info *Info, spec, tag string) (string, error) {
 	kind, name, named := strings.Cut(spec, ":")
 	if named != (kind == "label" || kind == "env") || named && name == "" {
-		return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+		return "", errHash
 	}
 	switch kind {
-	case "", "container":
+	case "", "container", perRecord:
 		return info.ContainerID, nil
 	case "name":
 		return info.Name(), nil
@@ -112,7 +124,43 @@ func hashKey(info *Info, spec, tag string) (string, error) {
 		}
 		return info.ContainerID, nil
 	}
-	return "", errors.New("not one of container, name, image, tag, label:KEY, env:KEY")
+	return "", errHash
+}
+
+// minSplit is the lowest rate at which a key may be split: below it, nothing is
+// gained.
+const minSplit = 1 << 10
+
+// Rate is bytes per second, 0 for none. The zero value is one that was not given.
+type Rate struct {
+	Bytes int64
+	Given bool
+}
+
+// Or returns the rate, or def if it was not given.
+func (r Rate) Or(def int64) int64 {
+	if r.Given {
+		return r.Bytes
+	}
+	return def
+}
+
+// ParseRate reads a rate such as 1MiB/s; 0 and off are none.
+func ParseRate(s string) (Rate, error) {
+	switch s {
+	case "":
+		return Rate{}, nil
+	case "0", "off":
+		return Rate{Given: true}, nil
+	}
+	n, err := units.RAMInBytes(strings.TrimSuffix(s, "/s"))
+	if err != nil {
+		return Rate{}, errors.New("not off, nor a rate such as 500KiB/s or 1MiB/s")
+	}
+	if n < minSplit {
+		return Rate{}, fmt.Errorf("less than %s/s, the lowest", units.BytesSize(minSplit))
+	}
+	return Rate{n, true}, nil
 }
 
 func (o *Options) parseSize(v string) error {

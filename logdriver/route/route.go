@@ -68,6 +68,12 @@ func New(nodes []Node) (*Table, error) {
 			return nil, fmt.Errorf("collector %q: weight %d is not in 0..%d", n.Name, n.Weight, MaxWeight)
 		}
 	}
+	return build(t.nodes), nil
+}
+
+// build makes a table of nodes that are in order.
+func build(nodes []Node) *Table {
+	t := &Table{nodes: nodes}
 	byWeight := map[uint32]int{}
 	for i, n := range t.nodes {
 		if n.Weight == 0 {
@@ -83,7 +89,19 @@ func New(nodes []Node) (*Table, error) {
 		g.nodes = append(g.nodes, i)
 		g.seeds = append(g.seeds, xxhash.Sum64String(n.Name))
 	}
-	return t, nil
+	return t
+}
+
+// Only returns the table of those of its nodes that names names. Their order for
+// a key is the same: a node that is away is as if it were not listed.
+func (t *Table) Only(names []string) *Table {
+	var nodes []Node
+	for _, n := range t.nodes {
+		if slices.Contains(names, n.Name) {
+			nodes = append(nodes, n)
+		}
+	}
+	return build(nodes)
 }
 
 // Ranked is one place of a ranking.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,24 +27,34 @@ type feed struct {
 	src     Source
 	meta    atomic.Pointer[Meta]
 	pool    *pool
-	key     string
-	ranking atomic.Pointer[[]*lane] // best first, never empty
+	key     Key
+	units   *units                  // of its records, where they go to several collectors; else nil
+	ranking atomic.Pointer[[]place] // best first, never empty
 	log     *slog.Logger
 	stop    func() // ends the watch
 
 	lane   atomic.Pointer[lane]
-	queued atomic.Bool // in the queue of a lane
-	over   atomic.Bool // retired: whoever still finds it in a queue drops it
+	queued atomic.Bool   // in the queue of a lane
+	over   atomic.Bool   // retired: whoever still finds it in a queue drops it
+	taken  atomic.Uint64 // bytes read, those that were read again not counted
+
+	// What follows is guarded by pool.mu.
+	counts uint64  // taken, as of the last tick
+	rate   float64 // bytes per second
+	split  int     // over how many collectors it is spread in time slices
 
 	// What follows belongs to the lane's goroutine.
 	tmpl        Template
 	prepared    *Meta  // what tmpl was made of
 	failures    int    // reads that failed, one after the other
 	seeking     bool   // behind a gap, in the rest of a frame
+	top         uint64 // how far it has ever been read
 	counted     uint64 // losses before this offset have been counted
 	damage      damage // not told of downstream yet
 	join        record.Joiner
 	entry       record.Entry
+	gap         Range  // what is not acknowledged, at or behind read
+	end         uint64 // behind the frames that were looked at, the present one included
 	read        uint64 // where the next window begins
 	safe        uint64 // where a reader that begins anew would have to begin
 	acked       uint64 // what the source was told
@@ -58,6 +69,12 @@ type feed struct {
 	counting    Held // what was put into the batch since its last mark
 }
 
+// place is one of a feed's ranking.
+type place struct {
+	lane *lane
+	draw uint8 // below the lane's level, the feed is among those that it sheds
+}
+
 // notify puts the feed into its lane's queue if it is not there.
 func (f *feed) notify() {
 	if f.queued.CompareAndSwap(false, true) {
@@ -70,25 +87,36 @@ func (f *feed) rewind() {
 	f.join.Reset()
 	f.damage, f.counting = damage{}, Held{}
 	f.read, f.safe = f.acked, f.acked
+	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }
 
-// home returns the lane that the feed belongs to now: the best that is
-// healthy, or simply the best where none is.
+// busy reports whether records of it are under way, or being put into a batch.
+func (f *feed) busy() bool { return f.outstanding > 0 || f.units.waiting() }
+
+// home returns the lane that the feed belongs to now: the best that is healthy
+// and does not shed it, else the best that is healthy, or simply the best where
+// none is.
 func (f *feed) home() *lane {
 	ranking := *f.ranking.Load()
-	for _, l := range ranking {
-		if l.healthy.Load() {
-			return l
+	for _, r := range ranking {
+		if r.lane.takes(f) && !r.lane.sheds(r.draw) {
+			return r.lane
 		}
 	}
-	return ranking[0]
+	for _, r := range ranking {
+		if r.lane.takes(f) {
+			return r.lane
+		}
+	}
+	return ranking[0].lane
 }
 
 // fill reads one window and gives every record that is complete to emit.
 // It reports whether there may be more to read already.
 func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	out := f.out(emit)
+	f.pass(math.MaxUint64, out)
 	span, err := f.src.Read(*buf, f.read)
 	if errors.Is(err, io.EOF) {
 		if span.Final {
@@ -103,6 +131,10 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	f.failures = 0
 	f.enter(span, out)
 	left := f.decode((*buf)[:span.Len], out)
+	if f.read > f.top {
+		f.taken.Add(f.read - f.top)
+		f.top = f.read
+	}
 	more = span.Len == len(*buf)
 	switch {
 	case span.Final:
@@ -202,6 +234,9 @@ const maxBehind = 2 << 20
 // decode takes whole frames off b and returns what is left. It moves read.
 func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 	for {
+		if f.read < f.gap.From || f.read >= f.gap.To {
+			b = b[f.pass(uint64(len(b)), out):]
+		}
 		frame, n, err := record.Next(b)
 		if errors.Is(err, record.ErrShort) && (len(b) == 0 || !f.seeking || record.CouldBegin(b)) {
 			return b
@@ -224,6 +259,7 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.unmarked = false
 			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
+		f.end = f.read + uint64(n)
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)
 		b = b[n:]
@@ -231,6 +267,23 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.join.Expire(out)
 		}
 	}
+}
+
+// pass goes on, by at most so many bytes, behind what is acknowledged already:
+// whole frames, of which no line goes on behind them. It returns by how many.
+func (f *feed) pass(most uint64, out func(*record.Joined)) uint64 {
+	if f.read >= f.gap.To {
+		f.gap = f.src.Unacknowledged(f.read)
+	}
+	if f.read >= f.gap.From {
+		return 0
+	}
+	f.tell(out)
+	n := min(most, f.gap.From-f.read)
+	f.read += n
+	f.seeking = false
+	f.unmarked = f.unmarked && f.edge >= f.read // nobody looked where a frame begins
+	return n
 }
 
 // finish is for what is left at the end of a session: a frame that was torn
@@ -329,7 +382,11 @@ func (f *feed) ack(offset uint64) {
 		return
 	}
 	f.acked = offset
-	err := f.src.Ack(offset)
+	f.noted(f.src.Ack(offset))
+}
+
+// noted says so if a cursor cannot be written, and if it can again.
+func (f *feed) noted(err error) {
 	if failed := err != nil; failed != f.unwritten {
 		f.unwritten = failed
 		if !failed {
@@ -343,7 +400,7 @@ func (f *feed) ack(offset uint64) {
 // settle acknowledges what needs no collector to say so: bytes behind the
 // last acknowledged record that hold no record, or part of one.
 func (f *feed) settle() {
-	if f.outstanding == 0 {
+	if !f.busy() {
 		f.ack(f.safe)
 	}
 }

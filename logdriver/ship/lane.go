@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"sync/atomic"
@@ -32,13 +33,24 @@ type lane struct {
 	log     *slog.Logger
 	stats   *Stats
 	healthy atomic.Bool
+	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
+	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
+	level   atomic.Uint32        // of allShed parts of its keys, how many it sheds; written with pool.mu held
+	gauge   gauge
 	end     context.CancelFunc
 
-	mu    sync.Mutex // guards queue and over
-	queue []*feed
-	over  bool          // nobody works on it any more
-	wake  chan struct{} // has a value when the queue has grown
-	turn  chan struct{} // has a value when the health of a collector of the pool has changed
+	load    atomic.Int64 // parcels that it has, in the queue or under way
+	leaving atomic.Bool  // its collector is in the pool no longer
+	bin     *parcel      // the sorter's: what is being put together for it
+
+	mu      sync.Mutex // guards queue, parcels and over
+	queue   []*feed
+	parcels []*parcel
+	over    bool          // nobody works on it any more
+	wake    chan struct{} // has a value when there is more in a queue
+	turn    chan struct{} // has a value when the health of a collector of the pool has changed
+
+	pressure pressure // guarded by pool.mu
 
 	// What follows belongs to the lane's goroutine.
 	feeds map[*feed]struct{} // that it has seen and that are assigned to it
@@ -50,16 +62,18 @@ type lane struct {
 
 // batch is what is sent and acknowledged as one.
 type batch struct {
+	at      int64 // when it was sent, as gauge has it
 	bytes   []byte
 	records int
 	marks   []mark
 }
 
-// mark says how far a feed is acknowledged with the batch.
+// mark says how far a feed is acknowledged with the batch, or which parcel of it.
 type mark struct {
-	feed *feed
-	safe uint64
-	held Held
+	feed   *feed
+	safe   uint64
+	held   Held    // of its records
+	parcel *parcel // nil where the feed is the lane's
 }
 
 func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
@@ -68,6 +82,8 @@ func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes), hold: holdTime,
 	}
 	l.healthy.Store(true)
+	l.gauge.born = time.Now()
+	l.pressure.hold = shedHold
 	return l
 }
 
@@ -93,12 +109,17 @@ func (l *lane) finish() {
 	for f := range l.feeds {
 		f.src.Release()
 	}
+	l.takeBack()
 	l.mu.Lock()
-	rest := l.queue
-	l.queue, l.over = nil, true
+	rest, parcels := l.queue, l.parcels
+	l.queue, l.parcels, l.over = nil, nil, true
 	l.mu.Unlock()
 	for _, f := range rest {
 		l.push(f)
+	}
+	for _, p := range parcels { // given to it just when it was to end
+		l.pool.sorter.weigh(p, -1)
+		l.pool.sorter.strayed(p)
 	}
 }
 
@@ -147,6 +168,9 @@ func (l *lane) drop(f *feed) {
 // are done with here: no connection is needed for that. Nor is one for those
 // that belong elsewhere.
 func (l *lane) wanted() bool {
+	if l.hasParcels() {
+		return true
+	}
 	for {
 		f := l.pop()
 		if f == nil {
@@ -166,13 +190,38 @@ func (l *lane) wanted() bool {
 // rest is for a feed that has nothing to read now.
 func (l *lane) rest(f *feed) {
 	f.settle()
-	if f.outstanding > 0 {
+	if f.busy() {
 		return // its source stays open: as long as it is busy more comes at once; see settled
 	}
 	f.src.Release()
 	if !f.src.Live() {
 		f.pool.owner.retire(f, func() { delete(l.feeds, f) })
 	}
+}
+
+// settled is for a feed of which something was acknowledged.
+func (l *lane) settled(f *feed) {
+	if f.busy() || f.over.Load() {
+		return
+	}
+	f.settle()
+	if l.handOn(f) {
+		return
+	}
+	if f.held || !f.src.Live() {
+		f.notify() // it was to move and no longer is, or this was the end of it
+	}
+	if !f.queued.Load() {
+		f.src.Release()
+	}
+}
+
+// unreadable is for a feed that could not be read; it is tried again.
+func (l *lane) unreadable(f *feed, err error) {
+	l.stats.ReadErrors.Add(1)
+	l.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
+	f.src.Release()
+	time.AfterFunc(readRetry, f.notify)
 }
 
 // run ships until ctx ends. It never gives up on a collector: while it cannot
@@ -191,16 +240,22 @@ func (l *lane) run(ctx context.Context) {
 			return
 		}
 		l.rewind()
+		busy := errors.Is(err, ErrBusy)
+		if busy {
+			l.gauge.refused.Add(1)
+		}
 		if progress {
 			retry.Reset()
-		} else {
+		} else if !busy {
 			l.setHealthy(false)
 		}
 		l.rehome()
 		pause := retry.NextBackOff()
 		l.stats.Failures.Add(1)
 		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
+		l.gauge.block(busy)
 		l.pause(ctx, pause)
+		l.gauge.block(false)
 	}
 }
 
@@ -264,6 +319,10 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 	began := time.Now()
 	s := newSession(l, conn)
 	err = s.run(ctx)
+	l.probing.Store(nil)
+	l.trial.Store(false)
+	l.gauge.block(false)
+	l.gauge.oldest.Store(0)
 	if s.progress {
 		l.hold = holdTime
 	} else if len(l.sent) > 0 {
@@ -275,6 +334,7 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 // rewind forgets what was not acknowledged; it will be read from the spool again.
 func (l *lane) rewind() {
 	l.stats.Resent.Add(l.unacked())
+	l.takeBack()
 	l.sent = nil
 	l.batch.reset()
 	for f := range l.feeds {
@@ -313,7 +373,7 @@ func (l *lane) queued() int {
 // handOn gives the feed to the lane that it belongs to, if that is another one
 // and nothing of it is under way here. It reports whether it did.
 func (l *lane) handOn(f *feed) bool {
-	if f.outstanding > 0 || f.home() == l {
+	if f.busy() || f.home() == l {
 		return false
 	}
 	f.rewind()
@@ -326,10 +386,14 @@ func (l *lane) handOn(f *feed) bool {
 	return true
 }
 
+// takes reports whether the feed may go there.
+func (l *lane) takes(f *feed) bool { return l.healthy.Load() || l.probing.Load() == f }
+
 func (l *lane) setHealthy(ok bool) {
 	if l.healthy.Swap(ok) != ok {
 		if ok {
 			l.log.Info("collector is back")
+			l.gauge.ackTime.Store(0) // what was is not what will be
 		} else {
 			l.log.Warn("collector is taken for down")
 		}

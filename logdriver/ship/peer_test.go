@@ -1,10 +1,13 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -22,7 +25,9 @@ type memory struct {
 	ended    bool
 	start    uint64 // bytes before it are evicted
 	cursor   uint64
-	bad      []byte // quarantined
+	beyond   []Range // acknowledged beyond it, in order
+	tooMany  bool    // there were more than there may be
+	bad      []byte  // quarantined
 	watchers map[*func()]struct{}
 }
 
@@ -96,6 +101,41 @@ func (m *memory) Ack(offset uint64) error {
 	return nil
 }
 
+// AckRanges keeps what it is told, which says all that there is beyond the cursor.
+func (m *memory) AckRanges(ranges ...Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	all := slices.Concat(m.beyond, ranges)
+	slices.SortFunc(all, func(a, b Range) int { return cmp.Compare(a.From, b.From) })
+	m.beyond = nil
+	for _, r := range all {
+		switch last := len(m.beyond) - 1; {
+		case r.From <= m.cursor:
+			m.cursor = max(m.cursor, r.To)
+		case last >= 0 && r.From <= m.beyond[last].To:
+			m.beyond[last].To = max(m.beyond[last].To, r.To)
+		default:
+			m.beyond = append(m.beyond, r)
+		}
+	}
+	m.tooMany = m.tooMany || len(m.beyond) > MaxRanges
+	return nil
+}
+
+func (m *memory) Unacknowledged(offset uint64) Range {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	gap := Range{max(offset, m.cursor), math.MaxUint64}
+	for _, r := range m.beyond {
+		if r.From > gap.From {
+			gap.To = r.From
+			break
+		}
+		gap.From = max(gap.From, r.To)
+	}
+	return gap
+}
+
 func (m *memory) Quarantine(_ uint64, b []byte) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -149,6 +189,9 @@ type peer struct {
 	mu       sync.Mutex
 	down     bool
 	breakAt  func() (batches int, acked int) // nil: never
+	delay    time.Duration                   // of acknowledgements; 0 for a millisecond
+	takes    time.Duration                   // to read a batch
+	busy     bool                            // takes no records, and says so
 	silent   bool                            // never acknowledges
 	full     bool                            // never reads once it has something
 	tell     func(line string)               // of each line that comes; may be nil
@@ -208,8 +251,12 @@ type peerConn struct {
 func (c *peerConn) Append(dst []byte, t Template, r *Record) []byte { return t.Append(dst, r) }
 
 func (c *peerConn) Send(ctx context.Context, batch []byte) error {
-	full := false
-	c.peer.set(func() { full = c.peer.full && c.peer.batches > 0 })
+	full, busy, takes := false, false, time.Duration(0)
+	c.peer.set(func() { full, busy, takes = c.peer.full && c.peer.batches > 0, c.peer.busy, c.peer.takes })
+	time.Sleep(takes) // in the bubble's time
+	if busy {
+		return fmt.Errorf("too many requests: %w", ErrBusy)
+	}
 	if full {
 		<-ctx.Done()
 		return ctx.Err()
@@ -263,7 +310,9 @@ func (c *peerConn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 		select {
 		case <-later:
 		case <-c.news:
-			time.Sleep(time.Millisecond) // the way there and back, in the bubble's time
+			delay := time.Millisecond
+			c.peer.set(func() { delay = max(delay, c.peer.delay) })
+			time.Sleep(delay) // the way there and back, in the bubble's time
 		case <-c.closed:
 			return acked, errClosed
 		case <-ctx.Done():

@@ -6,6 +6,9 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 // pool is a Pool in use.
@@ -14,13 +17,19 @@ type pool struct {
 	owner  *Shipper
 	ctx    context.Context // ends with the pool
 	cancel context.CancelFunc
-	nobody *lane // where streams wait that no collector takes
+	nobody *lane   // where streams wait that no collector takes
+	sorter *sorter // of streams whose records go to several collectors; nil before the first
 
 	mu      sync.Mutex // guards what follows; taken while Shipper.mu is held, before any lane.mu
 	rank    func(string) []string
+	share   func(string, []string, uint64) string
+	among   func([]string) func([]byte) string
 	lanes   map[string]*lane // of its collectors, by name
 	leaving map[*lane]struct{}
 	feeds   map[*feed]*lane // whose feed it is
+	heavy   map[string]*heavyKey
+	slice   uint64 // of time
+	ticked  time.Time
 }
 
 // errNobody means that there is no collector to connect to.
@@ -33,10 +42,13 @@ func (nobody) Dial(context.Context) (Conn, error) { return nil, errNobody }
 func (nobody) Limits() Limits                     { return Limits{} }
 
 func (s *Shipper) newPool(p Pool) *pool {
-	pl := &pool{id: p.ID, owner: s, lanes: map[string]*lane{}, leaving: map[*lane]struct{}{}, feeds: map[*feed]*lane{}}
+	pl := &pool{id: p.ID, owner: s, lanes: map[string]*lane{}, leaving: map[*lane]struct{}{}, feeds: map[*feed]*lane{}, heavy: map[string]*heavyKey{}}
 	pl.ctx, pl.cancel = context.WithCancel(s.ctx)
 	pl.nobody = pl.start(Collector{Sink: nobody{}})
 	pl.update(p)
+	if s.ticks {
+		s.lanes.Go(pl.run)
+	}
 	return pl
 }
 
@@ -66,8 +78,10 @@ func (p *pool) update(to Pool) {
 		p.lanes[c.Name] = l
 	}
 	for _, l := range old {
+		l.leaving.Store(true)
 		p.leaving[l] = struct{}{}
 	}
+	p.share, p.among = to.Share, to.Among
 	for f := range p.feeds {
 		p.placeLocked(f)
 	}
@@ -77,14 +91,22 @@ func (p *pool) update(to Pool) {
 
 // placeLocked ranks the pool's collectors for a feed.
 func (p *pool) placeLocked(f *feed) {
-	var ranking []*lane
-	for _, name := range p.rank(f.key) {
+	if f.units != nil {
+		f.split = 1
+		f.ranking.Store(&[]place{{lane: p.sorter.lane}})
+		return
+	}
+	var ranking []place
+	for _, name := range p.rank(f.key.Value) {
 		if l := p.lanes[name]; l != nil {
-			ranking = append(ranking, l)
+			ranking = append(ranking, place{l, uint8(xxhash.Sum64String(f.key.Value+"\x00"+name) >> 56)})
 		}
 	}
 	if len(ranking) == 0 {
-		ranking = append(ranking, p.nobody)
+		ranking = append(ranking, place{lane: p.nobody})
+	}
+	if f.split = p.placesLocked(f); f.split > 1 {
+		p.shareLocked(f, ranking)
 	}
 	f.ranking.Store(&ranking)
 }
@@ -93,6 +115,9 @@ func (p *pool) placeLocked(f *feed) {
 func (p *pool) add(f *feed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if f.units != nil && p.sorter == nil {
+		p.startSorterLocked()
+	}
 	p.placeLocked(f)
 	p.assignLocked(f, f.home())
 }
@@ -126,8 +151,14 @@ func (p *pool) remove(f *feed) bool {
 	return false
 }
 
-// reapLocked ends the lanes of former collectors that have no feed any more.
-// None gets one again: they are in no ranking.
+func (p *pool) reap() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reapLocked()
+}
+
+// reapLocked ends the lanes of former collectors that have no feed and no parcel
+// any more. None gets one again: they are in no ranking.
 func (p *pool) reapLocked() {
 	if len(p.leaving) == 0 {
 		return
@@ -137,7 +168,7 @@ func (p *pool) reapLocked() {
 		used[l] = struct{}{}
 	}
 	for l := range p.leaving {
-		if _, ok := used[l]; !ok {
+		if _, ok := used[l]; !ok && l.load.Load() == 0 {
 			delete(p.leaving, l)
 			l.end()
 		}
@@ -152,6 +183,13 @@ func (p *pool) recheck() {
 }
 
 func (p *pool) recheckLocked() {
+	if len(p.heavy) > 0 {
+		for f := range p.feeds {
+			if f.split > 1 {
+				p.placeLocked(f)
+			}
+		}
+	}
 	for _, l := range p.lanes {
 		poke(l.turn)
 	}
@@ -159,6 +197,9 @@ func (p *pool) recheckLocked() {
 		poke(l.turn)
 	}
 	poke(p.nobody.turn)
+	if p.sorter != nil {
+		poke(p.sorter.turn)
+	}
 }
 
 // status returns the collectors, those that are leaving included.
@@ -172,7 +213,10 @@ func (p *pool) status() []CollectorStatus {
 	var all []CollectorStatus
 	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
 		_, leaving := p.leaving[l]
-		all = append(all, CollectorStatus{Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l]})
+		all = append(all, CollectorStatus{
+			Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
+			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()),
+		})
 	}
 	return all
 }

@@ -21,17 +21,23 @@ func membersOf(peers map[string]*peer, ids map[string]string) Pool {
 		p.Collectors = append(p.Collectors, Collector{Name: name, ID: ids[name], Sink: peer})
 	}
 	names := slices.Collect(maps.Keys(peers))
-	p.Rank = func(key string) []string {
-		draw := func(name string) uint32 {
-			h := fnv.New32a()
-			h.Write([]byte(key + " " + name))
-			return h.Sum32()
-		}
-		ranked := slices.Clone(names)
-		slices.SortFunc(ranked, func(a, b string) int { return int(int64(draw(a)) - int64(draw(b))) })
-		return ranked
+	p.Rank = func(key string) []string { return rank(names, key) }
+	p.Share = func(_ string, names []string, slice uint64) string { return names[slice%uint64(len(names))] }
+	p.Among = func(names []string) func([]byte) string {
+		return func(key []byte) string { return rank(names, string(key))[0] }
 	}
 	return p
+}
+
+func rank(names []string, key string) []string {
+	draw := func(name string) uint32 {
+		h := fnv.New32a()
+		h.Write([]byte(key + " " + name))
+		return h.Sum32()
+	}
+	ranked := slices.Clone(names)
+	slices.SortFunc(ranked, func(a, b string) int { return int(int64(draw(a)) - int64(draw(b))) })
+	return ranked
 }
 
 // where returns the collectors of a stream, by pool.
@@ -120,7 +126,7 @@ func TestPoolsChangeUnderLoad(t *testing.T) {
 				t.Errorf("stream %d: acknowledged %d of %d", i, m.Cursor(), len(m.data))
 			}
 		}
-		if got := s.Collectors(); len(got) != 1 || got[0] != (CollectorStatus{Name: "b", Healthy: true, Streams: streams}) {
+		if got := s.Collectors(); len(got) != 1 || got[0].Name != "b" || !got[0].Healthy || got[0].Streams != streams {
 			t.Errorf("there are %+v", got)
 		}
 		for _, m := range all {

@@ -32,6 +32,7 @@ type session struct {
 	limits   Limits
 	ackCount uint64 // batches acknowledged on this connection
 	progress bool
+	held     bool // the connection has lasted, and it is left to an acknowledgement to show that all is well
 	lingered bool
 	timer    *time.Timer // runs while the batch holds records and is not full
 	open     *time.Timer // runs while a feed has a line without an end
@@ -100,6 +101,7 @@ func (s *session) loop(ctx context.Context) error {
 	hold := s.holdTimer()
 	for {
 		s.fill()
+		s.gauge.block(s.full() && len(s.sent) >= s.limits.InFlight)
 		if s.due() {
 			if err := s.send(ctx); err != nil {
 				return err
@@ -123,7 +125,8 @@ func (s *session) loop(ctx context.Context) error {
 			s.opened = false
 			s.expire()
 		case <-hold:
-			s.setHealthy(true)
+			s.probe()
+			hold = s.holdTimer()
 		}
 	}
 }
@@ -134,6 +137,14 @@ func (s *session) holdTimer() <-chan time.Time {
 		return nil
 	}
 	return time.After(s.hold)
+}
+
+// probe is for a collector that was down and has been connected for a while: it
+// has to acknowledge something before all streams that prefer it return.
+func (s *session) probe() {
+	if s.held = true; s.progress || !s.pool.probe(s.lane) {
+		s.setHealthy(true)
+	}
 }
 
 // due reports whether the batch is to be sent now.
@@ -148,11 +159,15 @@ func (s *session) full() bool {
 // fill takes windows of the feeds that wait, in turn, until the batch is full.
 func (s *session) fill() {
 	for !s.full() {
+		p := s.popParcel()
+		if p != nil {
+			s.pack(p)
+		}
 		f := s.pop()
-		if f == nil {
+		if f == nil && p == nil {
 			return
 		}
-		if s.handOn(f) {
+		if f == nil || s.handOn(f) {
 			continue
 		}
 		if f.held = f.home() != s.lane; !f.held {
@@ -167,12 +182,9 @@ func (s *session) take(f *feed) {
 		f.tmpl, f.prepared = s.sink.Prepare(m), m
 	}
 	before := s.batch.records
-	more, err := f.fill(&s.buf, func(r *Record) { s.append(f, r) })
+	more, err := f.fill(&s.buf, func(r *Record) { s.add(f, r) })
 	if err != nil {
-		s.stats.ReadErrors.Add(1)
-		s.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
-		f.src.Release()
-		time.AfterFunc(readRetry, f.notify)
+		s.unreadable(f, err)
 		return
 	}
 	s.note(f, before)
@@ -194,7 +206,7 @@ func (s *session) note(f *feed, before int) {
 		return
 	}
 	f.outstanding++
-	s.batch.marks = append(s.batch.marks, mark{f, f.safe, f.counting})
+	s.batch.marks = append(s.batch.marks, mark{feed: f, safe: f.safe, held: f.counting})
 	f.counting = Held{}
 	if before == 0 {
 		s.timer.Reset(linger)
@@ -210,27 +222,32 @@ func (s *session) expire() {
 		}
 		before := s.batch.records
 		if !s.full() && !f.held && f.home() == s.lane && !f.src.Pending(f.read) {
-			f.expire(func(r *Record) { s.append(f, r) })
+			f.expire(func(r *Record) { s.add(f, r) })
 		}
 		s.note(f, before)
 	}
 }
 
+// add puts a record of a feed of the lane's into the batch.
+func (s *session) add(f *feed, r *Record) {
+	f.counting.add(r)
+	s.append(f.tmpl, r)
+}
+
 // append puts one record into the batch, in pieces if the collector takes no
 // longer ones. A piece has an id of its own: the bytes of a line take up at
 // least as many offsets, so none is another record's.
-func (s *session) append(f *feed, r *Record) {
-	f.counting.add(r)
+func (s *session) append(tmpl Template, r *Record) {
 	line, cut := r.Line, r.Cut
 	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
 		r.Line, r.Cut = line[:s.limits.RecordBytes], true
-		s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+		s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 		s.batch.records++
 		line = line[s.limits.RecordBytes:]
 		r.Offset += uint64(s.limits.RecordBytes)
 	}
 	r.Line, r.Cut = line, cut
-	s.batch.bytes = s.conn.Append(s.batch.bytes, f.tmpl, r)
+	s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 	s.batch.records++
 }
 
@@ -243,8 +260,12 @@ func (s *session) send(ctx context.Context) error {
 	defer cancel()
 	b := s.batch
 	s.batch = batch{bytes: b.bytes[:0]}
-	s.sent = append(s.sent, batch{records: b.records, marks: b.marks})
-	if err := s.conn.Send(sctx, b.bytes); err != nil {
+	s.sent = append(s.sent, batch{at: s.gauge.now(), records: b.records, marks: b.marks})
+	s.gauge.oldest.Store(s.sent[0].at)
+	s.gauge.block(true)
+	err := s.conn.Send(sctx, b.bytes)
+	s.gauge.block(false)
+	if err != nil {
 		if ctx.Err() != nil {
 			return errDrained
 		}
@@ -263,30 +284,25 @@ func (s *session) apply(count uint64) {
 		s.sent = s.sent[1:]
 		s.ackCount++
 		s.progress = true
+		s.gauge.acknowledged(b.at)
 		s.stats.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
-			m.feed.outstanding--
 			s.tellHeld(m.feed, m.held)
+			if m.parcel != nil {
+				s.delivered(m.parcel)
+				continue
+			}
+			m.feed.outstanding--
 			m.feed.ack(m.safe)
 			s.settled(m.feed)
 		}
 	}
-}
-
-// settled is for a feed of which something was acknowledged.
-func (s *session) settled(f *feed) {
-	if f.outstanding > 0 || f.over.Load() {
-		return
+	s.gauge.oldest.Store(0)
+	if len(s.sent) > 0 {
+		s.gauge.oldest.Store(s.sent[0].at)
 	}
-	f.settle()
-	if s.handOn(f) {
-		return
-	}
-	if f.held || !f.src.Live() {
-		f.notify() // it was to move and no longer is, or this was the end of it
-	}
-	if !f.queued.Load() {
-		f.src.Release()
+	if s.held && s.progress {
+		s.setHealthy(true)
 	}
 }
 

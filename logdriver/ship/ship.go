@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/logdriver/record"
 )
@@ -16,6 +17,7 @@ type Stats struct {
 	Resent                   atomic.Uint64 // records that were under way when a connection broke
 	Failures                 atomic.Uint64 // connections that failed or broke
 	Moved                    atomic.Uint64 // feeds handed from one collector to another
+	Pushbacks                atomic.Uint64 // times that a collector was relieved of keys
 	LostBytes                atomic.Uint64 // evicted before they were read
 	QuarantinedBytes         atomic.Uint64
 	ReadErrors               atomic.Uint64
@@ -39,6 +41,7 @@ type Shipper struct {
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
 	lanes  sync.WaitGroup
+	ticks  bool // pools look after themselves; otherwise a test does
 
 	mu    sync.Mutex // guards what follows
 	pools map[string]*pool
@@ -50,15 +53,15 @@ type feedID struct{ stream, pool string }
 
 // New returns a shipper without streams.
 func New(log *slog.Logger) *Shipper {
-	s := &Shipper{log: log, pools: map[string]*pool{}, feeds: map[feedID]*feed{}}
+	s := &Shipper{log: log, pools: map[string]*pool{}, feeds: map[feedID]*feed{}, ticks: true}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
 
-// Add begins to ship a stream to the collector of the pool that key selects.
+// Add begins to ship a stream to the collectors of the pool that key selects.
 // For a stream that is shipped to that pool already, it only takes over what is
 // known of it.
-func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) {
+func (s *Shipper) Add(src Source, meta *Meta, p Pool, key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := feedID{meta.Stream, p.ID}
@@ -75,8 +78,12 @@ func (s *Shipper) Add(src Source, meta *Meta, p Pool, key string) {
 		id: id, src: src, pool: pl, key: key, log: s.log, stats: &s.Stats,
 		join: record.Joiner{Max: maxRecord}, acked: src.Cursor(),
 	}
+	f.top = f.acked
 	f.meta.Store(meta)
 	f.rewind()
+	if key.PerRecord {
+		f.units = newUnits(f.acked)
+	}
 	s.feeds[id] = f
 	pl.add(f)
 	f.stop = src.Watch(f.notify)
@@ -169,9 +176,11 @@ func (s *Shipper) Has(stream, pool string) bool {
 // CollectorStatus is what is known of one collector of one pool.
 type CollectorStatus struct {
 	Name    string
-	Healthy bool // takes the streams that prefer it
-	Leaving bool // in the pool no longer, but not finished with
-	Streams int  // that go to it now
+	Healthy bool          // takes the streams that prefer it
+	Leaving bool          // in the pool no longer, but not finished with
+	Streams int           // that go to it now
+	Shed    float64       // part of all keys that do not go to it because it pushes back
+	AckTime time.Duration // that batches took lately; 0: none was acknowledged
 }
 
 // Collectors returns the collectors in use. One that is in several pools is
@@ -189,7 +198,10 @@ func (s *Shipper) Collectors() []CollectorStatus {
 // Place is where the records of a stream go now.
 type Place struct {
 	Stream, Pool string
-	Collector    string // its name; "" where there is none that takes them
+	Collector    string  // its name; "" where there is none that takes them, or each record has its own
+	PerRecord    bool    // each record has its own
+	Split        int     // over how many it is spread in time slices; 1: not at all
+	Rate         float64 // bytes per second, lately
 }
 
 // Places returns where all streams go, in no order.
@@ -198,7 +210,9 @@ func (s *Shipper) Places() []Place {
 	defer s.mu.Unlock()
 	all := make([]Place, 0, len(s.feeds))
 	for id, f := range s.feeds {
-		all = append(all, Place{id.stream, id.pool, f.lane.Load().name})
+		f.pool.mu.Lock()
+		all = append(all, Place{id.stream, id.pool, f.lane.Load().name, f.key.PerRecord, f.split, f.rate})
+		f.pool.mu.Unlock()
 	}
 	return all
 }
@@ -219,6 +233,7 @@ func (s *Shipper) Close() {
 	defer s.mu.Unlock()
 	for _, f := range s.feeds {
 		f.stop()
+		f.note()
 		f.src.Release()
 	}
 }

@@ -28,7 +28,7 @@ func poolOf(peers map[string]*peer, order ...string) Pool {
 
 func add(t *testing.T, s *Shipper, src *memory, stream string, p Pool) {
 	t.Helper()
-	s.Add(src, &Meta{Stream: stream}, p, stream)
+	s.Add(src, &Meta{Stream: stream}, p, Key{Value: stream})
 }
 
 // check looks whether every line 0..n-1 of the stream came, and whether first

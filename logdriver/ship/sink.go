@@ -71,7 +71,9 @@ type Limits struct {
 // goroutine, Wait by another, Close by either and more than once.
 //
 // A connection is used for one run of batches: after an error of Send or Wait
-// it is closed, and what was not acknowledged is sent again on a new one.
+// it is closed, and what was not acknowledged is sent again on a new one. An
+// error that wraps ErrBusy says that the collector is there and takes nothing for
+// now.
 type Conn interface {
 	// Append frames one record for this connection and appends it to dst.
 	// Everything that is appended is sent, in that order, by the next Send.

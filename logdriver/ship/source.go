@@ -1,7 +1,7 @@
 package ship
 
 // Source is one stream of the spool on one route, as ship reads it. Its
-// methods but Ack are called by one goroutine at a time.
+// methods but Ack and AckRanges are called by one goroutine at a time.
 type Source interface {
 	// Read reads bytes from offset on into p, all of one session; io.EOF means
 	// that there are none at or behind offset. Another error that has a method
@@ -15,6 +15,13 @@ type Source interface {
 	Cursor() uint64
 	// Ack moves the cursor on and makes that survive the process.
 	Ack(offset uint64) error
+	// AckRanges notes that the route has acknowledged these offsets, at most
+	// MaxRanges ranges beyond the cursor, which moves on as soon as nothing is
+	// missing before it, and makes that survive the process.
+	AckRanges(ranges ...Range) error
+	// Unacknowledged returns the first offsets at or behind offset that the route
+	// has not acknowledged; To is math.MaxUint64 where all behind From are.
+	Unacknowledged(offset uint64) Range
 	// Mark tells that the first frame at or behind edge, which a Span named,
 	// begins at offset and was written at time.
 	Mark(edge, offset uint64, time int64)
@@ -41,6 +48,19 @@ type Span struct {
 	Edge     uint64
 }
 
+// MaxRanges bounds how many ranges a Source notes beyond its cursor.
+const MaxRanges = 1000
+
+// Range is the offsets from From up to, not including, To.
+type Range struct{ From, To uint64 }
+
+// Key says which collector of a pool takes a stream's records.
+type Key struct {
+	Value      string // what the ranking is computed from
+	PerRecord  bool   // each record is placed by its own id instead
+	SplitAbove int64  // bytes per second beyond which the key is spread over several collectors; 0: never
+}
+
 // Collector is one member of a pool.
 type Collector struct {
 	Name string // its identity in the ranking
@@ -53,4 +73,11 @@ type Pool struct {
 	ID         string // pools with the same id are one
 	Collectors []Collector
 	Rank       func(key string) []string // names of the collectors that take the key, best first; may be empty
+	// Share returns the one of names, which are in the order of the key's
+	// ranking, that has a heavy key in a time slice. Nil where keys are not split.
+	Share func(key string, names []string, slice uint64) string
+	// Among returns what picks, of the collectors with these names, the first in
+	// a key's ranking, "" where there is none. It is called for every record, by
+	// one goroutine. Nil where records are not spread.
+	Among func(names []string) func(key []byte) string
 }

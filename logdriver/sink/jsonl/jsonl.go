@@ -1,8 +1,9 @@
-// Package jsonl sends records as JSON, one object per line, over TCP: what
+// Package jsonl sends records as JSON, one object per line, over TCP or TLS: what
 // Logstash (tcp input, json_lines codec), Vector (socket source) and Fluent
 // Bit (tcp input) take.
 //
 //	json+tcp://host:port[?timeout=30s][&max-line=SIZE]
+//	json+tls://host:port[?tls-ca=FILE]…
 //
 // Keys, in this order; one without a value is left out, unless marked with *:
 //
@@ -28,30 +29,29 @@ import (
 	"net/url"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-const scheme = "json+tcp"
-
-type sink struct{ *wire.Target }
+type collector struct{ *wire.Target }
 
 // New returns the sink that u describes.
-func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme})
+func New(u *url.URL, host sink.Host) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: map[string]string{"json+tcp": "", "json+tls": ""}})
 	if err != nil {
 		return nil, err
 	}
-	return &sink{target}, nil
+	return &collector{target}, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
-func (s *sink) Limits() ship.Limits {
+func (s *collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
-func (s *sink) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
+func (s *collector) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
 
-func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
+func (s *collector) Dial(ctx context.Context) (ship.Conn, error) {
 	stream, err := s.DialStream(ctx)
 	if err != nil {
 		return nil, err

@@ -16,7 +16,11 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextObject})
+	for _, scheme := range []string{"json+tcp", "json+tls"} {
+		t.Run(scheme, func(t *testing.T) {
+			sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextObject})
+		})
+	}
 }
 
 // object is what a collector sees.
@@ -38,14 +42,19 @@ type object struct {
 	MessageBase64 []byte            `json:"message_base64"`
 }
 
-func nextObject(br *bufio.Reader) (string, []byte, error) {
+func nextObject(br *bufio.Reader) ([]string, []byte, error) {
 	line, err := br.ReadBytes('\n')
 	if err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	var o object
-	err = json.Unmarshal(line, &o)
-	return o.Message, nil, err
+	if err := json.Unmarshal(line, &o); err != nil {
+		return nil, nil, err
+	}
+	if o.MessageBase64 != nil {
+		return []string{string(o.MessageBase64)}, nil, nil
+	}
+	return []string{o.Message}, nil, nil
 }
 
 func TestNew(t *testing.T) {
@@ -61,7 +70,7 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u, nil)
+		_, err = New(u, sinktest.Host())
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}

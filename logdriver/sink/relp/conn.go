@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -19,7 +20,7 @@ const closeGrace = time.Second
 
 // conn is one session.
 type conn struct {
-	tcp      *net.TCPConn
+	link     net.Conn
 	frames   *frameReader // owned by Dial, then by listen
 	window   window       // owned by listen
 	ledger   *wire.Ledger // counts frames
@@ -35,9 +36,9 @@ type conn struct {
 	next    uint32     // guarded by writing: txnr behind the last one sent
 }
 
-func newConn(tcp *net.TCPConn, timeout time.Duration) *conn {
+func newConn(link net.Conn, timeout time.Duration) *conn {
 	c := &conn{
-		tcp: tcp, frames: newFrameReader(tcp), ledger: wire.NewLedger(timeout),
+		link: link, frames: newFrameReader(link), ledger: wire.NewLedger(timeout),
 		listened: make(chan struct{}), next: txnr(0),
 	}
 	c.close = sync.OnceValue(c.shut)
@@ -46,7 +47,7 @@ func newConn(tcp *net.TCPConn, timeout time.Duration) *conn {
 
 // open exchanges offers with the server.
 func (c *conn) open(ctx context.Context) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.tcp.SetReadDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = c.link.SetReadDeadline(time.Unix(1, 0)) })
 	err := c.exchange(ctx)
 	if !stop() {
 		return errors.Join(ctx.Err(), err)
@@ -55,8 +56,8 @@ func (c *conn) open(ctx context.Context) error {
 }
 
 func (c *conn) exchange(ctx context.Context) error {
-	if err := wire.WriteAll(ctx, c.tcp, appendFrame(nil, openTxnr, cmdOpen, offers)); err != nil {
-		return err
+	if err := wire.WriteAll(ctx, c.link, appendFrame(nil, openTxnr, cmdOpen, offers)); err != nil {
+		return wire.Reason(c.link, err)
 	}
 	f, err := c.frames.next()
 	if err != nil {
@@ -90,8 +91,11 @@ func (c *conn) Send(ctx context.Context, batch []byte) error {
 	if err := c.ledger.Begin(c.appended - c.sent); err != nil {
 		return err
 	}
-	if err := wire.WriteAll(ctx, c.tcp, batch); err != nil {
+	if err := wire.WriteAll(ctx, c.link, batch); err != nil {
 		c.torn = true
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			return c.ledger.FailAfter(err, c.link, c.listened)
+		}
 		c.ledger.Fail(err)
 		return err
 	}
@@ -110,6 +114,9 @@ func (c *conn) listen() {
 	defer close(c.listened)
 	for {
 		if err := c.answer(); err != nil {
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				return // FailAfter has something to say, or Close
+			}
 			c.ledger.Fail(fmt.Errorf("listen to RELP server: %w", err))
 			return
 		}
@@ -164,7 +171,7 @@ func (c *conn) shut() error {
 	if whole && c.goodbye() {
 		<-c.listened
 	}
-	err := c.tcp.Close()
+	err := c.link.Close()
 	<-c.listened
 	return err
 }
@@ -177,9 +184,9 @@ func (c *conn) goodbye() bool {
 	}
 	defer c.writing.Unlock()
 	deadline := time.Now().Add(closeGrace)
-	if c.torn || c.tcp.SetDeadline(deadline) != nil {
+	if c.torn || c.link.SetDeadline(deadline) != nil {
 		return false
 	}
-	_, err := c.tcp.Write(appendFrame(nil, c.next, cmdClose, ""))
+	_, err := c.link.Write(appendFrame(nil, c.next, cmdClose, ""))
 	return err == nil
 }

@@ -4,6 +4,7 @@
 // that it is in the queue behind the input.
 //
 //	relp://host[:2514][?facility=daemon][&timeout=30s][&max-line=SIZE]
+//	relp+tls://host[:2514][?tls-ca=FILE]…
 //
 // Frames carry their length, so that a line may hold whatever bytes it likes.
 // Many servers cut messages that are longer than they expect; rsyslog's
@@ -17,23 +18,23 @@ import (
 	"net/url"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-const (
-	scheme      = "relp"
-	defaultPort = "2514"
-)
+const defaultPort = "2514"
 
-type sink struct {
+type collector struct {
 	*wire.Target
 	facility int
 }
 
 // New returns the sink that u describes.
-func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme, Port: defaultPort, Params: []string{"facility"}})
+func New(u *url.URL, host sink.Host) (ship.Sink, error) {
+	target, err := wire.ParseTarget(u, host, wire.Spec{
+		Schemes: map[string]string{"relp": defaultPort, "relp+tls": defaultPort}, Params: []string{"facility"},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -41,28 +42,28 @@ func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &sink{target, facility}, nil
+	return &collector{target, facility}, nil
 }
 
 // Limits: the window is up to 8192 frames. Servers answer each, so that a
 // batch of fewer records keeps both directions busy.
-func (s *sink) Limits() ship.Limits {
+func (s *collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
-func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
+func (s *collector) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
 
 // Dial connects and exchanges offers.
-func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
-	tcp, err := s.Target.Dial(ctx)
+func (s *collector) Dial(ctx context.Context) (ship.Conn, error) {
+	link, err := s.Target.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c := newConn(tcp, s.Timeout)
+	c := newConn(link, s.Timeout)
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
 	if err := c.open(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open RELP session: %w", err), tcp.Close())
+		return nil, errors.Join(fmt.Errorf("open RELP session: %w", err), link.Close())
 	}
 	go c.listen()
 	return c, nil

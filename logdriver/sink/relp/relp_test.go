@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/leodido/go-syslog/v4/rfc5424"
 	"go.uber.org/goleak"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -25,10 +24,14 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const goodOffers = "200 OK\nrelp_version=0\nrelp_software=librelp\ncommands=syslog"
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, sinktest.Protocol{
-		Scheme: scheme, New: New, Confirms: true, Next: nextMessage,
-		Greet: func(c net.Conn, br *bufio.Reader) error { return greet(c, br, "1 rsp %d %s\n", goodOffers) },
-	})
+	for _, scheme := range []string{"relp", "relp+tls"} {
+		t.Run(scheme, func(t *testing.T) {
+			sinktest.Run(t, sinktest.Protocol{
+				Scheme: scheme, New: New, Confirms: true, Next: nextMessage,
+				Greet: func(c net.Conn, br *bufio.Reader) error { return greet(c, br, "1 rsp %d %s\n", goodOffers) },
+			})
+		})
+	}
 }
 
 // greet reads the open frame and answers.
@@ -57,23 +60,19 @@ func readFrame(br *bufio.Reader) (txnr uint32, cmd, data string, err error) {
 	if rest[len(rest)-1] != '\n' {
 		return 0, "", "", fmt.Errorf("frame %d ends with %q", txnr, rest[len(rest)-1])
 	}
-	return txnr, cmd, strings.Trim(string(rest), " \n"), nil
+	if length == 0 {
+		return txnr, cmd, "", nil
+	}
+	return txnr, cmd, string(rest[1 : len(rest)-1]), nil
 }
 
-func nextMessage(br *bufio.Reader) (string, []byte, error) {
+func nextMessage(br *bufio.Reader) ([]string, []byte, error) {
 	txnr, cmd, data, err := readFrame(br)
 	if err != nil || cmd != cmdSyslog {
-		return "", nil, errors.Join(err, io.EOF)
+		return nil, nil, errors.Join(err, io.EOF)
 	}
-	m, err := rfc5424.NewParser().Parse([]byte(data))
-	if err != nil {
-		return "", nil, err
-	}
-	text := ""
-	if msg := m.(*rfc5424.SyslogMessage).Message; msg != nil {
-		text = *msg
-	}
-	return text, fmt.Appendf(nil, "%d rsp 6 200 OK\n", txnr), nil
+	line, err := sinktest.Line([]byte(data))
+	return []string{line}, fmt.Appendf(nil, "%d rsp 6 200 OK\n", txnr), err
 }
 
 // session connects a client to serve, which talks behind the greeting.
@@ -99,7 +98,7 @@ func session(t *testing.T, greeting, data string, serve func(c net.Conn, br *buf
 		}
 		serve(c, br)
 	}()
-	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String(), RawQuery: "timeout=5s"}, net.DefaultResolver)
+	s, err := New(&url.URL{Scheme: "relp", Host: ln.Addr().String(), RawQuery: "timeout=5s"}, sinktest.Host())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +139,7 @@ func TestOpenEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	s, err := New(&url.URL{Scheme: scheme, Host: ln.Addr().String()}, net.DefaultResolver)
+	s, err := New(&url.URL{Scheme: "relp", Host: ln.Addr().String()}, sinktest.Host())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +204,7 @@ func checkAnswers(t *testing.T, c *conn, want uint64, wantErr string) {
 }
 
 func threeFrames(c *conn) (dst []byte) {
-	tmpl := (&sink{}).Prepare(sinktest.Meta())
+	tmpl := (&collector{}).Prepare(sinktest.Meta())
 	for range 3 {
 		dst = c.Append(dst, tmpl, &ship.Record{Line: []byte("x")})
 	}
@@ -261,7 +260,7 @@ func TestTxnrRollsOver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.appended, c.sent, c.window.done = start, start, start
+	c.appended, c.sent, c.window.Done = start, start, start
 	if err := c.ledger.Begin(start); err != nil {
 		t.Fatal(err)
 	}
@@ -284,12 +283,12 @@ func TestNew(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u, nil)
+		_, err = New(u, sinktest.Host())
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}
 	}
-	if s, err := New(&url.URL{Scheme: scheme, Host: "h"}, nil); err != nil || s.(*sink).Addr != "h:2514" {
+	if s, err := New(&url.URL{Scheme: "relp", Host: "h"}, sinktest.Host()); err != nil || s.(*collector).Addr != "h:2514" {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
@@ -358,7 +357,7 @@ func TestReadingAnswersDoesNotAllocate(t *testing.T) {
 
 func BenchmarkAppend(b *testing.B) {
 	c := newConn(nil, wire.DefaultTimeout)
-	tmpl, buf := (&sink{}).Prepare(sinktest.Meta()), make([]byte, 0, 4096)
+	tmpl, buf := (&collector{}).Prepare(sinktest.Meta()), make([]byte, 0, 4096)
 	r := ship.Record{Time: 1_700_000_000_000_000_000, Line: []byte(strings.Repeat("x", 120))}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -1,70 +1,132 @@
-// Package syslog sends records to a syslog receiver over TCP: RFC 5424
-// messages, framed by octet counting (RFC 6587 section 3.4.1), so that a line
-// may hold whatever bytes it likes.
+// Package syslog sends records to a syslog receiver, as RFC 5424 messages or in
+// the older form of RFC 3164.
 //
-//	syslog+tcp://host[:601][?facility=daemon][&timeout=30s][&max-line=SIZE]
+//	syslog+tcp://host[:601]    syslog+tls://host[:6514] (RFC 5425)    syslog+udp://host[:514] (RFC 5426)
+//
+// Parameters, beside those of all sinks:
+//
+//	facility      a name or number, daemon unless given
+//	format        rfc5424, or rfc3164, which has room for host, tag and id only
+//	time          rfc3339 or bsd: the time in RFC 3164 messages; bsd is to the second, in UTC
+//	framing       octet (RFC 6587 section 3.4.1; RFC 5425), so that a line may hold
+//	              whatever bytes it likes; or newline (section 3.4.2), with line
+//	              feeds and the like escaped as #012. TCP and TLS only
+//	max-message   the longest datagram, in bytes. UDP only
 //
 // Syslog has no acknowledgement. Progress is what the receiver's TCP has
 // acknowledged, which a receiver that dies may not have read: RELP is better.
+// By UDP it is what was sent, and nobody knows what became of it.
+//
 // Many receivers cut messages that are longer than they expect; rsyslog's
 // maxMessageSize is 8 KiB unless set. Lines longer than max-line (128 KiB unless
-// set) are sent in pieces, each but the last with cut="true".
+// set) are sent in pieces, each but the last marked: with cut="true", or in
+// RFC 3164 with [cut] at its end.
 package syslog
 
 import (
 	"context"
+	"fmt"
 	"net/url"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-const (
-	scheme      = "syslog+tcp"
-	defaultPort = "601" // syslog-conn, RFC 3195 and IANA
+// defaultMaxLine keeps messages below the 200,000 bytes at which rsyslog's
+// imtcp takes a frame's length for a mistake and reads on line by line,
+// which puts all messages that follow into one (maxFrameSize).
+const defaultMaxLine = 128 << 10
 
-	// defaultMaxLine keeps messages below the 200,000 bytes at which rsyslog's
-	// imtcp takes a frame's length for a mistake and reads on line by line,
-	// which puts all messages that follow into one (maxFrameSize).
-	defaultMaxLine = 128 << 10
-)
-
-type sink struct {
+// collector is what a URL says.
+type collector struct {
 	*wire.Target
 	facility int
+	prepare  func(m *ship.Meta, facility int) ship.Template
+	lines    bool // framing by newlines
+	datagram int  // the longest; 0 where there are none
 }
 
 // New returns the sink that u describes.
-func New(u *url.URL, resolver ship.Resolver) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, resolver, wire.Spec{Scheme: scheme, Port: defaultPort, Params: []string{"facility"}, MaxLine: defaultMaxLine})
+func New(u *url.URL, host sink.Host) (ship.Sink, error) {
+	spec := wire.Spec{
+		Schemes: map[string]string{"syslog+tcp": "601", "syslog+tls": "6514", "syslog+udp": "514"},
+		Params:  []string{"facility", "format", "time"}, MaxLine: defaultMaxLine,
+	}
+	udp := u.Scheme == "syslog+udp"
+	if udp {
+		spec.Params = append(spec.Params, "max-message")
+	} else {
+		spec.Params = append(spec.Params, "framing")
+	}
+	target, err := wire.ParseTarget(u, host, spec)
 	if err != nil {
 		return nil, err
 	}
-	facility, err := rfc5424.Facility(target)
+	c := &collector{Target: target}
+	if c.facility, err = rfc5424.Facility(target); err != nil {
+		return nil, err
+	}
+	if c.prepare, err = format(target); err != nil {
+		return nil, err
+	}
+	if udp {
+		c.datagram, err = maxMessage(target)
+		return c, err
+	}
+	framing, err := target.Choice("framing", "octet", "newline")
+	c.lines = framing == "newline"
+	return c, err
+}
+
+// format returns what makes templates.
+func format(t *wire.Target) (func(*ship.Meta, int) ship.Template, error) {
+	format, err := t.Choice("format", "rfc5424", "rfc3164")
 	if err != nil {
 		return nil, err
 	}
-	return &sink{target, facility}, nil
+	stamp, err := t.Choice("time", "rfc3339", "bsd")
+	if err != nil {
+		return nil, err
+	}
+	if format == "rfc3164" {
+		return func(m *ship.Meta, facility int) ship.Template { return newBSD(m, facility, stamp == "bsd") }, nil
+	}
+	if _, given := t.Params["time"]; given {
+		return nil, fmt.Errorf("%s \"time\" is for format=rfc3164: RFC 5424 has one form of time", wire.ParamKind)
+	}
+	return func(m *ship.Meta, facility int) ship.Template { return rfc5424.New(m, facility) }, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
-func (s *sink) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
+// Datagrams are written one by one, and a batch that failed is sent again.
+func (c *collector) Limits() ship.Limits {
+	if c.datagram > 0 {
+		return ship.Limits{BatchBytes: 32 << 10, BatchRecords: 128, InFlight: 2, RecordBytes: c.MaxLine}
+	}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: c.MaxLine}
 }
 
-func (s *sink) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
+func (c *collector) Prepare(m *ship.Meta) ship.Template { return c.prepare(m, c.facility) }
 
-func (s *sink) Dial(ctx context.Context) (ship.Conn, error) {
-	stream, err := s.DialStream(ctx)
+func (c *collector) Dial(ctx context.Context) (ship.Conn, error) {
+	if c.datagram > 0 {
+		return c.dialUDP(ctx)
+	}
+	stream, err := c.DialStream(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &conn{stream}, nil
+	if c.lines {
+		return &lineConn{stream}, nil
+	}
+	return &countedConn{stream}, nil
 }
 
-type conn struct{ *wire.Stream }
+// countedConn frames by octet counting.
+type countedConn struct{ *wire.Stream }
 
-func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
+func (c *countedConn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	return wire.AppendCounted(dst, t, r)
 }

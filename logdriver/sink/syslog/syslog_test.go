@@ -2,40 +2,74 @@ package syslog
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"io"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
+	"time"
 
-	"github.com/leodido/go-syslog/v4/rfc5424"
 	"go.uber.org/goleak"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestConformance(t *testing.T) {
-	sinktest.Run(t, sinktest.Protocol{Scheme: scheme, New: New, Next: nextMessage})
+	for _, p := range []sinktest.Protocol{
+		{Scheme: "syslog+tcp", Next: nextMessage},
+		{Scheme: "syslog+tls", Next: nextMessage},
+		{Scheme: "syslog+tcp", Query: "framing=newline", Next: nextLine(sinktest.Line)},
+		{Scheme: "syslog+tls", Query: "framing=newline&format=rfc3164", Next: nextLine(lineOfBSD)},
+	} {
+		p.New = New
+		t.Run(p.Scheme+" "+p.Query, func(t *testing.T) { sinktest.Run(t, p) })
+	}
+}
+
+// nextLine reads one message framed by newlines.
+func nextLine(line func([]byte) (string, error)) func(*bufio.Reader) ([]string, []byte, error) {
+	return func(br *bufio.Reader) ([]string, []byte, error) {
+		raw, err := br.ReadBytes('\n')
+		if err != nil {
+			return nil, nil, err
+		}
+		raw = raw[:len(raw)-1]
+		for _, c := range []byte{'\n', '\r', 0} {
+			raw = bytes.ReplaceAll(raw, fmt.Appendf(nil, "#%03o", c), []byte{c})
+		}
+		text, err := line(raw)
+		return []string{text}, nil, err
+	}
+}
+
+var bsdHead = regexp.MustCompile(`^<(30|27)>1970-01-01T00:00:00\.\d{6}Z (host__|-) (t_g/web|-)\[(0123456789ab|-)\]: `)
+
+func lineOfBSD(raw []byte) (string, error) {
+	head := bsdHead.Find(raw)
+	if head == nil {
+		return "", fmt.Errorf("not a message of RFC 3164: %.200q", raw)
+	}
+	return string(raw[len(head):]), nil
 }
 
 // nextMessage reads one message framed by octet counting, and its MSG.
-func nextMessage(br *bufio.Reader) (string, []byte, error) {
+func nextMessage(br *bufio.Reader) ([]string, []byte, error) {
 	var length int
 	if _, err := fmt.Fscanf(br, "%d ", &length); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
 	raw := make([]byte, length)
 	if _, err := io.ReadFull(br, raw); err != nil {
-		return "", nil, err
+		return nil, nil, err
 	}
-	m, err := rfc5424.NewParser().Parse(raw)
-	if err != nil {
-		return "", nil, err
-	}
-	return *m.(*rfc5424.SyslogMessage).Message, nil, nil
+	line, err := sinktest.Line(raw)
+	return []string{line}, nil, err
 }
 
 func TestNew(t *testing.T) {
@@ -60,12 +94,21 @@ func TestNew(t *testing.T) {
 		{url: "syslog+tcp://user:secret@host", err: "password"},
 		{url: "syslog+tcp:host", err: "//"},
 		{url: "syslog://host", err: "scheme"},
+		{url: "syslog+tls://host?format=rfc3164&time=bsd&framing=newline"},
+		{url: "syslog+udp://host?format=rfc3164&max-message=1k"},
+		{url: "syslog+tcp://host?format=rfc5425", err: "rfc3164"},
+		{url: "syslog+tcp://host?time=bsd", err: "format=rfc3164"},
+		{url: "syslog+tcp://host?framing=crlf", err: "newline"},
+		{url: "syslog+udp://host?framing=newline", err: "framing"},
+		{url: "syslog+tcp://host?max-message=1k", err: "max-message"},
+		{url: "syslog+udp://host?max-message=64k", err: "not within 1024 to 65507"},
+		{url: "syslog+udp://host?max-message=0", err: "not within"},
 	} {
 		u, err := url.Parse(tc.url)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = New(u, nil)
+		_, err = New(u, sinktest.Host())
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
 		}
@@ -76,18 +119,58 @@ func TestNew(t *testing.T) {
 }
 
 func TestDefaultPort(t *testing.T) {
-	s, err := New(&url.URL{Scheme: scheme, Host: "host"}, nil)
-	if err != nil || s.(*sink).Addr != "host:601" {
-		t.Errorf("%+v, %v", s, err)
+	for scheme, want := range map[string]string{"syslog+tcp": "host:601", "syslog+tls": "host:6514", "syslog+udp": "host:514"} {
+		s, err := New(&url.URL{Scheme: scheme, Host: "host"}, sinktest.Host())
+		if err != nil || s.(*collector).Addr != want {
+			t.Errorf("%+v, %v", s, err)
+		}
 	}
+}
+
+func TestBSD(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 789_000_000, time.UTC).UnixNano()
+	for _, tc := range []struct {
+		short bool
+		meta  ship.Meta
+		r     ship.Record
+		want  string
+	}{
+		{true, ship.Meta{Host: "h x", Tag: "a:b[c]", ContainerID: strings.Repeat("ab", 32)}, ship.Record{Line: []byte("line")}, "<30>Feb  3 04:05:06 h_x a_b_c_[abababababab]: line"},
+		{false, ship.Meta{Host: "h", ContainerName: "web"}, ship.Record{Stderr: true, Cut: true}, "<27>2026-02-03T04:05:06.789000Z h web[-]:  [cut]"},
+		{true, ship.Meta{Tag: strings.Repeat("t", 40)}, ship.Record{}, "<30>Feb  3 04:05:06 - " + strings.Repeat("t", 32) + "[-]: "},
+	} {
+		tmpl := newBSD(&tc.meta, 3, tc.short)
+		for range 2 { // the second time from what is remembered
+			tc.r.Time = at
+			if got := string(tmpl.Append(nil, &tc.r)); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+		}
+		tc.r.Time = -1
+		if got := string(tmpl.Append(nil, &tc.r)); tc.short && !strings.Contains(got, ">Dec 31 23:59:59 ") {
+			t.Errorf("got %q", got)
+		}
+	}
+}
+
+func FuzzEscapeLine(f *testing.F) {
+	f.Add("a\nb\r\n\x00", 3)
+	f.Add("", 0)
+	f.Fuzz(func(t *testing.T, s string, room int) {
+		dst := append(make([]byte, 0, 6+max(0, min(room, 1<<16))), "before"...)
+		got := string(escapeLine(append(dst, s...), len(dst)))
+		want := "before" + strings.NewReplacer("\n", "#012", "\r", "#015", "\x00", "#000").Replace(s)
+		if got != want {
+			t.Errorf("%q reads %q, want %q", s, got, want)
+		}
+	})
 }
 
 func TestAppendCountsOctets(t *testing.T) {
 	for _, size := range []int{0, 1, 700, 800, 840, 850, 860, 870, 9_000, 100_000} {
-		s := sink{}
-		tmpl, r := s.Prepare(&ship.Meta{Stream: "s"}), &ship.Record{Line: []byte(strings.Repeat("y", size))}
+		tmpl, r := rfc5424.New(&ship.Meta{Stream: "s"}, 3), &ship.Record{Line: []byte(strings.Repeat("y", size))}
 		message := string(tmpl.Append(nil, r))
-		got := string((&conn{}).Append([]byte("before"), tmpl, r))
+		got := string((&countedConn{}).Append([]byte("before"), tmpl, r))
 		if want := fmt.Sprintf("before%d %s", len(message), message); got != want {
 			t.Errorf("size %d: %.80q, want %.80q", size, got, want)
 		}

@@ -70,7 +70,7 @@ func mid(m *ship.Meta) []byte {
 	}
 	dst := []byte{' '}
 	for _, field := range []string{
-		printable(m.Host, maxHostname), printable(app, maxAppName), printable(m.ContainerID, shortID), "-",
+		Field(m.Host, maxHostname), Field(app, maxAppName), Field(m.ContainerID, shortID), "-",
 	} {
 		dst = append(append(dst, field...), ' ')
 	}

@@ -8,9 +8,9 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-// printable returns s as a header field of at most max bytes: PRINTUSASCII
+// Field returns s as a header field of at most max bytes: PRINTUSASCII
 // (RFC 5424 section 6), anything else becoming an underscore; "-" if empty.
-func printable(s string, max int) string {
+func Field(s string, max int) string {
 	name := sanitize(s, max, func(r rune) bool { return false })
 	if name == "" {
 		return "-" // NILVALUE

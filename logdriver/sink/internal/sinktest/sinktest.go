@@ -1,31 +1,39 @@
-// Package sinktest is what every sink over TCP has to pass, told how its
+// Package sinktest is what every sink over TCP or TLS has to pass, told how its
 // protocol reads on the collector's side.
 package sinktest
 
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testcert"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // Protocol describes a sink and plays its collector.
 type Protocol struct {
-	Scheme string
-	New    func(*url.URL, ship.Resolver) (ship.Sink, error)
-	// Greet answers what the client says first; nil where it says nothing.
+	Scheme string // with one that ends in +tls, the collector speaks TLS
+	Query  string // parameters that the collector asks for
+	Files  map[string][]byte
+	New    func(*url.URL, sink.Host) (ship.Sink, error)
+	// Greet does what comes before the first record; nil where that is nothing.
 	Greet func(c net.Conn, br *bufio.Reader) error
-	// Next reads one record and returns its line and what to answer.
-	Next func(br *bufio.Reader) (line string, reply []byte, err error)
+	// Next reads one message and returns the lines in it and what to answer.
+	Next func(br *bufio.Reader) (lines []string, reply []byte, err error)
 	// Confirms says that the answer is the acknowledgement. Otherwise the
 	// collector's TCP acknowledges.
 	Confirms bool
+
+	refuses bool // the collector is to refuse connections
 }
 
 // Meta is a stream with something awkward in every field.
@@ -41,6 +49,11 @@ func Meta() *ship.Meta {
 	}
 }
 
+// Host is what a sink without files sees of its host.
+func Host() sink.Host {
+	return sink.Host{Resolver: net.DefaultResolver, Log: slog.New(slog.DiscardHandler)}
+}
+
 // Run runs all tests.
 func Run(t *testing.T, p Protocol) {
 	for _, tc := range []struct {
@@ -48,8 +61,12 @@ func Run(t *testing.T, p Protocol) {
 		run  func(*testing.T, Protocol)
 	}{
 		{"delivers and acknowledges", testDelivers},
+		{"every byte, empty and huge records", testContents},
 		{"connection cut", testCut},
+		{"connection cut at every byte", testCutEverywhere},
 		{"reset with bytes unread", testReset},
+		{"slow peer", testSlow},
+		{"peer restarts", testRestart},
 		{"peer never acknowledges", testSilent},
 		{"send ends with its context", testContext},
 		{"wait ends with its context", testWaitContext},
@@ -61,29 +78,91 @@ func Run(t *testing.T, p Protocol) {
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, p) })
 	}
+	if p.secure() {
+		runTLS(t, p)
+	}
+}
+
+func (p Protocol) secure() bool { return strings.HasSuffix(p.Scheme, "+tls") }
+
+// host puts the files, and those of TLS, where the sink finds them.
+func (p Protocol) host(t *testing.T) sink.Host {
+	t.Helper()
+	h := Host()
+	h.Config = t.TempDir()
+	for name, data := range p.Files {
+		if err := testcert.WriteFile(h.Config, name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p.secure() {
+		if err := testcert.WriteFile(h.Config, "ca.pem", certificates(t).ca.PEM); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return h
 }
 
 // sink returns the sink for a collector at addr.
-func (p Protocol) sink(t *testing.T, addr, query string) ship.Sink {
+func (p Protocol) sink(t *testing.T, addr string, params ...string) ship.Sink {
 	t.Helper()
-	u, err := url.Parse(p.Scheme + "://" + addr + query)
+	if p.Query != "" {
+		params = append(params, p.Query)
+	}
+	if p.secure() {
+		params = append(params, "tls-ca=ca.pem")
+	}
+	return p.open(t, p.host(t), addr, params...)
+}
+
+func (p Protocol) open(t *testing.T, host sink.Host, addr string, params ...string) ship.Sink {
+	t.Helper()
+	u, err := url.Parse(p.Scheme + "://" + addr + "?" + strings.Join(params, "&"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := p.New(u, net.DefaultResolver)
+	s, err := p.New(u, host)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return s
 }
 
+// config is how the collector speaks TLS, nil where it does not.
+func (p Protocol) config(t *testing.T) *tls.Config {
+	t.Helper()
+	if !p.secure() {
+		return nil
+	}
+	return &tls.Config{Certificates: []tls.Certificate{certificates(t).server}}
+}
+
 // dial connects to a collector whose connections are served by serve, when
 // both sides have connected, and then reset unless serve closed them.
-func (p Protocol) dial(t *testing.T, query string, serve func(*Peer)) (ship.Conn, ship.Template) {
+func (p Protocol) dial(t *testing.T, serve func(*Peer), params ...string) (ship.Conn, ship.Template) {
 	t.Helper()
-	dialed := make(chan struct{})
+	conn, tmpl, _ := p.dialClosable(t, serve, params...)
+	return conn, tmpl
+}
+
+// dialClosable returns also what ends the collector.
+func (p Protocol) dialClosable(t *testing.T, serve func(*Peer), params ...string) (ship.Conn, ship.Template, func()) {
+	t.Helper()
+	dialed, greeted := make(chan struct{}), make(chan struct{}, 1)
 	defer close(dialed)
-	s := p.sink(t, p.listen(t, func(peer *Peer) { <-dialed; serve(peer) }), query)
+	addr, stop := p.listenAt(t, "127.0.0.1:0", p.config(t), func(peer *Peer) {
+		greeted <- struct{}{}
+		<-dialed
+		serve(peer)
+	})
+	s := p.sink(t, addr, params...)
+	conn := connect(t, s)
+	<-greeted
+	return conn, s.Prepare(Meta()), stop
+}
+
+func connect(t *testing.T, s ship.Sink) ship.Conn {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	conn, err := s.Dial(ctx)
@@ -91,7 +170,7 @@ func (p Protocol) dial(t *testing.T, query string, serve func(*Peer)) (ship.Conn
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() })
-	return conn, s.Prepare(Meta())
+	return conn
 }
 
 // batch makes a batch of n records, numbered from first, of size bytes each.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"time"
@@ -11,14 +12,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Dial opens a TCP connection, looking the name up anew and trying its addresses
-// in turn. A peer that no longer answers is given up after about the timeout,
-// whether data is on its way (TCP_USER_TIMEOUT, RFC 5482) or the connection is
-// idle (keepalive).
-func (t *Target) Dial(ctx context.Context) (*net.TCPConn, error) {
+// Dial opens a connection, under TLS where the scheme says so, looking the name
+// up anew and trying its addresses in turn. A peer that no longer answers is
+// given up after about the timeout, whether data is on its way
+// (TCP_USER_TIMEOUT, RFC 5482) or the connection is idle (keepalive).
+func (t *Target) Dial(ctx context.Context) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
 	defer cancel()
-	conn, err := t.dialAny(ctx)
+	tcp, err := t.dialTCP(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if t.security == nil {
+		return tcp, nil
+	}
+	conn, err := t.secure(ctx, &rawConn{TCPConn: tcp})
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
+}
+
+// secure puts TLS above a connection, which an error closes.
+func (t *Target) secure(ctx context.Context, raw *rawConn) (*secured, error) {
+	conn, err := t.security.handshake(ctx, raw)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), raw.Close())
+	}
+	return conn, nil
+}
+
+func (t *Target) dialTCP(ctx context.Context) (*net.TCPConn, error) {
+	conn, err := t.dialAny(ctx, "tcp")
 	if err != nil {
 		return nil, fmt.Errorf("connect to collector: %w", err)
 	}
@@ -32,12 +57,23 @@ func (t *Target) Dial(ctx context.Context) (*net.TCPConn, error) {
 	return tcp, nil
 }
 
-func (t *Target) dialAny(ctx context.Context) (net.Conn, error) {
+// DialUDP opens a socket that sends to one address of the collector.
+func (t *Target) DialUDP(ctx context.Context) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	conn, err := t.dialAny(ctx, "udp")
+	if err != nil {
+		return nil, fmt.Errorf("connect to collector: %w", err)
+	}
+	return conn, nil
+}
+
+func (t *Target) dialAny(ctx context.Context, network string) (net.Conn, error) {
 	host, port, err := net.SplitHostPort(t.Addr)
 	if err != nil {
 		return nil, err
 	}
-	addrs, err := t.resolver.LookupNetIP(ctx, "ip", host)
+	addrs, err := t.Host.Resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +87,7 @@ func (t *Target) dialAny(ctx context.Context) (net.Conn, error) {
 		// One that does not answer leaves time for those behind it.
 		end, _ := ctx.Deadline()
 		dialer.Timeout = time.Until(end) / time.Duration(len(addrs)-i)
-		conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(addr.Unmap().String(), port))
+		conn, err := dialer.DialContext(ctx, network, net.JoinHostPort(addr.Unmap().String(), port))
 		if err == nil {
 			return conn, nil
 		}
@@ -86,6 +122,14 @@ func control(conn *net.TCPConn, f func(fd int) error) error {
 // WriteAll writes all of p to conn, or returns an error at ctx's end; how much
 // was written is not known then, and conn is of no more use.
 func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
+	return Until(ctx, conn, func() error {
+		_, err := conn.Write(p)
+		return err
+	})
+}
+
+// Until calls write, and has its writing to conn end when ctx does.
+func Until(ctx context.Context, conn net.Conn, write func() error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("send batch: %w", err)
 	}
@@ -94,7 +138,7 @@ func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
 		return fmt.Errorf("set write deadline: %w", err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Unix(1, 0)) })
-	_, err := conn.Write(p)
+	err := write()
 	// Where ctx has ended meanwhile the past deadline above may be set at any
 	// moment, so that the connection cannot be trusted with another batch.
 	if !stop() && ctx.Err() != nil {
@@ -107,4 +151,22 @@ func WriteAll(ctx context.Context, conn net.Conn, p []byte) error {
 		return fmt.Errorf("send batch: %w", err)
 	}
 	return nil
+}
+
+// Reason returns why writing to conn ended with err: what the peer said last,
+// where that is an error, such as TLS's alerts are. Nobody else may be reading.
+func Reason(conn net.Conn, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || conn.SetReadDeadline(time.Now().Add(closeGrace)) != nil {
+		return err
+	}
+	var ignored [512]byte
+	for {
+		_, readErr := conn.Read(ignored[:])
+		if errors.Is(readErr, io.EOF) || errors.Is(readErr, os.ErrDeadlineExceeded) {
+			return err
+		}
+		if readErr != nil {
+			return readErr
+		}
+	}
 }

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"fmt"
+	"net"
 	"sync"
 	"time"
 )
@@ -50,7 +51,7 @@ func NewLedger(timeout time.Duration) *Ledger {
 	return &Ledger{timeout: timeout, changed: make(chan struct{}, 1)}
 }
 
-// Begin notes that a batch of so many units is about to be written.
+// Begin notes that so many units of a batch are about to be written.
 func (l *Ledger) Begin(units uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +66,7 @@ func (l *Ledger) Begin(units uint64) error {
 	return nil
 }
 
-// Commit notes that the batch begun last is written. Only now can it count as
+// Commit notes that the batch is written, of which all was begun since the one before. Only now can it count as
 // acknowledged, so that Wait never tells of a batch that Send still has.
 func (l *Ledger) Commit() {
 	l.mu.Lock()
@@ -106,6 +107,18 @@ func (l *Ledger) Fail(err error) {
 		l.err = err
 		l.signal()
 	}
+}
+
+// FailAfter is Fail for an error of writing, which the peer may have given a
+// reason for: who reads from conn, until ended is closed, has a moment to find
+// it, and to Fail with anything but the end of that moment. It returns what the
+// ledger ends with.
+func (l *Ledger) FailAfter(err error, conn net.Conn, ended <-chan struct{}) error {
+	if conn.SetReadDeadline(time.Now().Add(closeGrace)) == nil {
+		<-ended
+	}
+	l.Fail(err)
+	return l.Err()
 }
 
 // signal wakes Wait, which looks at everything when it wakes.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,9 +28,15 @@ var ErrPeerClosed = errors.New("collector closed the connection")
 // What the kernel tells is TCP_INFO's tcpi_bytes_acked (Linux 4.1), and not
 // the bytes written less SIOCOUTQ: it comes with the connection's state in one
 // call, and needs no second number that moves while a write is going on.
+//
+// Under TLS the same holds for the bytes that TLS makes of a batch: what it
+// writes of its own, the handshake to begin with, is counted with them.
 type Stream struct {
-	conn    *net.TCPConn
-	base    uint64 // tcpi_bytes_acked before the first byte: it counts the SYN
+	conn    net.Conn
+	tls     *secured      // conn, or nil
+	tcp     *net.TCPConn  // below it
+	settle  time.Duration // see secured.accepted
+	base    uint64        // tcpi_bytes_acked before the first byte: it counts the SYN
 	ledger  *Ledger
 	watched chan struct{} // closed when watch has ended
 	close   func() error
@@ -36,14 +44,24 @@ type Stream struct {
 
 // DialStream is Dial for such a protocol.
 func (t *Target) DialStream(ctx context.Context) (*Stream, error) {
-	conn, err := t.Dial(ctx)
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout)
+	defer cancel()
+	tcp, err := t.dialTCP(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s := &Stream{conn: conn, ledger: NewLedger(t.Timeout), watched: make(chan struct{})}
+	s := &Stream{tcp: tcp, ledger: NewLedger(t.Timeout), watched: make(chan struct{}), settle: min(settleTime, t.Timeout/2)}
 	s.close = sync.OnceValue(s.shut)
 	if s.base, err = s.bytesAcked(); err != nil {
-		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), conn.Close())
+		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), tcp.Close())
+	}
+	raw := &rawConn{TCPConn: tcp, ledger: s.ledger}
+	s.conn = raw
+	if t.security != nil {
+		if s.tls, err = t.secure(ctx, raw); err != nil {
+			return nil, err
+		}
+		s.conn = s.tls
 	}
 	go s.watch()
 	return s, nil
@@ -54,7 +72,7 @@ func (t *Target) DialStream(ctx context.Context) (*Stream, error) {
 // neither closed (CLOSE_WAIT) nor reset (CLOSE) the connection.
 func (s *Stream) bytesAcked() (uint64, error) {
 	var info *unix.TCPInfo
-	err := control(s.conn, func(fd int) (err error) {
+	err := control(s.tcp, func(fd int) (err error) {
 		info, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 		return err
 	})
@@ -74,10 +92,15 @@ func (s *Stream) bytesAcked() (uint64, error) {
 // does; and batches are big enough for a poll per batch to cost nothing.
 func (s *Stream) measure() error {
 	acked, err := s.bytesAcked()
+	if errors.Is(err, ErrPeerClosed) {
+		<-s.watched // what it said last comes before the end
+	}
 	if err != nil {
 		return err
 	}
-	s.ledger.Advance(acked - s.base)
+	if s.tls == nil || s.tls.accepted(s.settle) {
+		s.ledger.Advance(acked - s.base)
+	}
 	return nil
 }
 
@@ -92,6 +115,9 @@ func (s *Stream) watch() {
 		if errors.Is(err, io.EOF) {
 			err = ErrPeerClosed
 		}
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return // FailAfter has something to say
+		}
 		if err != nil {
 			s.ledger.Fail(fmt.Errorf("watch collector: %w", err))
 			return
@@ -101,10 +127,13 @@ func (s *Stream) watch() {
 
 // Send is ship.Conn's Send.
 func (s *Stream) Send(ctx context.Context, batch []byte) error {
-	if err := s.ledger.Begin(uint64(len(batch))); err != nil {
+	if err := s.ledger.Err(); err != nil {
 		return err
 	}
 	if err := WriteAll(ctx, s.conn, batch); err != nil {
+		if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
+			return s.ledger.FailAfter(err, s.conn, s.watched)
+		}
 		s.ledger.Fail(err)
 		return err
 	}

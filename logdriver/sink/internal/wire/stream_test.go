@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/dockline/dockline/logdriver/sink"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -19,7 +21,7 @@ func pair(t *testing.T) (*Stream, *net.TCPConn) {
 		t.Fatal(err)
 	}
 	defer func() { _ = ln.Close() }()
-	s, err := (&Target{Addr: ln.Addr().String(), Timeout: time.Minute, resolver: net.DefaultResolver}).DialStream(t.Context())
+	s, err := (&Target{Addr: ln.Addr().String(), Timeout: time.Minute, Host: sink.Host{Resolver: net.DefaultResolver}}).DialStream(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

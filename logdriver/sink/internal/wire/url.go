@@ -3,16 +3,19 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net"
 	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
-	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // ParamKind is how errors name a parameter of a collector's URL.
@@ -31,9 +34,10 @@ const minLine = 1 << 10
 
 // Spec says what the URLs of a sink hold.
 type Spec struct {
-	Scheme string
-	Port   string   // where a URL names none; "" if it has to
-	Params []string // beside those that all sinks have, timeout and max-line
+	// Schemes maps those that the sink knows to the port where a URL names none,
+	// "" if it has to. With one that ends in +tls, TLS is spoken.
+	Schemes map[string]string
+	Params  []string // beside those that all sinks have
 
 	// MaxLine is the standard of the parameter max-line: the longest line, in
 	// bytes, that is sent in one message; longer ones are sent in pieces. 0 is no
@@ -49,38 +53,58 @@ type Target struct {
 	// something to acknowledge.
 	Timeout time.Duration
 	Params  map[string]string // the query, each key known and given once
+	Host    sink.Host
 
-	resolver ship.Resolver
+	security *security // nil where TLS is not spoken
 }
 
 // ParseTarget checks u, which has to name a host, and may have the query
 // parameters of the spec, once each. Everything else that a URL can hold means
-// nothing to a TCP sink and is an error.
-func ParseTarget(u *url.URL, resolver ship.Resolver, spec Spec) (*Target, error) {
-	if u.Scheme != spec.Scheme {
-		return nil, fmt.Errorf("collector URL: scheme %q is not %q", u.Scheme, spec.Scheme)
+// nothing to these sinks and is an error.
+func ParseTarget(u *url.URL, host sink.Host, spec Spec) (*Target, error) {
+	port, known := spec.Schemes[u.Scheme]
+	if !known {
+		return nil, fmt.Errorf("collector URL: scheme %q is none of %q", u.Scheme, slices.Sorted(maps.Keys(spec.Schemes)))
 	}
-	t := &Target{resolver: resolver}
+	t := &Target{Host: host}
 	err := checkBare(u)
 	if err == nil {
-		t.Addr, err = hostPort(u, spec.Port)
+		t.Addr, err = hostPort(u, port)
 	}
 	if err == nil {
-		t.Params, err = parseParams(u.RawQuery, append([]string{"timeout", "max-line"}, spec.Params...))
+		err = t.parse(u, spec)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
 	}
-	if t.Timeout, err = t.timeout(); err != nil {
-		return nil, err
-	}
-	if t.MaxLine, err = t.maxLine(spec.MaxLine); err != nil {
-		return nil, err
-	}
 	return t, nil
 }
 
-// checkBare refuses the parts of a URL that a TCP sink has no use for.
+// parse reads the parameters.
+func (t *Target) parse(u *url.URL, spec Spec) (err error) {
+	secure := strings.HasSuffix(u.Scheme, "+tls")
+	known := append([]string{"timeout", "max-line"}, spec.Params...)
+	if secure {
+		known = append(known, tlsParams()...)
+	} else if slices.ContainsFunc(tlsParams(), u.Query().Has) {
+		return fmt.Errorf("parameters that begin with tls- have no meaning with %s: TLS is not spoken", u.Scheme)
+	}
+	if t.Params, err = parseParams(u.RawQuery, known); err != nil {
+		return err
+	}
+	if t.Timeout, err = t.timeout(); err != nil {
+		return err
+	}
+	if t.MaxLine, err = t.Size("max-line", spec.MaxLine); err != nil {
+		return err
+	}
+	if secure {
+		t.security, err = parseSecurity(t.Params, t.Addr, t.Host)
+	}
+	return err
+}
+
+// checkBare refuses the parts of a URL that these sinks have no use for.
 func checkBare(u *url.URL) error {
 	switch {
 	case u.Opaque != "":
@@ -130,8 +154,9 @@ func parseParams(rawQuery string, known []string) (map[string]string, error) {
 	return params, nil
 }
 
-func (t *Target) maxLine(standard int) (int, error) {
-	text, given := t.Params["max-line"]
+// Size returns a parameter that bounds what is sent, in bytes.
+func (t *Target) Size(key string, standard int) (int, error) {
+	text, given := t.Params[key]
 	if !given {
 		return standard, nil
 	}
@@ -142,9 +167,22 @@ func (t *Target) maxLine(standard int) (int, error) {
 		err = fmt.Errorf("neither 0, for no bound, nor within %d to %d bytes", minLine, math.MaxInt32)
 	}
 	if err != nil {
-		return 0, &options.ValueError{What: ParamKind, Key: "max-line", Value: text, Err: err}
+		return 0, &options.ValueError{What: ParamKind, Key: key, Value: text, Err: err}
 	}
 	return int(n), nil
+}
+
+// Choice returns a parameter that is one of a few words, the first of which is
+// meant where it is not given.
+func (t *Target) Choice(key string, words ...string) (string, error) {
+	text, given := t.Params[key]
+	if !given {
+		return words[0], nil
+	}
+	if !slices.Contains(words, text) {
+		return "", &options.ValueError{What: ParamKind, Key: key, Value: text, Err: fmt.Errorf("not one of %s", strings.Join(words, ", "))}
+	}
+	return text, nil
 }
 
 func (t *Target) timeout() (time.Duration, error) {

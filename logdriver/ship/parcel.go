@@ -1,0 +1,149 @@
+package ship
+
+import "sync"
+
+// parcel is records of one stream on their way to a collector, for a stream
+// whose records go to several. It keeps them until they are acknowledged, so
+// that they can go to another collector. It belongs to the sorter, then to the
+// queue of a lane, then to the lane's goroutine.
+type parcel struct {
+	feed    *feed
+	records []packed
+	text    []byte
+	one     Record // for at
+}
+
+// packed is a record whose line is text[from:to].
+type packed struct {
+	record   Record
+	from, to int
+	unit     uint64
+}
+
+var parcels = sync.Pool{New: func() any { return new(parcel) }}
+
+func (p *parcel) add(r *Record, unit uint64) {
+	from := len(p.text)
+	p.text = append(p.text, r.Line...)
+	p.records = append(p.records, packed{*r, from, len(p.text), unit})
+	p.records[len(p.records)-1].record.Line = nil
+}
+
+// at returns a record, which is its user's until at is called again.
+func (p *parcel) at(i int) *Record {
+	r := &p.records[i]
+	p.one = r.record
+	p.one.Line = p.text[r.from:r.to]
+	return &p.one
+}
+
+// weight is about how many bytes it takes.
+func (p *parcel) weight() int { return len(p.text) + 64*len(p.records) }
+
+// maxReuse is what a parcel may have grown to and still be used again.
+const maxReuse = 1 << 20
+
+func (p *parcel) free() {
+	if cap(p.text) > maxReuse {
+		return
+	}
+	*p = parcel{records: p.records[:0], text: p.text[:0]}
+	parcels.Put(p)
+}
+
+// pushParcel adds a parcel to the queue, unless nobody works on the lane any more.
+func (l *lane) pushParcel(p *parcel) bool {
+	l.mu.Lock()
+	over := l.over
+	if !over {
+		l.load.Add(1)
+		l.parcels = append(l.parcels, p)
+	}
+	l.mu.Unlock()
+	if !over {
+		poke(l.wake)
+	}
+	return !over
+}
+
+func (l *lane) popParcel() *parcel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.parcels) == 0 {
+		return nil
+	}
+	p := l.parcels[0]
+	l.parcels[0] = nil
+	l.parcels = l.parcels[1:]
+	return p
+}
+
+func (l *lane) hasParcels() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.parcels) > 0
+}
+
+// takeBack puts the parcels that were under way at the head of the queue.
+func (l *lane) takeBack() {
+	var back []*parcel
+	for _, b := range append(l.sent, l.batch) {
+		for _, m := range b.marks {
+			if m.parcel != nil {
+				back = append(back, m.parcel)
+			}
+		}
+	}
+	if len(back) == 0 {
+		return
+	}
+	l.mu.Lock()
+	l.parcels = append(back, l.parcels...)
+	l.mu.Unlock()
+	l.pool.callSorter() // a collector that is down, or left, is not to keep them
+}
+
+// recall empties the queue of parcels.
+func (l *lane) recall() []*parcel {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := l.parcels
+	l.parcels = nil
+	return all
+}
+
+// letGo is for a parcel that is the lane's no longer.
+func (l *lane) letGo(p *parcel) {
+	l.pool.sorter.weigh(p, -1)
+	if l.load.Add(-1) == 0 && l.leaving.Load() {
+		l.pool.reap()
+	}
+}
+
+// pack puts a parcel into the batch.
+func (s *session) pack(p *parcel) {
+	if p.feed.over.Load() {
+		s.letGo(p)
+		p.free()
+		return
+	}
+	if s.batch.records == 0 {
+		s.timer.Reset(linger)
+	}
+	var held Held
+	tmpl := p.feed.units.template(s.lane, p.feed.meta.Load())
+	for i := range p.records {
+		r := p.at(i)
+		held.add(r)
+		s.append(tmpl, r)
+	}
+	s.batch.marks = append(s.batch.marks, mark{feed: p.feed, held: held, parcel: p})
+}
+
+// delivered is for a parcel that the collector has acknowledged.
+func (s *session) delivered(p *parcel) {
+	first := p.feed.units.done(p)
+	s.letGo(p)
+	s.pool.acknowledged(p.feed, first)
+	p.free()
+}

@@ -1,0 +1,221 @@
+package sink_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/relp"
+	"github.com/dockline/dockline/logdriver/sink/syslog"
+)
+
+var benchmarks = []struct {
+	url  string // with %s for the peer's address
+	peer string
+	make func(*url.URL, sink.Host) (ship.Sink, error)
+}{
+	{"syslog+tcp://%s", "discard", syslog.New},
+	{"syslog+tcp://%s?framing=newline", "discard", syslog.New},
+	{"syslog+tcp://%s?format=rfc3164", "discard", syslog.New},
+	{"syslog+udp://%s", "udp", syslog.New},
+	{"syslog+tls://%s?tls-ca=ca.pem", "discard+tls", syslog.New},
+	{"json+tcp://%s", "discard", jsonl.New},
+	{"json+tls://%s?tls-ca=ca.pem", "discard+tls", jsonl.New},
+	{"relp://%s", "relp", relp.New},
+	{"relp+tls://%s?tls-ca=ca.pem", "relp+tls", relp.New},
+	{"forward://%s", "forward", forward.New},
+	{"forward://%s?compress=gzip", "forward", forward.New},
+	{"forward+tls://%s?tls-ca=ca.pem", "forward+tls", forward.New},
+}
+
+// benchLine is 120 bytes of what programs write.
+const benchLine = `2026-11-21T09:17:03Z INFO request served method=GET path=/api/v1/items status=200 ms=12 client=192.0.2.7 trace=4bf92f357`
+
+func benchMeta() *ship.Meta {
+	return &ship.Meta{
+		Stream: "k3v9q0x7m2", ContainerID: strings.Repeat("0123456789abcdef", 4), ContainerName: "shop-web-1",
+		ImageID: "sha256:" + strings.Repeat("fe", 32), ImageName: "registry.example.com/shop/web:1.4.2", Host: "node-17", Tag: "shop-web-1",
+		Attrs: []ship.Attr{{Key: "com.example.team", Value: "checkout"}},
+	}
+}
+
+// dial returns a connection to a peer that is a process of its own.
+func dial(b *testing.B, i int) (ship.Sink, ship.Conn) {
+	b.Helper()
+	bench := benchmarks[i]
+	dir := b.TempDir()
+	u, err := url.Parse(fmt.Sprintf(bench.url, startPeer(b, bench.peer, dir)))
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := bench.make(u, sink.Host{Resolver: net.DefaultResolver, Config: dir, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		b.Fatal(err)
+	}
+	conn, err := s.Dial(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = conn.Close() })
+	return s, conn
+}
+
+func name(i int) string { return strings.ReplaceAll(benchmarks[i].url, "://%s", "") }
+
+// BenchmarkEncode is from a record to the bytes of its message, framed.
+func BenchmarkEncode(b *testing.B) {
+	for i := range benchmarks {
+		if strings.Contains(benchmarks[i].url, "+tls") || strings.Contains(benchmarks[i].url, "gzip") {
+			continue // the same
+		}
+		b.Run(name(i), func(b *testing.B) {
+			s, conn := dial(b, i)
+			tmpl, buf, r := s.Prepare(benchMeta()), make([]byte, 0, 4096), record(0)
+			b.SetBytes(int64(len(conn.Append(nil, tmpl, &r))))
+			b.ReportAllocs()
+			for b.Loop() {
+				r.Time += 1000
+				r.Offset += 150
+				buf = conn.Append(buf[:0], tmpl, &r)
+			}
+		})
+	}
+}
+
+func record(n int) ship.Record {
+	return ship.Record{Offset: uint64(n) * 150, Time: 1_700_000_000_000_000_000 + int64(n)*1000, Line: []byte(benchLine)}
+}
+
+// BenchmarkThroughput sends records to a peer that discards them, until all are
+// acknowledged, with batches of different sizes. With -cpu 1 the sink has one
+// core; the peer is another process. cpu-ns/record is what this process took.
+func BenchmarkThroughput(b *testing.B) {
+	for i := range benchmarks {
+		for _, size := range []int{0, 16 << 10, 64 << 10, 256 << 10, 1 << 20} {
+			label := fmt.Sprintf("%s/%dKiB", name(i), size>>10)
+			if size == 0 {
+				label = name(i) + "/own"
+			}
+			b.Run(label, func(b *testing.B) { throughput(b, i, size) })
+		}
+	}
+}
+
+func throughput(b *testing.B, i, size int) {
+	s, conn := dial(b, i)
+	limits := s.Limits()
+	if size > 0 {
+		limits.BatchBytes, limits.BatchRecords = size, size // by bytes alone
+	}
+	tmpl, r := s.Prepare(benchMeta()), record(0)
+	window := make(chan struct{}, limits.InFlight)
+	var waiting sync.WaitGroup
+	batches := make(chan struct{}, limits.InFlight) // those that were sent
+	waiting.Go(func() { acknowledge(b, conn, batches, window) })
+	var buf []byte
+	records := 0
+	b.ResetTimer()
+	before := cpu(b)
+	for n := range b.N {
+		r.Time += 1000
+		r.Offset += 150
+		buf = conn.Append(buf, tmpl, &r)
+		if records++; len(buf) < limits.BatchBytes && records < limits.BatchRecords && n < b.N-1 {
+			continue
+		}
+		window <- struct{}{}
+		if err := conn.Send(context.Background(), buf); err != nil {
+			b.Fatal(err)
+		}
+		batches <- struct{}{}
+		buf, records = buf[:0], 0
+	}
+	close(batches)
+	waiting.Wait()
+	b.ReportMetric(float64(cpu(b)-before)/float64(b.N), "cpu-ns/record")
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "records/s")
+}
+
+func acknowledge(b *testing.B, conn ship.Conn, batches, window chan struct{}) {
+	seen, taken := uint64(0), uint64(0)
+	for range batches {
+		for taken == seen {
+			n, err := conn.Wait(context.Background(), seen)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			seen = n
+		}
+		taken++
+		<-window
+	}
+}
+
+func cpu(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestMain(m *testing.M) {
+	if kind := os.Getenv("DOCKLINE_TEST_PEER"); kind != "" {
+		runPeer(kind, os.Getenv("DOCKLINE_TEST_PEER_DIR"))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// TestNothingIsAllocated holds every sink to it.
+func TestNothingIsAllocated(t *testing.T) {
+	if len(benchLine) != 120 {
+		t.Fatalf("%d bytes", len(benchLine))
+	}
+	for i := range benchmarks {
+		if strings.Contains(benchmarks[i].url, "+tls") {
+			continue // the same
+		}
+		ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := url.Parse(fmt.Sprintf(benchmarks[i].url, ln.Addr()))
+		s, err := benchmarks[i].make(u, sink.Host{Resolver: net.DefaultResolver})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(u.Scheme, "relp") {
+			_ = ln.Close()
+			continue // it does not connect without a server; see its own test
+		}
+		conn, err := s.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tmpl, buf, r := s.Prepare(benchMeta()), make([]byte, 0, 1<<20), record(0)
+		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = conn.Append(buf, tmpl, &r) }); n != 0 {
+			t.Errorf("%s: %v allocations", name(i), n)
+		}
+		_ = conn.Close()
+		_ = ln.Close()
+	}
+}
+
+func writeCA(dir string, pem []byte) error {
+	return os.WriteFile(filepath.Join(dir, "ca.pem"), pem, 0o600)
+}

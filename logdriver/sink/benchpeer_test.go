@@ -1,0 +1,178 @@
+package sink_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/dockline/dockline/internal/testcert"
+)
+
+// startPeer starts this program again as a peer, and returns its address.
+func startPeer(b *testing.B, kind, dir string) string {
+	b.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "DOCKLINE_TEST_PEER="+kind, "DOCKLINE_TEST_PEER_DIR="+dir, "GOMAXPROCS=1")
+	cmd.Stderr = os.Stderr
+	stdin, err := cmd.StdinPipe() // it ends with this one
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = stdin.Close(); _ = cmd.Wait() })
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		b.Fatal(err)
+	}
+	return strings.TrimSpace(addr)
+}
+
+// runPeer serves until its standard input ends.
+func runPeer(kind, dir string) {
+	addr, err := servePeer(kind, dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println(addr)
+	_, _ = io.Copy(io.Discard, os.Stdin)
+}
+
+func servePeer(kind, dir string) (net.Addr, error) {
+	if kind == "udp" {
+		conn, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		go discardDatagrams(conn)
+		return conn.LocalAddr(), nil
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := ln.Addr()
+	if strings.HasSuffix(kind, "+tls") {
+		config, err := peerTLS(dir)
+		if err != nil {
+			return nil, err
+		}
+		ln = tls.NewListener(ln, config)
+	}
+	serve := map[string]func(net.Conn){"discard": discard, "relp": answerRELP, "forward": answerForward}[strings.TrimSuffix(kind, "+tls")]
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go serve(conn)
+		}
+	}()
+	return addr, nil
+}
+
+func peerTLS(dir string) (*tls.Config, error) {
+	ca, err := testcert.New("bench")
+	if err != nil {
+		return nil, err
+	}
+	pair, err := ca.Issue(24*time.Hour, "127.0.0.1")
+	if err != nil {
+		return nil, err
+	}
+	cert, err := pair.TLS()
+	return &tls.Config{Certificates: []tls.Certificate{cert}}, errors.Join(err, writeCA(dir, ca.PEM))
+}
+
+func discard(conn net.Conn) {
+	buf := make([]byte, 256<<10)
+	for {
+		if _, err := conn.Read(buf); err != nil {
+			return
+		}
+	}
+}
+
+func discardDatagrams(conn net.PacketConn) {
+	buf := make([]byte, 64<<10)
+	for {
+		if _, _, err := conn.ReadFrom(buf); err != nil {
+			return
+		}
+	}
+}
+
+// answerRELP answers each frame, as many at once as have come.
+func answerRELP(conn net.Conn) {
+	in, out := bufio.NewReaderSize(conn, 256<<10), bufio.NewWriterSize(conn, 64<<10)
+	for {
+		txnr, err := in.ReadSlice(' ')
+		if err != nil {
+			return
+		}
+		_, _ = out.Write(txnr)
+		command, _ := in.ReadSlice(' ')
+		open := string(command) == "open "
+		length := 0
+		for {
+			c, err := in.ReadByte()
+			if err != nil || c == ' ' || c == '\n' {
+				break
+			}
+			length = length*10 + int(c-'0')
+		}
+		_, _ = in.Discard(length + 1)
+		if open {
+			const offers = "200 OK\nrelp_version=0\ncommands=syslog"
+			_, _ = fmt.Fprintf(out, "rsp %d %s\n", len(offers), offers)
+		} else {
+			_, _ = out.WriteString("rsp 6 200 OK\n")
+		}
+		if in.Buffered() == 0 {
+			if out.Flush() != nil {
+				return
+			}
+		}
+	}
+}
+
+// answerForward acknowledges each chunk and does not look into it.
+func answerForward(conn net.Conn) {
+	in := msgp.NewReaderSize(conn, 256<<10)
+	for {
+		if _, err := in.ReadArrayHeader(); err != nil {
+			return
+		}
+		_ = in.Skip() // tag
+		_ = in.Skip() // entries
+		n, _ := in.ReadMapHeader()
+		for range n {
+			key, _ := in.ReadString()
+			if key != "chunk" {
+				_ = in.Skip()
+				continue
+			}
+			id, _ := in.ReadString()
+			if _, err := conn.Write(msgp.AppendString(msgp.AppendString(msgp.AppendMapHeader(nil, 1), "ack"), id)); err != nil {
+				return
+			}
+		}
+	}
+}

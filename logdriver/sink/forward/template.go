@@ -1,0 +1,123 @@
+package forward
+
+import (
+	"math"
+	"time"
+	"unicode/utf8"
+
+	"github.com/tinylib/msgp/msgp"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// noTag is what records go by that have no tag, for there has to be one.
+const noTag = "docker"
+
+// offsetDigits is how many the second half of a record's id has.
+const offsetDigits = 16
+
+// template makes entries of one stream's records: [time, map].
+type template struct {
+	tag  string
+	head [2][2][]byte // the map up to the offset in the id; by source, and whether cut
+	line []byte       // what is between the offset and the line
+}
+
+func newTemplate(m *ship.Meta, tag string) *template {
+	t := &template{tag: tag, line: msgp.AppendString(nil, "log")}
+	for _, candidate := range []string{m.Tag, m.ContainerName, noTag} {
+		if t.tag == "" {
+			t.tag = candidate
+		}
+	}
+	t.tag = t.tag[:min(len(t.tag), maxTag)]
+	for s, source := range [2]string{"stdout", "stderr"} {
+		for c, cut := range [2]bool{false, true} {
+			t.head[s][c] = head(m, source, cut)
+		}
+	}
+	return t
+}
+
+// head is the map but for the line, with the id last.
+func head(m *ship.Meta, source string, cut bool) []byte {
+	fields := []ship.Attr{{Key: "source", Value: source}}
+	for _, f := range []ship.Attr{
+		{Key: "container_id", Value: m.ContainerID}, {Key: "container_name", Value: m.ContainerName},
+		{Key: "image_id", Value: m.ImageID}, {Key: "image_name", Value: m.ImageName},
+		{Key: "host", Value: m.Host}, {Key: "tag", Value: m.Tag}, {Key: "command", Value: m.Command},
+	} {
+		if f.Value != "" {
+			fields = append(fields, f)
+		}
+	}
+	// A container must not forge the id that collectors tell duplicates by, nor
+	// anything else of ours.
+	used := map[string]bool{
+		"log": true, "source": true, "id": true, "container_id": true, "container_name": true, "image_id": true,
+		"image_name": true, "host": true, "tag": true, "command": true, "cut": true,
+	}
+	for _, a := range m.Attrs {
+		fields = append(fields, ship.Attr{Key: wire.Unique(used, valid(a.Key), 0), Value: a.Value})
+	}
+	size := uint32(len(fields) + 2) // and id and log
+	if cut {
+		size++
+	}
+	dst := msgp.AppendMapHeader(nil, size)
+	for _, f := range fields {
+		dst = msgp.AppendString(msgp.AppendString(dst, f.Key), valid(f.Value))
+	}
+	if cut {
+		dst = msgp.AppendBool(msgp.AppendString(dst, "cut"), true)
+	}
+	stream := valid(m.Stream)
+	dst = appendStringHeader(msgp.AppendString(dst, "id"), len(stream)+1+offsetDigits)
+	return append(append(dst, stream...), '-')
+}
+
+// valid returns s with U+FFFD for each byte that is not UTF-8, which is what
+// msgpack's strings are.
+func valid(s string) string { return string([]rune(s)) }
+
+// appendStringHeader appends what comes before a string of n bytes.
+func appendStringHeader(dst []byte, n int) []byte {
+	whole := msgp.AppendStringFromBytes(nil, make([]byte, n))
+	return append(dst, whole[:len(whole)-n]...)
+}
+
+// Append implements ship.Template.
+func (t *template) Append(dst []byte, r *ship.Record) []byte {
+	source, cut := 0, 0
+	if r.Stderr {
+		source = 1
+	}
+	if r.Cut {
+		cut = 1
+	}
+	dst = appendTime(append(dst, 0x92), r.Time) // an array of two
+	dst = append(dst, t.head[source][cut]...)
+	dst = stamp.AppendOffset(dst, r.Offset)
+	dst = append(dst, t.line...)
+	if utf8.Valid(r.Line) {
+		return msgp.AppendStringFromBytes(dst, r.Line)
+	}
+	return msgp.AppendBytes(dst, r.Line)
+}
+
+// appendTime appends an EventTime: ext type 0, with seconds and nanoseconds in
+// 32 bits each. Before 1970 and after 2106 it knows no time.
+func appendTime(dst []byte, ns int64) []byte {
+	sec, rest := ns/int64(time.Second), ns%int64(time.Second)
+	switch {
+	case ns < 0:
+		sec, rest = 0, 0
+	case sec > math.MaxUint32:
+		sec, rest = math.MaxUint32, int64(time.Second)-1
+	}
+	return append(dst, 0xd7, 0x00, // fixext 8, type 0
+		byte(sec>>24), byte(sec>>16), byte(sec>>8), byte(sec),
+		byte(rest>>24), byte(rest>>16), byte(rest>>8), byte(rest))
+}

@@ -1,0 +1,78 @@
+package syslog
+
+import (
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+)
+
+const (
+	severityErr  = 3
+	severityInfo = 6
+
+	maxTag  = 32 // RFC 3164 section 4.1.3
+	shortID = 12
+
+	bsdLayout = "Jan _2 15:04:05"
+	cutMark   = " [cut]"
+)
+
+// bsd makes messages of RFC 3164:
+//
+//	<PRI>TIMESTAMP HOSTNAME TAG[ID]: MSG
+//
+// There is no room for a record's id, nor for attributes.
+type bsd struct {
+	head  [2][]byte // up to the time
+	mid   []byte    // behind it
+	short bool      // RFC 3164's own time, else RFC 3339's
+	clock stamp.Cache
+	sec   int64 // that text is of
+	text  [len(bsdLayout)]byte
+}
+
+func newBSD(m *ship.Meta, facility int, short bool) *bsd {
+	t := &bsd{short: short, clock: stamp.New(), sec: math.MinInt64}
+	for i, severity := range [2]int{severityInfo, severityErr} {
+		t.head[i] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), '>')
+	}
+	tag := m.Tag
+	if tag == "" {
+		tag = m.ContainerName
+	}
+	tag = strings.NewReplacer(":", "_", "[", "_", "]", "_").Replace(rfc5424.Field(tag, maxTag))
+	t.mid = []byte(" " + rfc5424.Field(m.Host, 255) + " " + tag + "[" + rfc5424.Field(m.ContainerID, shortID) + "]: ")
+	return t
+}
+
+// Append implements ship.Template.
+func (t *bsd) Append(dst []byte, r *ship.Record) []byte {
+	source := 0
+	if r.Stderr {
+		source = 1
+	}
+	dst = append(dst, t.head[source]...)
+	if t.short {
+		dst = t.appendTime(dst, r.Time)
+	} else {
+		dst = t.clock.AppendMicro(dst, r.Time)
+	}
+	dst = append(append(dst, t.mid...), r.Line...)
+	if r.Cut {
+		dst = append(dst, cutMark...)
+	}
+	return dst
+}
+
+func (t *bsd) appendTime(dst []byte, ns int64) []byte {
+	if sec := time.Unix(0, ns).Unix(); sec != t.sec {
+		copy(t.text[:], time.Unix(sec, 0).UTC().AppendFormat(t.text[:0], bsdLayout))
+		t.sec = sec
+	}
+	return append(dst, t.text[:]...)
+}

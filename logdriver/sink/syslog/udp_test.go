@@ -1,0 +1,159 @@
+package syslog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
+)
+
+// udpPair returns a receiver and a connection to it.
+func udpPair(t *testing.T, params string) (net.PacketConn, ship.Sink, ship.Conn) {
+	t.Helper()
+	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = peer.Close() })
+	u, err := url.Parse("syslog+udp://" + peer.LocalAddr().String() + params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(u, sinktest.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	return peer, s, conn
+}
+
+func receive(t *testing.T, peer net.PacketConn) string {
+	t.Helper()
+	buf := make([]byte, 65536)
+	if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	n, _, err := peer.ReadFrom(buf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(buf[:n])
+}
+
+// TestUDP sends lines of all lengths and puts together what comes.
+func TestUDP(t *testing.T) {
+	for _, params := range []string{"", "?max-message=1k", "?max-message=65507", "?format=rfc3164&max-message=1100"} {
+		peer, s, conn := udpPair(t, params)
+		limit := s.(*collector).datagram
+		tmpl := s.Prepare(sinktest.Meta())
+		for i, size := range []int{0, 1, 500, 1000, 1500, 3000, 10_000} {
+			line := strings.Repeat("żółw ", size/5+1)[:size]
+			line = strings.ToValidUTF8(line, "")
+			r := &ship.Record{Offset: uint64(i << 20), Line: []byte(line)}
+			if err := conn.Send(t.Context(), conn.Append(nil, tmpl, r)); err != nil {
+				t.Fatal(err)
+			}
+			if string(r.Line) != line || r.Offset != uint64(i<<20) || r.Cut {
+				t.Fatalf("the record was changed: %+v", r)
+			}
+			if acked, err := conn.Wait(t.Context(), uint64(i)); acked != uint64(i+1) || err != nil {
+				t.Fatalf("acked %d, %v", acked, err)
+			}
+			if got := together(t, peer, limit, strings.Contains(params, "3164"), uint64(i<<20)); got != line {
+				t.Errorf("%s, %d bytes: %.100q, want %.100q", params, size, got, line)
+			}
+		}
+	}
+}
+
+// together reads the pieces of one line.
+func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uint64) (line string) {
+	t.Helper()
+	for {
+		raw := receive(t, peer)
+		if len(raw) > limit {
+			t.Fatalf("%d bytes in a datagram", len(raw))
+		}
+		var text string
+		var cut bool
+		var err error
+		if bsd {
+			_, text, _ = strings.Cut(raw, "]: ")
+			text, cut = strings.CutSuffix(text, cutMark)
+		} else {
+			text, err = sinktest.Line([]byte(raw))
+			cut = strings.Contains(raw, `" cut="true"] `)
+			if id := fmt.Sprintf(`id="s1-%016x"`, offset+uint64(len(line))); !strings.Contains(raw, id) {
+				t.Fatalf("no %s in %.400q", id, raw)
+			}
+		}
+		if err != nil || !utf8.ValidString(text) {
+			t.Fatalf("%.200q: %v", raw, err)
+		}
+		if line += text; !cut {
+			return line
+		}
+	}
+}
+
+// TestUDPHugeAttributes: what no datagram can hold is cut.
+func TestUDPHugeAttributes(t *testing.T) {
+	peer, s, conn := udpPair(t, "")
+	m := sinktest.Meta()
+	m.Attrs = []ship.Attr{{Key: "k", Value: strings.Repeat("v", 100_000)}}
+	if err := conn.Send(t.Context(), conn.Append(nil, s.Prepare(m), &ship.Record{Line: []byte("line")})); err != nil {
+		t.Fatal(err)
+	}
+	if got := receive(t, peer); len(got) != largestMessage {
+		t.Errorf("%d bytes", len(got))
+	}
+}
+
+func TestUDPNobodyListens(t *testing.T) {
+	peer, s, conn := udpPair(t, "")
+	_ = peer.Close()
+	dst := conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{})
+	if err := conn.Send(t.Context(), dst); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := conn.Wait(ctx, 1); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("%v", err)
+	}
+	if err := conn.Send(t.Context(), dst); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestUDPClose(t *testing.T) {
+	_, s, conn := udpPair(t, "")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	dst := conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{})
+	if err := conn.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := conn.Send(ctx, dst); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("send: %v", err)
+	}
+	if _, err := conn.Wait(t.Context(), 0); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("wait: %v", err)
+	}
+	if _, err := s.Dial(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("dial: %v", err)
+	}
+}
