@@ -66,13 +66,19 @@ func (l *Ledger) Begin(units uint64) error {
 	return nil
 }
 
-// Commit notes that the batch is written, of which all was begun since the one before. Only now can it count as
-// acknowledged, so that Wait never tells of a batch that Send still has.
-func (l *Ledger) Commit() {
+// Commit notes that the batch is written, of which all was begun since the one
+// before. Only now can it count as acknowledged, so that Wait never tells of a
+// batch that Send still has. After a failure it never does: then Begin has not
+// counted its units, or not all of them.
+func (l *Ledger) Commit() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
 	l.ends = append(l.ends, l.expected)
 	l.settleLocked()
+	return nil
 }
 
 // Advance notes that all units up to done are acknowledged.
