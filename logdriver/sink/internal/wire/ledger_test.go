@@ -38,6 +38,7 @@ func TestBatchesCountWhenCommittedAndDone(t *testing.T) {
 			_ = l.Begin(10)
 			_ = l.Commit()
 		}, 0},
+		{"failed when it was written and done", func(l *Ledger) { _ = l.Begin(10); l.Advance(10); l.Fail(errors.New("end")); _ = l.Commit() }, 1},
 		{"empty", func(l *Ledger) { _ = l.Begin(0); _ = l.Commit() }, 1},
 	} {
 		l := NewLedger(timeout)
