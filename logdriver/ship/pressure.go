@@ -14,9 +14,12 @@ import (
 var ErrBusy = errors.New("collector is busy")
 
 const (
-	// late is from where on acknowledgements may count as slow, and lateFactor how
+	// late is from where on acknowledgements may count as slow, lateAlone where the
+	// others have not shown for heardTime that they are faster, and lateFactor how
 	// much slower than those of the others, and than they used to be.
-	late       = 250 * time.Millisecond
+	late       = time.Second
+	lateAlone  = 5 * time.Second
+	heardTime  = 10 * time.Second
 	lateFactor = 4
 	// jammed is the part of the time that a lane has all that it may have under way
 	// and more to send: its backlog grows.
@@ -25,7 +28,7 @@ const (
 	// pushTicks is for how many ticks a collector has to push back before more of
 	// its keys are shed, and jamTicks for how many where its backlog is all that
 	// shows: bursts are usual.
-	pushTicks = 3
+	pushTicks = 5
 	jamTicks  = 10
 	// shedHold is how long it has to be calm before some of them return. It doubles,
 	// up to maxHold, each time that they returned in vain.
@@ -82,6 +85,7 @@ type pressure struct {
 	share  float64       // part of the last tick that the lane was blocked
 	busy   bool          // it was refused
 	usual  time.Duration // what they take in calm times; 0: not known
+	heard  time.Time     // when something was acknowledged last
 	streak int           // ticks in a row that it pushed back
 
 	calmSince time.Time
@@ -90,7 +94,7 @@ type pressure struct {
 }
 
 // sample takes what was measured since the last one.
-func (l *lane) sample(took time.Duration) {
+func (l *lane) sample(at time.Time, took time.Duration) {
 	g, s := &l.gauge, &l.pressure
 	now := g.now()
 	acks, refused, blocked := g.acks.Load(), g.refused.Load(), g.blocked.Load()
@@ -99,7 +103,7 @@ func (l *lane) sample(took time.Duration) {
 	}
 	s.wait = 0
 	if acks != s.acks {
-		s.wait = time.Duration(g.ackTime.Load())
+		s.wait, s.heard = time.Duration(g.ackTime.Load()), at
 	}
 	if oldest := g.oldest.Load(); oldest != 0 {
 		s.wait = max(s.wait, time.Duration(now-oldest))
@@ -112,7 +116,7 @@ func (l *lane) sample(took time.Duration) {
 // pushes says why the lane's collector counts as pushing back beside the others:
 // "" if it does not. When half of the others or more are as slow, it does not.
 // ticks is for how long it has to be so.
-func (l *lane) pushes(others []*lane) (why string, ticks int) {
+func (l *lane) pushes(others []*lane, now time.Time) (why string, ticks int) {
 	s := &l.pressure
 	wait := median(others, func(o *lane) float64 { return float64(o.pressure.wait) })
 	busy := median(others, func(o *lane) float64 {
@@ -122,10 +126,15 @@ func (l *lane) pushes(others []*lane) (why string, ticks int) {
 		return 0
 	})
 	share := median(others, func(o *lane) float64 { return o.pressure.share })
+	idle := median(others, func(o *lane) float64 { return now.Sub(o.pressure.heard).Seconds() })
+	floor := late
+	if idle > heardTime.Seconds() {
+		floor = lateAlone
+	}
 	switch {
 	case s.busy && busy < 1:
 		return "it refuses records", 1
-	case s.wait > late && float64(s.wait) > lateFactor*wait && s.wait > lateFactor*s.usual:
+	case s.wait > floor && float64(s.wait) > lateFactor*wait && s.wait > lateFactor*s.usual:
 		return "it acknowledges slowly", pushTicks
 	case s.share >= jammed && share < jammed/2:
 		return "its backlog grows", jamTicks
@@ -158,7 +167,7 @@ func median(lanes []*lane, of func(*lane) float64) float64 {
 func (p *pool) relieveLocked(now time.Time, took time.Duration) (changed bool) {
 	var well []*lane
 	for _, l := range p.lanes {
-		l.sample(took)
+		l.sample(now, took)
 		if l.healthy.Load() {
 			well = append(well, l)
 		}
@@ -175,7 +184,7 @@ func (p *pool) relieveLocked(now time.Time, took time.Duration) (changed bool) {
 
 func (p *pool) judgeLocked(l *lane, others []*lane, now time.Time) (changed bool) {
 	s := &l.pressure
-	why, ticks := l.pushes(others)
+	why, ticks := l.pushes(others, now)
 	if len(others) == 0 {
 		why = "" // there is nobody else
 	}

@@ -4,9 +4,9 @@ import "sync"
 
 const (
 	// sortWindow is how much of a stream is sorted at a time, and sortedUnits the
-	// most units that it can consist of: no frame takes less than 24 bytes.
+	// most units that it can consist of: no frame of an engine takes less than 20 bytes.
 	sortWindow  = 16 << 10
-	sortedUnits = sortWindow/24 + 2
+	sortedUnits = sortWindow/20 + 2
 	// maxUnits and maxHeld are up to where another window may be sorted. Were
 	// every other unit acknowledged, there would still be no more than MaxRanges.
 	maxUnits = 2*MaxRanges - sortedUnits
@@ -33,7 +33,7 @@ type unit struct {
 	from, to uint64
 	frames   uint64 // where the last frame of its records ends, as far as is known
 	pending  int    // records that are not acknowledged
-	to1      *lane  // where all of its records go; nil where they go to several
+	dest     *lane  // where all of its records go; nil where they go to several
 	open     bool   // more records may become part of it
 }
 
@@ -63,16 +63,16 @@ func (u *units) add(to *lane, safe, frames uint64) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	last := len(u.all) - 1
-	if last >= 0 && u.all[last].open && u.all[last].to1 != to && safe >= u.all[last].frames {
+	if last >= 0 && u.all[last].open && u.all[last].dest != to && safe >= u.all[last].frames {
 		u.closeLocked(safe)
 	}
 	if last < 0 || !u.all[last].open {
-		u.all = append(u.all, unit{from: u.next, frames: u.next, to1: to, open: true})
+		u.all = append(u.all, unit{from: u.next, frames: u.next, dest: to, open: true})
 		last = len(u.all) - 1
 	}
 	c := &u.all[last]
-	if c.to1 != to {
-		c.to1 = nil
+	if c.dest != to {
+		c.dest = nil
 	}
 	c.frames = max(c.frames, frames)
 	c.pending++

@@ -50,7 +50,7 @@ func runPeer(kind, dir string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(addr)
+	_, _ = fmt.Fprintln(os.Stdout, addr)
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 

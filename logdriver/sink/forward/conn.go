@@ -97,8 +97,7 @@ func (c *conn) Send(ctx context.Context, batch []byte) error {
 		c.ledger.Fail(err)
 		return err
 	}
-	c.ledger.Commit()
-	return nil
+	return c.ledger.Commit()
 }
 
 // message appends one to what is sent: [tag, entries, options].

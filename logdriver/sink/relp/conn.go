@@ -100,8 +100,7 @@ func (c *conn) Send(ctx context.Context, batch []byte) error {
 		return err
 	}
 	c.sent, c.next = c.appended, txnr(c.appended)
-	c.ledger.Commit()
-	return nil
+	return c.ledger.Commit()
 }
 
 // Wait implements ship.Conn.

@@ -132,7 +132,9 @@ func (c *udpConn) Send(ctx context.Context, batch []byte) error {
 		return err
 	}
 	_, begun := c.ledger.Outstanding()
-	c.ledger.Commit()
+	if err := c.ledger.Commit(); err != nil {
+		return err
+	}
 	c.ledger.Advance(begun)
 	return nil
 }

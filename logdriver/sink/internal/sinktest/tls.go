@@ -1,9 +1,11 @@
 package sinktest
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -87,7 +89,13 @@ func testWrongServer(t *testing.T, p Protocol) {
 		if tc.params == "tls-insecure=on" {
 			params[0] = ""
 		}
-		conn, err := p.open(t, p.host(t), addr, params...).Dial(t.Context())
+		var said bytes.Buffer
+		host := p.host(t)
+		host.Log = slog.New(slog.NewTextHandler(&said, nil))
+		conn, err := p.open(t, host, addr, params...).Dial(t.Context())
+		if unchecked := tc.params == "tls-insecure=on"; strings.Contains(said.String(), "is not checked") != unchecked {
+			t.Errorf("%s: the log says %q", tc.name, said.String())
+		}
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.err)
 		}

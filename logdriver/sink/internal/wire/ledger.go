@@ -43,6 +43,8 @@ type Ledger struct {
 	ends     []uint64   // last unit of each committed batch that is not acknowledged
 	acked    uint64     // batches acknowledged
 	err      error      // why the connection is of no more use
+
+	uncounted bool // units were begun after that
 }
 
 // NewLedger returns the ledger of a connection whose peer may acknowledge
@@ -56,6 +58,7 @@ func (l *Ledger) Begin(units uint64) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
+		l.uncounted = true
 		return l.err
 	}
 	if l.done == l.expected {
@@ -66,13 +69,19 @@ func (l *Ledger) Begin(units uint64) error {
 	return nil
 }
 
-// Commit notes that the batch is written, of which all was begun since the one before. Only now can it count as
-// acknowledged, so that Wait never tells of a batch that Send still has.
-func (l *Ledger) Commit() {
+// Commit notes that the batch is written, of which all was begun since the one
+// before. Only now can it count as acknowledged, so that Wait never tells of a
+// batch that Send still has; and never where units of it were not counted,
+// because Begin found that the connection had failed.
+func (l *Ledger) Commit() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.uncounted {
+		return l.err
+	}
 	l.ends = append(l.ends, l.expected)
 	l.settleLocked()
+	return nil
 }
 
 // Advance notes that all units up to done are acknowledged.

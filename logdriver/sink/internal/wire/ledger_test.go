@@ -18,19 +18,28 @@ func TestBatchesCountWhenCommittedAndDone(t *testing.T) {
 	}{
 		{"nothing", func(*Ledger) {}, 0},
 		{"begun", func(l *Ledger) { _ = l.Begin(10); l.Advance(10) }, 0},
-		{"committed", func(l *Ledger) { _ = l.Begin(10); l.Commit() }, 0},
-		{"in part", func(l *Ledger) { _ = l.Begin(10); l.Commit(); l.Advance(9) }, 0},
-		{"whole", func(l *Ledger) { _ = l.Begin(10); l.Commit(); l.Advance(10) }, 1},
-		{"done before it is committed", func(l *Ledger) { _ = l.Begin(10); l.Advance(10); l.Commit() }, 1},
-		{"never back", func(l *Ledger) { _ = l.Begin(10); l.Commit(); l.Advance(10); l.Advance(3) }, 1},
+		{"committed", func(l *Ledger) { _ = l.Begin(10); _ = l.Commit() }, 0},
+		{"in part", func(l *Ledger) { _ = l.Begin(10); _ = l.Commit(); l.Advance(9) }, 0},
+		{"whole", func(l *Ledger) { _ = l.Begin(10); _ = l.Commit(); l.Advance(10) }, 1},
+		{"done before it is committed", func(l *Ledger) { _ = l.Begin(10); l.Advance(10); _ = l.Commit() }, 1},
+		{"never back", func(l *Ledger) { _ = l.Begin(10); _ = l.Commit(); l.Advance(10); l.Advance(3) }, 1},
 		{"two at once", func(l *Ledger) {
 			for range 3 {
 				_ = l.Begin(10)
-				l.Commit()
+				_ = l.Commit()
 			}
 			l.Advance(29)
 		}, 2},
-		{"empty", func(l *Ledger) { _ = l.Begin(0); l.Commit() }, 1},
+		{"written when it had failed already", func(l *Ledger) { l.Fail(errors.New("end")); _ = l.Begin(10); _ = l.Commit() }, 0},
+		{"failed while it was written", func(l *Ledger) {
+			_ = l.Begin(10)
+			l.Advance(10)
+			l.Fail(errors.New("end"))
+			_ = l.Begin(10)
+			_ = l.Commit()
+		}, 0},
+		{"failed when it was written and done", func(l *Ledger) { _ = l.Begin(10); l.Advance(10); l.Fail(errors.New("end")); _ = l.Commit() }, 1},
+		{"empty", func(l *Ledger) { _ = l.Begin(0); _ = l.Commit() }, 1},
 	} {
 		l := NewLedger(timeout)
 		tc.do(l)
@@ -44,7 +53,7 @@ func TestBatchesCountWhenCommittedAndDone(t *testing.T) {
 func TestStall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, start := NewLedger(timeout), time.Now()
-		time.AfterFunc(3*time.Hour, func() { _ = l.Begin(10); l.Commit() }) // idle until then is fine
+		time.AfterFunc(3*time.Hour, func() { _ = l.Begin(10); _ = l.Commit() }) // idle until then is fine
 		time.AfterFunc(3*time.Hour+6*time.Second, func() { l.Advance(1) })
 		acked, err := l.Wait(t.Context(), 0, nil)
 		var stalled *StalledError
@@ -76,7 +85,7 @@ func TestPolling(t *testing.T) {
 			}
 			return nil
 		}
-		time.AfterFunc(time.Minute, func() { _ = l.Begin(10); l.Commit() })
+		time.AfterFunc(time.Minute, func() { _ = l.Begin(10); _ = l.Commit() })
 		if acked, err := l.Wait(t.Context(), 0, measure); acked != 1 || err != nil {
 			t.Fatalf("%d, %v", acked, err)
 		}

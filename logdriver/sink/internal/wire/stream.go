@@ -30,7 +30,7 @@ var ErrPeerClosed = errors.New("collector closed the connection")
 // call, and needs no second number that moves while a write is going on.
 //
 // Under TLS the same holds for the bytes that TLS makes of a batch: what it
-// writes of its own, the handshake to begin with, is counted with them.
+// writes of its own between them is counted, too.
 type Stream struct {
 	conn    net.Conn
 	tls     *secured      // conn, or nil
@@ -55,7 +55,7 @@ func (t *Target) DialStream(ctx context.Context) (*Stream, error) {
 	if s.base, err = s.bytesAcked(); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to collector: %w", err), tcp.Close())
 	}
-	raw := &rawConn{TCPConn: tcp, ledger: s.ledger}
+	raw := &rawConn{TCPConn: tcp}
 	s.conn = raw
 	if t.security != nil {
 		if s.tls, err = t.secure(ctx, raw); err != nil {
@@ -63,6 +63,8 @@ func (t *Target) DialStream(ctx context.Context) (*Stream, error) {
 		}
 		s.conn = s.tls
 	}
+	s.base += raw.written
+	raw.ledger = s.ledger
 	go s.watch()
 	return s, nil
 }
@@ -98,7 +100,7 @@ func (s *Stream) measure() error {
 	if err != nil {
 		return err
 	}
-	if s.tls == nil || s.tls.accepted(s.settle) {
+	if acked > s.base && (s.tls == nil || s.tls.accepted(s.settle)) {
 		s.ledger.Advance(acked - s.base)
 	}
 	return nil
@@ -137,8 +139,7 @@ func (s *Stream) Send(ctx context.Context, batch []byte) error {
 		s.ledger.Fail(err)
 		return err
 	}
-	s.ledger.Commit()
-	return nil
+	return s.ledger.Commit()
 }
 
 // Wait is ship.Conn's Wait.

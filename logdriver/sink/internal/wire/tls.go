@@ -243,14 +243,16 @@ func (t *ticket) Put(string, *tls.ClientSessionState)        { t.came.Store(true
 // rawConn is what TLS writes to, and a Stream.
 type rawConn struct {
 	*net.TCPConn
-	ledger  *Ledger // counts the bytes; nil where nobody does
+	ledger  *Ledger // counts what is written, once it is there
+	written uint64  // before that
 	closing atomic.Bool
 }
 
 func (c *rawConn) Write(p []byte) (int, error) {
-	if c.ledger != nil {
-		// An error there is for Send to find; here it would cut off the goodbye.
-		_ = c.ledger.Begin(uint64(len(p)))
+	if c.ledger == nil {
+		c.written += uint64(len(p))
+	} else if err := c.ledger.Begin(uint64(len(p))); err != nil && !c.closing.Load() {
+		return 0, err // only the goodbye is still to be said then
 	}
 	return c.TCPConn.Write(p)
 }
