@@ -8,6 +8,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strings"
@@ -182,9 +183,16 @@ func batch(conn ship.Conn, tmpl ship.Template, first, n, size int) []byte {
 	return dst
 }
 
+// line is hardly to be compressed, so that a large one fills buffers.
 func line(i, size int) string {
 	text := fmt.Sprintf("record %d ", i)
-	return text + strings.Repeat("x", max(0, size-len(text)))
+	noise := make([]byte, max(0, size-len(text)))
+	_, _ = rand.NewChaCha8([32]byte{byte(i)}).Read(noise)
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/"
+	for j, b := range noise {
+		noise[j] = digits[b%64]
+	}
+	return text + string(noise)
 }
 
 // wait waits until want batches are acknowledged, or for the error.

@@ -158,17 +158,19 @@ func testContext(t *testing.T, p Protocol) {
 			return ctx, cancel
 		}},
 	} {
-		end := make(chan struct{})
-		conn, tmpl := p.dial(t, func(*Peer) { <-end })
-		ctx, cancel := tc.ctx()
-		if err := conn.Send(ctx, batch(conn, tmpl, 0, 1, 8<<20)); !errors.Is(err, tc.want) {
-			t.Errorf("%v, want %v", err, tc.want)
-		}
-		cancel()
-		if acked, err := wait(t, conn, 1); acked != 0 || err == nil {
-			t.Errorf("after a torn batch: acked %d, %v", acked, err)
-		}
-		close(end)
+		t.Run(tc.want.Error(), func(t *testing.T) {
+			end := make(chan struct{})
+			defer close(end)
+			conn, tmpl := p.dial(t, func(*Peer) { <-end })
+			ctx, cancel := tc.ctx()
+			defer cancel()
+			if err := conn.Send(ctx, batch(conn, tmpl, 0, 1, 8<<20)); !errors.Is(err, tc.want) {
+				t.Fatalf("%v, want %v", err, tc.want)
+			}
+			if acked, err := wait(t, conn, 1); acked != 0 || err == nil {
+				t.Errorf("after a torn batch: acked %d, %v", acked, err)
+			}
+		})
 	}
 }
 
