@@ -1,0 +1,114 @@
+package process
+
+import (
+	"regexp"
+	"time"
+
+	"github.com/dockline/dockline/logdriver/record"
+)
+
+// maxLook is how many bytes of a line are looked at to tell whether it belongs
+// to the one before.
+const maxLook = 1 << 10
+
+// multiline says which lines are one record.
+type multiline struct {
+	start   *regexp.Regexp // a line that it matches begins a record; nil: traces say which
+	cost    int            // of one byte
+	traces  language       // whose stack traces are known
+	timeout time.Duration
+	max     int // bytes of a record
+}
+
+// group is the lines of one source that belong together so far.
+type group struct {
+	open    bool
+	piece   bool // the last thing was a piece of a line that goes on
+	place   place
+	offset  uint64
+	time    int64 // of its first line
+	last    int64 // of its last
+	touched time.Time
+	buf     []byte
+}
+
+func (g *group) stale(now time.Time, timeout time.Duration) bool {
+	return now.Sub(g.touched) >= timeout
+}
+
+// group puts a line to the ones that it belongs to.
+func (s *State) group(j *record.Joined, emit func(*Record)) {
+	g := &s.groups[0]
+	if j.Stderr {
+		g = &s.groups[1]
+	}
+	m := s.spec.multi
+	if j.Cut || g.piece { // a line so long that it came in pieces belongs to nothing else
+		s.close(g, emit)
+		g.piece = j.Cut
+		s.finish(j.Offset, j.Time, j.Line, j.Stderr, j.Cut, emit)
+		return
+	}
+	if g.open && j.Time-g.last > int64(m.timeout) {
+		s.close(g, emit)
+	}
+	next, joins := s.step(g, j.Line)
+	switch {
+	case g.open && joins && len(g.buf)+1+len(j.Line) <= m.max:
+		g.buf = append(append(g.buf, '\n'), j.Line...)
+		g.place = next
+		g.touch(j)
+		s.count(&s.stats.Joined, 1)
+	case g.open && joins:
+		s.give(g, true, emit)
+		g.begin(j, next)
+	default:
+		s.close(g, emit)
+		if next == outside {
+			s.finish(j.Offset, j.Time, j.Line, j.Stderr, false, emit)
+		} else {
+			g.begin(j, next)
+		}
+	}
+}
+
+// step says where in a record a line is, and whether the record is the one that
+// is open.
+func (s *State) step(g *group, line []byte) (next place, joins bool) {
+	m := s.spec.multi
+	line = line[:min(len(line), maxLook)]
+	if m.start == nil {
+		at := outside
+		if g.open {
+			at = g.place
+		}
+		return m.traces.step(at, line)
+	}
+	s.cost += m.cost * len(line)
+	return someplace, !m.start.Match(line)
+}
+
+func (g *group) begin(j *record.Joined, at place) {
+	g.open, g.place, g.offset, g.time = true, at, j.Offset, j.Time
+	g.buf = append(g.buf[:0], j.Line...)
+	g.touch(j)
+}
+
+func (g *group) touch(j *record.Joined) { g.last, g.touched = j.Time, time.Now() }
+
+func (s *State) close(g *group, emit func(*Record)) {
+	if g.open {
+		s.give(g, false, emit)
+	}
+}
+
+// maxKept is the largest buffer that a source keeps for its next record.
+const maxKept = 256 << 10
+
+func (s *State) give(g *group, cut bool, emit func(*Record)) {
+	s.finish(g.offset, g.time, g.buf, g == &s.groups[1], cut, emit)
+	g.open = false
+	if cap(g.buf) > maxKept {
+		g.buf = nil
+	}
+}
