@@ -33,6 +33,7 @@ const (
 	blank // before the header
 
 	pyFrames
+	pyGroup // of exceptions
 	pyError
 	pyGap
 	pyChain
@@ -40,6 +41,10 @@ const (
 	goHead
 	goGap
 	goFrames
+
+	// uncaught is added to places of a trace that Node died with: it has its
+	// version behind it.
+	uncaught place = 0x40
 )
 
 // step says where the next line is, and whether it goes on with the trace that
@@ -56,20 +61,34 @@ func (l language) step(at place, line []byte) (next place, joins bool) {
 }
 
 func (l language) goOn(at place, line []byte) place {
+	if at&uncaught != 0 {
+		next := l.frameGoesOn(at&^uncaught, line)
+		switch {
+		case next != outside:
+			return next | uncaught
+		case at&^uncaught == frames && len(line) == 0:
+			return after | uncaught
+		case at&^uncaught == after && bytes.HasPrefix(line, nodeSays):
+			return someEnd
+		}
+		return outside
+	}
 	switch {
 	case at >= goHead:
 		return goGoesOn(at, line)
 	case at >= pyFrames:
 		return pythonGoesOn(at, line)
-	case at == header || at == frames || at == object || at == after:
+	case at == header || at == frames || at == object:
 		return l.frameGoesOn(at, line)
 	}
 	return nodeSource(at, line)
 }
 
 func (l language) begin(line []byte) place {
-	if l&python != 0 && pythonBegins(line) {
-		return pyFrames
+	if l&python != 0 {
+		if p := pythonBegins(line); p != outside {
+			return p
+		}
 	}
 	if l&golang != 0 {
 		if p := goBegins(line); p != outside {
@@ -133,9 +152,6 @@ func (l language) frameGoesOn(at place, line []byte) place {
 	indented := len(text) < len(line)
 	switch {
 	case at == after:
-		if l&node != 0 && bytes.HasPrefix(line, nodeSays) {
-			return someEnd
-		}
 		return outside
 	case at == object:
 		if indented {
@@ -154,8 +170,6 @@ func (l language) frameGoesOn(at place, line []byte) place {
 		return frames
 	case at == frames && indented && bytes.HasPrefix(text, dots):
 		return frames
-	case l&node != 0 && at == frames && len(text) == 0:
-		return after
 	}
 	return outside
 }
@@ -184,7 +198,7 @@ func nodeSource(at place, line []byte) place {
 	case at == caret && len(text) == 0:
 		return blank
 	case at == blank && len(text) > 0:
-		return header
+		return header | uncaught
 	}
 	return outside
 }
@@ -202,11 +216,31 @@ var (
 
 // pythonBegins: groups of exceptions are indented and have bars before them; an
 // error of syntax has no head; threads name themselves first.
-func pythonBegins(line []byte) bool {
-	if bytes.HasPrefix(line, pyFile) || bytes.HasPrefix(line, []byte("Exception in thread ")) && bytes.HasSuffix(line, []byte(":")) {
-		return true
+func pythonBegins(line []byte) place {
+	switch {
+	case bytes.HasPrefix(line, pyFile) || bytes.HasPrefix(line, inThread) && bytes.HasSuffix(line, []byte(":")):
+		return pyFrames
+	case isPyChain(line):
+		return pyChain // of an error whose message had several lines
+	case !bytes.HasSuffix(line, traceback):
+		return outside
 	}
-	return bytes.HasSuffix(line, traceback) && len(bytes.Trim(line[:len(line)-len(traceback)], " |+")) <= len("Exception Group ")
+	switch string(bytes.TrimLeft(line[:len(line)-len(traceback)], " |+")) {
+	case "":
+		return pyFrames
+	case "Exception Group ":
+		return pyGroup
+	}
+	return outside
+}
+
+func isPyChain(line []byte) bool {
+	for _, c := range pyChains {
+		if bytes.HasSuffix(line, c) && len(bytes.Trim(line[:len(line)-len(c)], " |")) == 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func pythonGoesOn(at place, line []byte) place {
@@ -215,30 +249,37 @@ func pythonGoesOn(at place, line []byte) place {
 	switch at {
 	case pyFrames:
 		switch {
-		case pythonBegins(line) || indented && len(text) > 0:
+		case indented && len(text) > 0:
 			return pyFrames
+		case bytes.HasSuffix(line, traceback):
+			return pythonBegins(line)
 		case len(text) > 0:
 			return pyError
 		}
+	case pyGroup:
+		if indented && len(text) > 0 {
+			return pyGroup
+		}
+		if len(text) == 0 {
+			return pyGap
+		}
 	case pyError:
-		if indented && len(text) > 0 && !pythonBegins(line) {
+		if indented && len(text) > 0 && pythonBegins(line) == outside {
 			return pyError
 		}
 		if len(text) == 0 {
 			return pyGap
 		}
 	case pyGap:
-		for _, c := range pyChains {
-			if bytes.HasSuffix(text, c) {
-				return pyChain
-			}
+		if isPyChain(line) {
+			return pyChain
 		}
 	case pyChain:
 		if len(text) == 0 {
 			return pyChain
 		}
-		if pythonBegins(line) {
-			return pyFrames
+		if p := pythonBegins(line); p == pyFrames || p == pyGroup {
+			return p
 		}
 	}
 	return outside

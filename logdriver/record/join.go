@@ -1,11 +1,15 @@
 package record
 
+import "unicode/utf8"
+
 // Joiner puts the chunks of long lines back together. The engine cuts lines at
 // 16 KiB; chunks of stdout and stderr interleave, so each line is kept apart by
 // its source and its partial id.
 //
 // A joined line is at most Max bytes; a longer one comes out in pieces, each
-// but the last marked as cut. Memory is bounded by Max for each line that is
+// but the last marked as cut, and each made of whole chunks, so that a reader
+// that begins again with one of them gets the same. Where chunks end between
+// runes, pieces do. Memory is bounded by Max for each line that is
 // open, and open lines by maxOpen: the oldest is given out when one more comes.
 type Joiner struct {
 	Max   int
@@ -29,7 +33,8 @@ type Joined struct {
 
 	id   []byte
 	buf  []byte
-	idle bool // has got nothing since ExpireIdle was called
+	even split // the last place in buf at which it could be cut
+	idle bool  // has got nothing since ExpireIdle was called
 }
 
 // Add takes the next entry of a stream, whose frame begins at offset, and
@@ -46,15 +51,52 @@ func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
 		at = j.begin(offset, e, emit)
 	}
 	p := j.open[at]
-	if len(p.buf) > 0 && len(p.buf)+len(e.Line) > j.Max {
-		j.give(p, true, emit)
-		p.Offset, p.Time, p.buf, p.Headed = offset, e.Time, p.buf[:0], true
+	here := split{len(p.buf), offset, e.Time}
+	if endsWhole(p.buf) {
+		p.even = here
+	}
+	for len(p.buf) > 0 && len(p.buf)+len(e.Line) > j.Max {
+		here = j.cut(p, here, emit)
 	}
 	p.buf, p.idle = append(p.buf, e.Line...), false
 	if e.Last || !e.Partial {
 		j.give(p, false, emit)
 		j.drop(at)
 	}
+}
+
+// split is a place between two chunks: how many bytes are before it, and where
+// and when the chunk behind it was written.
+type split struct {
+	at     int
+	offset uint64
+	time   int64
+}
+
+// cut gives out a piece of a line, up to the last chunk that ends between runes,
+// else up to here, and returns where here is then.
+func (j *Joiner) cut(p *Joined, here split, emit func(*Joined)) split {
+	at := p.even
+	if at.at == 0 {
+		at = here
+	}
+	p.Line, p.Cut = p.buf[:at.at], true
+	emit(p)
+	p.Line, p.Headed = nil, true
+	p.buf = p.buf[:copy(p.buf, p.buf[at.at:])]
+	p.Offset, p.Time, p.even = at.offset, at.time, split{}
+	here.at = len(p.buf)
+	return here
+}
+
+// endsWhole reports whether b does not end in the middle of a rune.
+func endsWhole(b []byte) bool {
+	for n := 1; n < utf8.UTFMax && n <= len(b); n++ {
+		if last := b[len(b)-n:]; utf8.RuneStart(last[0]) {
+			return utf8.FullRune(last)
+		}
+	}
+	return true
 }
 
 // Flush gives out every line that is still open, oldest first: the stream has

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/record"
 )
 
@@ -16,7 +17,7 @@ const (
 	// windowBytes is how much of one stream is read at a time before the next
 	// stream has its turn.
 	windowBytes = 64 << 10
-	// maxRecord bounds a joined record in bytes.
+	// maxRecord bounds a joined record in bytes, where nothing else is said.
 	maxRecord = 1 << 20
 )
 
@@ -52,6 +53,15 @@ type feed struct {
 	counted     uint64 // losses before this offset have been counted
 	damage      damage // not told of downstream yet
 	join        record.Joiner
+	spec        *process.Spec
+	proc        *process.State        // nil where records are sent as they are
+	processed   func(*process.Record) // what proc gives its records to
+	emit        func(*Record)         // what takes records now
+	ending      bool                  // what is left of a session is looked at
+	stopped     bool                  // it has had its turn before its window was at its end
+	paused      bool                  // it is over its rate
+	resume      time.Time             // when it is not any more
+	looked      time.Time             // when lines were looked for that do not go on
 	entry       record.Entry
 	gap         Range  // what is not acknowledged, at or behind read
 	end         uint64 // behind the frames that were looked at, the present one included
@@ -85,6 +95,9 @@ func (f *feed) notify() {
 // rewind begins again behind what is acknowledged.
 func (f *feed) rewind() {
 	f.join.Reset()
+	if f.proc != nil {
+		f.proc.Reset()
+	}
 	f.damage, f.counting = damage{}, Held{}
 	f.read, f.safe = f.acked, f.acked
 	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
@@ -115,12 +128,16 @@ func (f *feed) home() *lane {
 // fill reads one window and gives every record that is complete to emit.
 // It reports whether there may be more to read already.
 func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
+	f.refresh()
 	out := f.out(emit)
+	if f.pause() {
+		return false, nil
+	}
 	f.pass(math.MaxUint64, out)
 	span, err := f.src.Read(*buf, f.read)
 	if errors.Is(err, io.EOF) {
 		if span.Final {
-			f.join.Flush(out)
+			f.flush(out)
 		}
 		f.mark()
 		return false, nil
@@ -137,6 +154,8 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 	}
 	more = span.Len == len(*buf)
 	switch {
+	case f.stopped:
+		more = true
 	case span.Final:
 		f.finish(left, out)
 		more = true // the next session, if there is one
@@ -149,22 +168,36 @@ func (f *feed) fill(buf *[]byte, emit func(*Record)) (more bool, err error) {
 
 // out returns what the joiner gives its records to.
 func (f *feed) out(emit func(*Record)) func(*record.Joined) {
-	return func(j *record.Joined) {
-		f.rec = Record{Offset: j.Offset, Time: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
-		emit(&f.rec)
+	f.emit = emit
+	if f.proc != nil {
+		return func(j *record.Joined) { f.proc.Add(j, f.processed) }
+	}
+	return f.say
+}
+
+// say gives out a record as it is.
+func (f *feed) say(j *record.Joined) {
+	f.rec = Record{Offset: j.Offset, Time: j.Time, Stamped: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
+	f.emit(&f.rec)
+}
+
+// flush gives out all that is not complete: nothing that follows belongs to it.
+func (f *feed) flush(out func(*record.Joined)) {
+	f.join.Flush(out)
+	if f.proc != nil {
+		f.proc.Flush(f.processed)
 	}
 }
 
-// expire gives out the pieces there are of lines that do not go on.
-func (f *feed) expire(emit func(*Record)) {
-	f.join.ExpireIdle(f.out(emit))
-	f.mark()
-}
-
-// unfinished reports whether there is a line whose end has not come.
-func (f *feed) unfinished() bool {
-	_, open := f.join.Open()
-	return open
+// openSince returns where the oldest record begins that is not complete.
+func (f *feed) openSince() (offset uint64, open bool) {
+	offset, open = f.join.Open()
+	if f.proc != nil {
+		if at, kept := f.proc.Open(); kept && (!open || at < offset) {
+			return at, true
+		}
+	}
+	return offset, open
 }
 
 // maxFailures is how often a read that fails is tried again before its
@@ -180,8 +213,8 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 	}
 	f.failures = 0
 	f.log.Error("bytes of a stream cannot be read and are given up", "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
-	f.join.Flush(out)
-	out(f.lossMarker(skip.SkipTo() - f.read))
+	f.flush(out)
+	f.say(f.lossMarker(skip.SkipTo() - f.read))
 	f.countLost(skip.SkipTo() - f.read)
 	f.read, f.seeking = skip.SkipTo(), true
 	f.mark()
@@ -194,16 +227,16 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 func (f *feed) enter(span Span, out func(*record.Joined)) {
 	if span.From > f.read {
 		f.tell(out)
-		f.join.Flush(out)
+		f.flush(out)
 		if span.Lost > 0 {
 			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
-			out(f.lossMarker(span.Lost))
+			f.say(f.lossMarker(span.Lost))
 			f.countLost(span.Lost)
 		}
 		f.read, f.seeking = span.From, span.Torn
 	}
 	if f.session != span.Session {
-		f.join.Flush(out)
+		f.flush(out)
 		f.session = span.Session
 	}
 	if span.Unmarked {
@@ -227,9 +260,10 @@ func (f *feed) lossMarker(bytes uint64) *record.Joined {
 }
 
 // maxBehind bounds how many bytes of a stream may follow the beginning of an
-// open line. Beyond it, what there is of the line is given out as a piece: a
-// line without an end must not keep all that follows from being acknowledged.
-const maxBehind = 2 << 20
+// open line, as a multiple of how long lines may be. Beyond it, what there is of
+// the line is given out as a piece: a line without an end must not keep all that
+// follows from being acknowledged.
+const maxBehind = 2
 
 // decode takes whole frames off b and returns what is left. It moves read.
 func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
@@ -263,8 +297,23 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)
 		b = b[n:]
-		if open, ok := f.join.Open(); ok && f.read-open > maxBehind {
-			f.join.Expire(out)
+		f.keepUp(out)
+		if f.proc != nil && f.proc.Enough() && !f.ending {
+			f.stopped = true
+			return b
+		}
+	}
+}
+
+// keepUp gives out what is open and too far behind.
+func (f *feed) keepUp(out func(*record.Joined)) {
+	most := maxBehind * uint64(f.join.Max)
+	if open, ok := f.join.Open(); ok && f.read-open > most {
+		f.join.Expire(out)
+	}
+	if f.proc != nil {
+		if open, ok := f.proc.Open(); ok && f.read-open > most {
+			f.proc.Expire(f.processed)
 		}
 	}
 }
@@ -279,6 +328,7 @@ func (f *feed) pass(most uint64, out func(*record.Joined)) uint64 {
 		return 0
 	}
 	f.tell(out)
+	f.flush(out) // the joiner has nothing, but a record of several lines ends here
 	n := min(most, f.gap.From-f.read)
 	f.read += n
 	f.seeking = false
@@ -289,6 +339,7 @@ func (f *feed) pass(most uint64, out func(*record.Joined)) uint64 {
 // finish is for what is left at the end of a session: a frame that was torn
 // off, or good ones behind a place where none can begin.
 func (f *feed) finish(left []byte, out func(*record.Joined)) {
+	f.ending = true
 	clean := f.damage.bytes == 0
 	for len(left) > 0 {
 		skip, _ := record.Resync(left)
@@ -300,8 +351,8 @@ func (f *feed) finish(left []byte, out func(*record.Joined)) {
 		}
 	}
 	f.tell(out)
-	f.seeking = false
-	f.join.Flush(out)
+	f.seeking, f.ending = false, false
+	f.flush(out)
 }
 
 // damage is a run of bytes that are no records.
@@ -316,9 +367,13 @@ type damage struct {
 // Its id is that of their first.
 func (f *feed) tell(out func(*record.Joined)) {
 	d := f.damage
-	if f.damage = (damage{}); d.bytes == 0 {
+	if d.bytes == 0 {
 		return
 	}
+	if f.proc != nil {
+		f.proc.Flush(f.processed) // what is before the damage comes before what is said of it
+	}
+	f.damage = damage{}
 	if d.fresh {
 		f.log.Error("bytes of a stream are no records and were put into quarantine",
 			"stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", d.at, "bytes", d.bytes, "why", d.why)
@@ -327,7 +382,7 @@ func (f *feed) tell(out func(*record.Joined)) {
 		return
 	}
 	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output are damaged on the disk and left out here; the host keeps them in quarantine", d.bytes)
-	out(&record.Joined{Offset: d.at, Time: time.Now().UnixNano(), Stderr: true, Line: text})
+	f.say(&record.Joined{Offset: d.at, Time: time.Now().UnixNano(), Stderr: true, Line: text})
 }
 
 // putAside goes on behind bytes that are no frames. Behind a gap they are the
@@ -368,7 +423,7 @@ func growFor(buf *[]byte, b []byte) {
 // mark notes how far a cursor could go if all that was emitted were acknowledged.
 func (f *feed) mark() {
 	f.safe = f.read
-	if open, ok := f.join.Open(); ok {
+	if open, ok := f.openSince(); ok {
 		f.safe = open
 	}
 	if f.damage.bytes > 0 {

@@ -7,11 +7,11 @@ type Held struct {
 }
 
 func (h *Held) add(r *Record) {
-	if h.Records == 0 || r.Time < h.First {
-		h.First = r.Time
+	if h.Records == 0 || r.Stamped < h.First {
+		h.First = r.Stamped
 	}
-	if h.Records == 0 || r.Time > h.Last {
-		h.Last = r.Time
+	if h.Records == 0 || r.Stamped > h.Last {
+		h.Last = r.Stamped
 	}
 	h.Records++
 	h.Bytes += uint64(len(r.Line))

@@ -10,6 +10,7 @@ type parcel struct {
 	feed    *feed
 	records []packed
 	text    []byte
+	fields  []Field
 	one     Record // for at
 }
 
@@ -26,7 +27,28 @@ func (p *parcel) add(r *Record, unit uint64) {
 	from := len(p.text)
 	p.text = append(p.text, r.Line...)
 	p.records = append(p.records, packed{*r, from, len(p.text), unit})
-	p.records[len(p.records)-1].record.Line = nil
+	kept := &p.records[len(p.records)-1].record
+	kept.Line = nil
+	if kept.Fields != nil {
+		kept.Fields = p.keep(kept.Fields)
+	}
+}
+
+// keep copies fields. Where that makes the parcel's memory move, those that were
+// copied before stay what they are, in the old one.
+func (p *parcel) keep(fields []Field) []Field {
+	first := len(p.fields)
+	for _, f := range fields {
+		f.Key, f.Value = p.copied(f.Key), p.copied(f.Value)
+		p.fields = append(p.fields, f)
+	}
+	return p.fields[first:len(p.fields):len(p.fields)]
+}
+
+func (p *parcel) copied(b []byte) []byte {
+	from := len(p.text)
+	p.text = append(p.text, b...)
+	return p.text[from:len(p.text):len(p.text)]
 }
 
 // at returns a record, which is its user's until at is called again.
@@ -47,7 +69,7 @@ func (p *parcel) free() {
 	if cap(p.text) > maxReuse {
 		return
 	}
-	*p = parcel{records: p.records[:0], text: p.text[:0]}
+	*p = parcel{records: p.records[:0], text: p.text[:0], fields: p.fields[:0]}
 	parcels.Put(p)
 }
 

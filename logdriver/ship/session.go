@@ -17,9 +17,6 @@ const (
 	// take the batch that is being sent, and to acknowledge what is under way.
 	// What comes later would be sent again by the next process.
 	drainTime = 2 * time.Second
-	// openTime is how long a line may stay without an end, and without more of it,
-	// before what there is of it is sent; twice as long at most.
-	openTime = 5 * time.Second
 	// readRetry is when a stream that cannot be read is tried again.
 	readRetry = time.Second
 )
@@ -35,8 +32,7 @@ type session struct {
 	held     bool // the connection has lasted, and it is left to an acknowledgement to show that all is well
 	lingered bool
 	timer    *time.Timer // runs while the batch holds records and is not full
-	open     *time.Timer // runs while a feed has a line without an end
-	opened   bool        // it runs
+	open     patience
 	acks     chan ackEvent
 }
 
@@ -48,9 +44,8 @@ type ackEvent struct {
 var errDrained = errors.New("plugin is stopping")
 
 func newSession(l *lane, conn Conn) *session {
-	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: time.NewTimer(time.Hour)}
+	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: newPatience()}
 	s.timer.Stop()
-	s.open.Stop()
 	return s
 }
 
@@ -122,7 +117,7 @@ func (s *session) loop(ctx context.Context) error {
 		case <-s.timer.C:
 			s.lingered = true
 		case <-s.open.C:
-			s.opened = false
+			s.open.runs = false
 			s.expire()
 		case <-hold:
 			s.probe()
@@ -192,16 +187,15 @@ func (s *session) take(f *feed) {
 		f.notify()
 		return
 	}
-	s.rest(f)
+	if !f.paused {
+		s.rest(f)
+	}
 }
 
 // note is for a feed that has been worked on, when there were so many records
 // in the batch.
 func (s *session) note(f *feed, before int) {
-	if f.unfinished() && !s.opened {
-		s.opened = true
-		s.open.Reset(openTime)
-	}
+	s.open.with(f)
 	if s.batch.records == before {
 		return
 	}
@@ -245,6 +239,7 @@ func (s *session) append(tmpl Template, r *Record) {
 		s.batch.records++
 		line = line[s.limits.RecordBytes:]
 		r.Offset += uint64(s.limits.RecordBytes)
+		r.Fields = nil
 	}
 	r.Line, r.Cut = line, cut
 	s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)

@@ -7,7 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/dockline/dockline/logdriver/record"
+	"github.com/dockline/dockline/logdriver/process"
 )
 
 // Stats counts what ship did, since the process began.
@@ -21,6 +21,7 @@ type Stats struct {
 	LostBytes                atomic.Uint64 // evicted before they were read
 	QuarantinedBytes         atomic.Uint64
 	ReadErrors               atomic.Uint64
+	Process                  process.Stats
 }
 
 // Shipper ships any number of streams to any number of pools.
@@ -75,8 +76,7 @@ func (s *Shipper) Add(src Source, meta *Meta, p Pool, key Key) {
 		s.pools[p.ID] = pl
 	}
 	f := &feed{
-		id: id, src: src, pool: pl, key: key, log: s.log, stats: &s.Stats,
-		join: record.Joiner{Max: maxRecord}, acked: src.Cursor(),
+		id: id, src: src, pool: pl, key: key, log: s.log, stats: &s.Stats, acked: src.Cursor(),
 	}
 	f.top = f.acked
 	f.meta.Store(meta)

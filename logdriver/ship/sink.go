@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"github.com/dockline/dockline/logdriver/process"
 )
 
 // Meta is what is known of a stream, the same for all its records. It is
@@ -19,20 +21,33 @@ type Meta struct {
 	Host          string // name of the host that runs the engine
 	Tag           string // the tag template, expanded
 	Attrs         []Attr // labels, environment and constants that were asked for, sorted by key
+
+	Process *process.Spec // what is to be done to its records; nil: nothing. Sinks have no use for it
 }
 
 // Attr is one key and value attached to every record of a stream.
 type Attr struct{ Key, Value string }
 
-// Record is one line that a container wrote, with its partial chunks joined.
-// Line is only valid until the call it was passed to returns.
+// Record is one line that a container wrote, with its partial chunks joined, or
+// several that belong together, with newlines between them. Line and Fields are
+// only valid until the call it was passed to returns.
 type Record struct {
-	Offset uint64 // where its first frame begins in the stream: the second part of its id
-	Time   int64  // nanoseconds since 1970, as the engine stamped it
-	Stderr bool
-	Cut    bool // longer than max-record: this is one piece of several
-	Line   []byte
+	Offset  uint64 // where its first frame begins in the stream: the second part of its id
+	Time    int64  // nanoseconds since 1970, as the application says in the line, else as Stamped
+	Stamped int64  // the same, as the engine stamped it
+	Stderr  bool
+	Cut     bool  // longer than max-record: this is one piece of several
+	Level   Level // that the application gives it
+	Line    []byte
+	Fields  []Field // that were lifted out of the line; of pieces, the first has them
 }
+
+// Level is how bad a record is, as the application says; process.NoLevel where it
+// does not.
+type Level = process.Level
+
+// Field is one value that was lifted out of a line. Names may be there several times.
+type Field = process.Field
 
 // Sink speaks one protocol to one collector. Its methods may be called from
 // several goroutines.

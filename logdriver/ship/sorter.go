@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // sorter is the lane of those feeds of a pool whose records go to several
@@ -23,8 +22,7 @@ type sorter struct {
 	bins    []*lane            // whose bin holds something
 	full    map[*feed]struct{} // those that wait for acknowledgements, or for a collector, before more is read
 	ranges  []Range
-	open    *time.Timer // runs while a feed has a line without an end
-	opened  bool
+	open    patience
 	held    atomic.Int64 // bytes of records that are under way
 
 	news  sync.Mutex // guards what follows
@@ -37,8 +35,7 @@ const maxSorted = 32 << 20
 
 func (p *pool) startSorterLocked() {
 	l := newLane(Collector{Sink: nobody{}}, p.owner.log, &p.owner.Stats, p)
-	s := &sorter{lane: l, full: map[*feed]struct{}{}, open: time.NewTimer(time.Hour)}
-	s.open.Stop()
+	s := &sorter{lane: l, full: map[*feed]struct{}{}, open: newPatience()}
 	p.sorter = s
 	p.owner.lanes.Go(func() { s.run(p.ctx) })
 	poke(l.turn)
@@ -82,7 +79,7 @@ func (s *sorter) run(ctx context.Context) {
 		case <-s.turn:
 			s.look()
 		case <-s.open.C:
-			s.opened = false
+			s.open.runs = false
 			s.expire()
 		}
 	}
@@ -213,13 +210,15 @@ func (s *sorter) sort(f *feed) {
 		s.unreadable(f, err)
 		return
 	}
-	s.watchLines(f)
+	s.open.with(f)
 	if more {
 		f.notify()
 		return
 	}
 	s.note(f)
-	s.rest(f)
+	if !f.paused {
+		s.rest(f)
+	}
 }
 
 // emit puts a record into the bin of its collector.
@@ -317,14 +316,6 @@ func (s *sorter) flush() {
 
 func (s *sorter) note(f *feed) { s.ranges = f.noteInto(s.ranges[:0]) }
 
-// watchLines makes sure that a line whose end does not come is sent.
-func (s *sorter) watchLines(f *feed) {
-	if f.unfinished() && !s.opened {
-		s.opened = true
-		s.open.Reset(openTime)
-	}
-}
-
 // expire sends lines that do not go on, see session.expire.
 func (s *sorter) expire() {
 	for f := range s.feeds {
@@ -336,7 +327,7 @@ func (s *sorter) expire() {
 			f.units.cut(f.safe)
 			s.handOut()
 		}
-		s.watchLines(f)
+		s.open.with(f)
 	}
 }
 
