@@ -16,6 +16,9 @@
 //	command          entrypoint and arguments
 //	created          when the container was created; RFC 3339, UTC
 //	attrs            object: the attributes that were asked for
+//	level            trace, debug, info, notice, warn, error, critical, alert or
+//	                 emergency, where the application says so in the line
+//	fields           object: what was lifted out of the line
 //	cut              true where the record is one piece of a longer line
 //	message*         the line; bytes that are not UTF-8 read U+FFFD there
 //	message_base64   the line's exact bytes, where it is not UTF-8

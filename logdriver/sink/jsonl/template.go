@@ -81,6 +81,12 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	dst = t.clock.AppendNano(append(dst, timeHead...), r.Time)
 	dst = stamp.AppendOffset(append(dst, source...), r.Offset)
 	dst = append(dst, t.fields...)
+	if r.Level != 0 {
+		dst = append(append(append(dst, `"level":"`...), r.Level.String()...), `",`...)
+	}
+	if len(r.Fields) > 0 {
+		dst = appendFields(dst, r.Fields)
+	}
 	if r.Cut {
 		dst = append(dst, `"cut":true,`...)
 	}

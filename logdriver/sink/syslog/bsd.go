@@ -12,9 +12,6 @@ import (
 )
 
 const (
-	severityErr  = 3
-	severityInfo = 6
-
 	maxTag  = 32 // RFC 3164 section 4.1.3
 	shortID = 12
 
@@ -28,7 +25,7 @@ const (
 //
 // There is no room for a record's id, nor for attributes.
 type bsd struct {
-	head  [2][]byte // up to the time
+	head  [8][]byte // up to the time, by severity
 	mid   []byte    // behind it
 	short bool      // RFC 3164's own time, else RFC 3339's
 	clock stamp.Cache
@@ -38,8 +35,8 @@ type bsd struct {
 
 func newBSD(m *ship.Meta, facility int, short bool) *bsd {
 	t := &bsd{short: short, clock: stamp.New(), sec: math.MinInt64}
-	for i, severity := range [2]int{severityInfo, severityErr} {
-		t.head[i] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), '>')
+	for severity := range t.head {
+		t.head[severity] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), '>')
 	}
 	tag := m.Tag
 	if tag == "" {
@@ -52,11 +49,7 @@ func newBSD(m *ship.Meta, facility int, short bool) *bsd {
 
 // Append implements ship.Template.
 func (t *bsd) Append(dst []byte, r *ship.Record) []byte {
-	source := 0
-	if r.Stderr {
-		source = 1
-	}
-	dst = append(dst, t.head[source]...)
+	dst = append(dst, t.head[rfc5424.Severity(r)]...)
 	if t.short {
 		dst = t.appendTime(dst, r.Time)
 	} else {

@@ -10,6 +10,9 @@
 //	…               the attributes that were asked for
 //	cut             "true" where the record is one piece of a longer line
 //
+// A second one, fields@32473, has what was lifted out of the line, if something
+// was. The severity is the one that the application gives the record, if it does.
+//
 // A parameter that has no value is left out. MSG is the line as it was
 // written, whatever its encoding, without a BOM.
 package rfc5424
@@ -24,7 +27,10 @@ import (
 // elementID is the SD-ID. Names without @ are IANA's; the number is a private
 // enterprise number. 32473 is reserved for examples (RFC 5612), so that ours
 // can clash with no vendor's as long as there is none of our own.
-const elementID = "dockline@32473"
+const (
+	elementID = "dockline@32473"
+	fieldsID  = "fields@32473"
+)
 
 // Severities of RFC 5424 section 6.2.1, chosen by source as the engine's own
 // driver does (daemon/logger/syslog).
@@ -45,7 +51,7 @@ const shortID = 12
 
 // Template makes messages of one stream's records.
 type Template struct {
-	head  [2][]byte // up to TIMESTAMP
+	head  [8][]byte // up to TIMESTAMP, by severity
 	mid   []byte    // from behind TIMESTAMP to the offset in the id
 	tail  [2][]byte // from behind the offset, without the element's ]
 	clock stamp.Cache
@@ -54,8 +60,8 @@ type Template struct {
 // New prepares messages of the stream m, with a facility of 0 to 23.
 func New(m *ship.Meta, facility int) *Template {
 	t := &Template{clock: stamp.New(), mid: mid(m)}
-	for i, severity := range [2]int{severityInfo, severityErr} {
-		t.head[i] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), ">1 "...)
+	for severity := range t.head {
+		t.head[severity] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), ">1 "...)
 	}
 	t.tail[0] = tail(m, "stdout")
 	t.tail[1] = tail(m, "stderr")
@@ -99,7 +105,7 @@ func (t *Template) Append(dst []byte, r *ship.Record) []byte {
 	if r.Stderr {
 		source = 1
 	}
-	dst = append(dst, t.head[source]...)
+	dst = append(dst, t.head[Severity(r)]...)
 	dst = t.clock.AppendMicro(dst, r.Time)
 	dst = append(dst, t.mid...)
 	dst = stamp.AppendOffset(dst, r.Offset)
@@ -107,6 +113,20 @@ func (t *Template) Append(dst []byte, r *ship.Record) []byte {
 	if r.Cut {
 		dst = append(dst, ` cut="true"`...)
 	}
-	dst = append(dst, "] "...)
-	return append(dst, r.Line...)
+	dst = append(dst, ']')
+	if len(r.Fields) > 0 {
+		dst = appendFields(dst, r.Fields)
+	}
+	return append(append(dst, ' '), r.Line...)
+}
+
+// Severity returns the severity of a record.
+func Severity(r *ship.Record) int {
+	switch {
+	case r.Level != 0:
+		return r.Level.Severity()
+	case r.Stderr:
+		return severityErr
+	}
+	return severityInfo
 }
