@@ -261,6 +261,15 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"cursor_errors_total", "Cursors that could not be written; their records are sent again after a restart.", float64(health.CursorErrors)},
 		{"given_up_bytes_total", "Bytes that a pool to which a container no longer goes has never got.", float64(m.p.givenUp.Load())},
 		{"quarantine_lost_bytes_total", "Damaged bytes that the quarantine had no room for.", float64(health.QuarantineLost)},
+		{"records_filtered_total", "Records that include or exclude left out, for each pool.", float64(stats.Process.Filtered.Load())},
+		{"records_over_rate_total", "Records that were dropped because their container wrote more than its rate, for each pool.", float64(stats.Process.RateDropped.Load())},
+		{"rate_delays_total", "Times that a stream was held up for its rate.", float64(stats.Process.Delayed.Load())},
+		{"lines_joined_total", "Lines that became part of the record before them.", float64(stats.Process.Joined.Load())},
+		{"parse_failures_total", "Records that were not what parse says.", float64(stats.Process.ParseFailures.Load())},
+		{"redactions_total", "Secrets that were hidden.", float64(stats.Process.Redactions.Load())},
+		{"withheld_bytes_total", "Bytes of lines too long to be searched for secrets, which were left out.", float64(stats.Process.Withheld.Load())},
+		{"records_truncated_total", "Records that were longer than max-line.", float64(stats.Process.Truncated.Load())},
+		{"records_not_utf8_total", "Records whose bytes were escaped or replaced because they were not UTF-8.", float64(stats.Process.InvalidUTF8.Load())},
 	} {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
 	}

@@ -223,7 +223,7 @@ func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Option
 	m := &ship.Meta{
 		Stream: st.ID(), ContainerID: info.ContainerID, ContainerName: info.Name(),
 		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.Command(),
-		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag,
+		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Process: o.Process,
 	}
 	for _, a := range o.Attrs {
 		m.Attrs = append(m.Attrs, ship.Attr(a))

@@ -12,6 +12,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/process"
 )
 
 const optionWhat = "log-opt"
@@ -48,12 +49,14 @@ type Options struct {
 	OnFull     string // what gives way in a full spool, see spool.ParseOnFull; empty for the plugin's own
 	OwnOnFull  bool   // it is the container's word, not a default
 	Sync       string // how often the spool is synced, see spool.ParseSync; empty for the plugin's own
+
+	Process *process.Spec // what is done to records before they are sent
 }
 
 // ParseOptions checks and reads the log-opts of a container. Errors name key
 // and value, and for an unknown key the nearest known one.
 func ParseOptions(info *Info) (Options, error) {
-	if err := options.CheckKeys(optionWhat, info.Config, known); err != nil {
+	if err := options.CheckKeys(optionWhat, info.Config, slices.Concat(known, process.Names())); err != nil {
 		return Options{}, err
 	}
 	given := maps.Clone(info.Defaults)
@@ -61,6 +64,7 @@ func ParseOptions(info *Info) (Options, error) {
 		given = map[string]string{}
 	}
 	maps.Copy(given, info.Config)
+	process.Settle(given, info.Config)
 	o := Options{Pool: given["pool"], Collectors: given["collectors"], OnFull: given["on-full"], OwnOnFull: info.Config["on-full"] != "", Sync: given["sync"]}
 	if o.Pool != "" && o.Collectors != "" {
 		return Options{}, &options.ValueError{What: optionWhat, Key: "pool", Value: o.Pool, Err: errors.New("collectors is given, too: only one of the two can be")}
@@ -87,6 +91,10 @@ func ParseOptions(info *Info) (Options, error) {
 		if err := s.do(given[s.key]); err != nil {
 			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
+	}
+	var err error
+	if o.Process, err = process.Parse(optionWhat, given); err != nil {
+		return Options{}, err
 	}
 	slices.SortFunc(o.Attrs, func(a, b Attr) int { return strings.Compare(a.Key, b.Key) })
 	return o, nil

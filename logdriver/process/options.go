@@ -115,7 +115,7 @@ var needs = map[string][]string{
 	"parse-keep":        {"parse"},
 }
 
-// Parse compiles what options say. Keys that are not its own are left to others;
+// Parse compiles what options say; nil where they ask for nothing. Keys that are not its own are left to others;
 // an empty value is as none. Errors are *options.ValueError.
 func Parse(what string, given map[string]string) (*Spec, error) {
 	s := &Spec{MaxRecord: defaultRecord, multi: &multiline{timeout: defaultTimeout}, rate: &rate{}}
@@ -141,7 +141,20 @@ func Parse(what string, given map[string]string) (*Spec, error) {
 	if s.rate.every == 0 {
 		s.rate = nil
 	}
+	if s.idle() && s.MaxRecord == defaultRecord {
+		return nil, nil
+	}
 	return s, nil
+}
+
+// Settle has what a container gives itself win over the defaults that it was
+// merged with, where only one of two can be.
+func Settle(given, own map[string]string) {
+	for a, b := range map[string]string{"multiline": "multiline-start", "multiline-start": "multiline"} {
+		if own[a] != "" && own[b] == "" {
+			delete(given, b)
+		}
+	}
 }
 
 func checkNeeds(name string, given map[string]string) error {

@@ -219,7 +219,9 @@ func (s *State) finish(offset uint64, at int64, line []byte, stderr, cut bool, e
 	}
 	r := &s.rec
 	*r = Record{Offset: offset, Time: at, Stamped: at, Stderr: stderr, Cut: cut, Line: line}
-	s.text = s.text[:0]
+	if s.text = s.text[:0]; cap(s.text) > maxKept {
+		s.text = nil
+	}
 	if s.spec.parse != parseOff && !cut {
 		s.lift(r)
 	}
