@@ -79,7 +79,7 @@ func (f *feed) pause() bool {
 		return false
 	}
 	f.paused = true
-	if at := now.Add(wait); f.resume.Before(now) || at.Before(f.resume) {
+	if at := now.Add(wait); !f.resume.After(now) || at.Before(f.resume) {
 		f.resume = at
 		time.AfterFunc(wait, f.notify)
 	}
