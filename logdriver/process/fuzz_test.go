@@ -47,7 +47,7 @@ func FuzzMultiline(f *testing.F) {
 				s.ExpireIdle(time.Now().Add(time.Hour), emit)
 			}
 			if how&4 != 0 && i%5 == 0 {
-				s.Expire(emit)
+				s.Flush(emit)
 			}
 		}
 		s.Flush(emit)

@@ -38,11 +38,14 @@ func (g *group) stale(now time.Time, timeout time.Duration) bool {
 
 // group puts a line to the ones that it belongs to.
 func (s *State) group(j *record.Joined, emit func(*Record)) {
-	g := &s.groups[0]
+	g, other := &s.groups[0], &s.groups[1]
 	if j.Stderr {
-		g = &s.groups[1]
+		g, other = other, g
 	}
 	m := s.spec.multi
+	if other.open && j.Time-other.last > int64(m.timeout) {
+		s.close(other, emit)
+	}
 	if j.Cut || g.piece { // a line so long that it came in pieces belongs to nothing else
 		s.close(g, emit)
 		g.piece = j.Cut
@@ -61,9 +64,11 @@ func (s *State) group(j *record.Joined, emit func(*Record)) {
 		s.count(&s.stats.Joined, 1)
 	case g.open && joins:
 		s.give(g, true, emit)
+		s.between()
 		g.begin(j, next)
 	default:
 		s.close(g, emit)
+		s.between()
 		if next == outside {
 			s.finish(j.Offset, j.Time, j.Line, j.Stderr, false, emit)
 		} else {

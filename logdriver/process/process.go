@@ -87,6 +87,10 @@ type filter struct {
 // State is what is between the records of one stream on its way to one pool. It
 // is used by one goroutine at a time.
 type State struct {
+	// Between is called, if it is set, in Add when nothing is kept any more and
+	// nothing is yet: no record lies on both sides of that.
+	Between func()
+
 	spec    *Spec
 	stats   *Stats
 	last    uint64 // offset of the last line that was added, and
@@ -150,6 +154,12 @@ func (s *State) Open() (offset uint64, ok bool) {
 	return offset, ok
 }
 
+func (s *State) between() {
+	if _, open := s.Open(); !open && s.Between != nil {
+		s.Between()
+	}
+}
+
 // Flush gives out all that is kept, the oldest first.
 func (s *State) Flush(emit func(*Record)) {
 	for s.flushOldest(emit) {
@@ -173,10 +183,6 @@ func (s *State) flushOldest(emit func(*Record)) bool {
 	s.mark(emit)
 	return true
 }
-
-// Expire gives out the oldest of what is kept, which keeps too much from being
-// acknowledged.
-func (s *State) Expire(emit func(*Record)) { s.flushOldest(emit) }
 
 // Patience is how long what is kept may wait for more.
 func (s *State) Patience() time.Duration {

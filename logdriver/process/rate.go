@@ -40,6 +40,7 @@ func (s *State) admit(offset uint64, at int64, emit func(*Record)) bool {
 	}
 	if l.dropped > 0 && at-l.since >= int64(markAfter) {
 		s.mark(emit)
+		s.between()
 	}
 	due := max(l.due, at)
 	if due-at <= int64(r.every)*int64(r.burst-1) {

@@ -64,6 +64,7 @@ type feed struct {
 	looked      time.Time             // when lines were looked for that do not go on
 	entry       record.Entry
 	gap         Range  // what is not acknowledged, at or behind read
+	cut         uint64 // no record that was looked at begins before it and ends behind it
 	end         uint64 // behind the frames that were looked at, the present one included
 	read        uint64 // where the next window begins
 	safe        uint64 // where a reader that begins anew would have to begin
@@ -99,7 +100,7 @@ func (f *feed) rewind() {
 		f.proc.Reset()
 	}
 	f.damage, f.counting = damage{}, Held{}
-	f.read, f.safe = f.acked, f.acked
+	f.read, f.safe, f.cut = f.acked, f.acked, f.acked
 	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }
@@ -189,15 +190,13 @@ func (f *feed) flush(out func(*record.Joined)) {
 	}
 }
 
-// openSince returns where the oldest record begins that is not complete.
-func (f *feed) openSince() (offset uint64, open bool) {
-	offset, open = f.join.Open()
-	if f.proc != nil {
-		if at, kept := f.proc.Open(); kept && (!open || at < offset) {
-			return at, true
-		}
+// unfinished reports whether there is a record that is not complete.
+func (f *feed) unfinished() bool {
+	_, open := f.join.Open()
+	if !open && f.proc != nil {
+		_, open = f.proc.Open()
 	}
-	return offset, open
+	return open
 }
 
 // maxFailures is how often a read that fails is tried again before its
@@ -259,10 +258,10 @@ func (f *feed) lossMarker(bytes uint64) *record.Joined {
 	return &record.Joined{Offset: f.read, Time: time.Now().UnixNano(), Stderr: true, Line: text}
 }
 
-// maxBehind bounds how many bytes of a stream may follow the beginning of an
-// open line, as a multiple of how long lines may be. Beyond it, what there is of
-// the line is given out as a piece: a line without an end must not keep all that
-// follows from being acknowledged.
+// maxBehind bounds how many bytes of a stream may follow the last place that no
+// record lies across, as a multiple of how long records may be. Beyond it, what
+// there is of them is given out: lines without an end, or such that lie across
+// each other without end, must not keep all that follows from being acknowledged.
 const maxBehind = 2
 
 // decode takes whole frames off b and returns what is left. It moves read.
@@ -293,6 +292,9 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.unmarked = false
 			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
+		if !f.unfinished() {
+			f.cut = f.read
+		}
 		f.end = f.read + uint64(n)
 		f.join.Add(f.read, &f.entry, out)
 		f.read += uint64(n)
@@ -305,16 +307,23 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 	}
 }
 
-// keepUp gives out what is open and too far behind.
+// keepUp gives out what is open, as pieces, if it is too far behind.
 func (f *feed) keepUp(out func(*record.Joined)) {
-	most := maxBehind * uint64(f.join.Max)
-	if open, ok := f.join.Open(); ok && f.read-open > most {
+	if f.read-f.cut <= maxBehind*uint64(f.join.Max) {
+		return
+	}
+	for _, open := f.join.Open(); open; _, open = f.join.Open() {
 		f.join.Expire(out)
 	}
 	if f.proc != nil {
-		if open, ok := f.proc.Open(); ok && f.read-open > most {
-			f.proc.Expire(f.processed)
-		}
+		f.proc.Flush(f.processed)
+	}
+}
+
+// between is for a whole line that begins a record, when none is open.
+func (f *feed) between() {
+	if _, open := f.join.Open(); !open {
+		f.cut = f.read
 	}
 }
 
@@ -422,9 +431,8 @@ func growFor(buf *[]byte, b []byte) {
 
 // mark notes how far a cursor could go if all that was emitted were acknowledged.
 func (f *feed) mark() {
-	f.safe = f.read
-	if open, ok := f.openSince(); ok {
-		f.safe = open
+	if f.safe = f.read; f.unfinished() {
+		f.safe = f.cut
 	}
 	if f.damage.bytes > 0 {
 		f.safe = min(f.safe, f.damage.at)

@@ -52,18 +52,15 @@ func (f *feed) refresh() {
 	if spec != nil {
 		f.join.Max = spec.MaxRecord
 	}
+	if f.proc != nil {
+		f.proc.Between = f.between
+	}
 	if f.processed == nil {
 		f.processed = func(r *process.Record) {
 			f.rec = Record(*r)
 			f.emit(&f.rec)
 		}
 	}
-}
-
-// unfinished reports whether there is a record that is not complete.
-func (f *feed) unfinished() bool {
-	_, open := f.openSince()
-	return open
 }
 
 // pause reports whether the feed is over its rate, and then sees to it that it is
