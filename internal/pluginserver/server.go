@@ -44,6 +44,11 @@ type Server struct {
 	mux *http.ServeMux
 	log *slog.Logger
 
+	// CutOff is told of each call that came again without its body: the process
+	// before this one died before it answered, and the engine takes the call for
+	// failed. Set it before serving; nil: nobody is told.
+	CutOff func(path string)
+
 	// Streams last as long as their reader likes: they end when serving does,
 	// and are not waited for.
 	streams    context.Context
@@ -96,14 +101,28 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-// notes are what handlers add to what is logged of their call.
-type notes struct{}
+// call is what handlers add to their call.
+type call struct {
+	pairs []any // to what is logged
+	after func(answered bool)
+}
+
+type callKey struct{}
 
 // Note adds key-value pairs, as of slog, to what is logged of the call whose
 // context it is.
 func Note(ctx context.Context, pairs ...any) {
-	if kept, ok := ctx.Value(notes{}).(*[]any); ok {
-		*kept = append(*kept, pairs...)
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.pairs = append(c.pairs, pairs...)
+	}
+}
+
+// After has fn called once the answer to the call whose context it is, where
+// that is no error, has gone to the engine; or, with false, cannot go there,
+// because the engine has closed the connection.
+func After(ctx context.Context, fn func(answered bool)) {
+	if c, ok := ctx.Value(callKey{}).(*call); ok {
+		c.after = fn
 	}
 }
 
@@ -115,17 +134,23 @@ func Handle[Req, Res any](s *Server, path string, fn func(context.Context, *Req)
 		req := new(Req)
 		if err := decode(r, req); err != nil {
 			s.log.Warn("refused a plugin call", "call", path, "err", err)
+			if errors.Is(err, ErrEmptyBody) && s.CutOff != nil {
+				s.CutOff(path)
+			}
 			Fail(w, http.StatusBadRequest, fmt.Errorf("%s: %w", path, err))
 			return
 		}
-		said := []any{"call", path}
-		res, err := fn(context.WithValue(r.Context(), notes{}, &said), req)
+		c := &call{pairs: []any{"call", path}}
+		res, err := fn(context.WithValue(r.Context(), callKey{}, c), req)
 		if err != nil {
-			s.log.Warn("plugin call ended in an error", append(said, "err", err)...)
+			s.log.Warn("plugin call ended in an error", append(c.pairs, "err", err)...)
 			Fail(w, http.StatusOK, err)
 			return
 		}
 		sdk.EncodeResponse(w, res, false)
+		if c.after != nil {
+			c.after(http.NewResponseController(w).Flush() == nil)
+		}
 	})
 }
 

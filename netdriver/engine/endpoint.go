@@ -48,6 +48,7 @@ func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.Create
 		return nil, err
 	}
 	d.IPAM.ReplayOver()
+	d.Networks.Answered(r.NetworkID, true) // or nobody would ask for an endpoint on it
 	made, err := d.Endpoints.Create(e)
 	if err != nil {
 		return nil, err

@@ -72,10 +72,27 @@ func (d *Driver) Register(s *pluginserver.Server) {
 	d.registerNetworks(s)
 	d.registerEndpoints(s)
 	d.registerIPAM(s)
+	s.CutOff = d.cutOff
+}
+
+// cutOff tells what may be concerned by a call of which nothing but its kind is
+// known: its first try ended with an earlier process.
+func (d *Driver) cutOff(path string) {
+	switch path {
+	case createNetwork:
+		d.Networks.CreateCutOff()
+	case deleteNetwork:
+		d.Networks.DeleteCutOff()
+	}
 }
 
 // handle adds a call with a request body and traces it.
 func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn func(*Req) (*Res, error)) {
+	handleThen(d, s, path, fn, nil)
+}
+
+// handleThen adds a call with a request body, and what comes after its answer.
+func handleThen[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn func(*Req) (*Res, error), then func(*Req, bool)) {
 	pluginserver.Handle(s, path, func(ctx context.Context, req *Req) (*Res, error) {
 		begin := time.Now()
 		about := subject(req)
@@ -83,6 +100,9 @@ func handle[Req, Res any](d *Driver, s *pluginserver.Server, path string, fn fun
 		failpoint.Hit("call", path)
 		res, err := fn(req)
 		failpoint.Hit("reply", path)
+		if then != nil {
+			pluginserver.After(ctx, func(answered bool) { then(req, answered) })
+		}
 		d.Log.DebugContext(ctx, "call", append(about, "path", path, "request", req, "reply", res, "err", err, "took", d.observe(path, begin, err))...)
 		return res, err
 	})

@@ -11,14 +11,22 @@ import (
 	"github.com/dockline/dockline/netdriver/network"
 )
 
+// The calls of which it matters that one was cut off; see Driver.cutOff.
+const (
+	createNetwork = "/NetworkDriver.CreateNetwork"
+	deleteNetwork = "/NetworkDriver.DeleteNetwork"
+)
+
 func (d *Driver) registerNetworks(s *pluginserver.Server) {
 	handleEmpty(d, s, "/NetworkDriver.GetCapabilities", func() (*networkCapabilities, error) {
 		// Networks are known to one host, what they reach is not (driverapi.Capability).
 		return &networkCapabilities{Scope: plugin.LocalScope, ConnectivityScope: plugin.GlobalScope, GwAllocChecker: true}, nil
 	})
 	handle(d, s, "/NetworkDriver.GwAllocCheck", d.gwAllocCheck)
-	handle(d, s, "/NetworkDriver.CreateNetwork", d.createNetwork)
-	handle(d, s, "/NetworkDriver.DeleteNetwork", d.deleteNetwork)
+	handleThen(d, s, createNetwork, d.createNetwork, func(r *plugin.CreateNetworkRequest, answered bool) {
+		d.Networks.Answered(r.NetworkID, answered)
+	})
+	handle(d, s, deleteNetwork, d.deleteNetwork)
 	handle(d, s, "/NetworkDriver.AllocateNetwork", func(*plugin.AllocateNetworkRequest) (*plugin.AllocateNetworkResponse, error) {
 		return nil, errGlobal
 	})

@@ -1,6 +1,9 @@
 package ipam
 
-import "net/netip"
+import (
+	"net/netip"
+	"time"
+)
 
 // epoch is the time from one registration of the driver to the next. Replays
 // are believed while it is open.
@@ -39,14 +42,28 @@ func (m *Manager) Forsaken(prefix netip.Prefix) bool {
 	return false
 }
 
+// LetGo reports whether the engine has released the pool of that prefix just
+// now, with a network of ours on it, and asked for nothing of it since.
+func (m *Manager) LetGo(prefix netip.Prefix) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, p := range m.pools {
+		if p.Prefix == prefix && !p.LetGo.IsZero() {
+			age := m.cfg.Now().Sub(p.LetGo)
+			return age >= 0 && age <= removalTime
+		}
+	}
+	return false
+}
+
 // knownLocked notes that the engine knows a pool.
 func (m *Manager) knownLocked(p *pool) error {
 	p.used = m.epoch.number
 	used := p.Used || m.cfg.Bound(p.Pool)
-	if p.Missed == 0 && !p.Released && used == p.Used {
+	if p.Missed == 0 && !p.Released && p.LetGo.IsZero() && used == p.Used {
 		return nil
 	}
-	p.Missed, p.Released, p.Used = 0, false, used
+	p.Missed, p.Released, p.LetGo, p.Used = 0, false, time.Time{}, used
 	return m.putPoolLocked(p.Pool)
 }
 

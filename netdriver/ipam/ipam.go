@@ -92,6 +92,9 @@ type Pool struct {
 	// Released says that the engine released it while a network was on it that
 	// it may not know.
 	Released bool `json:",omitempty"`
+	// LetGo is when the engine released it last, with a network on it; zero if
+	// it has asked for something of it since.
+	LetGo time.Time `json:",omitzero"`
 }
 
 // Given is an address that somebody has, as it is stored.

@@ -183,13 +183,14 @@ func (m *Manager) ReleasePool(id string) error {
 	// The engine releases every address of a network before its pool; what is
 	// given still is another network's, of another driver.
 	switch bound := m.cfg.Bound(p.Pool); {
-	case again && (bound || p.inUse()):
-		return nil
-	case bound && p.Used:
-		return nil
 	case bound:
-		p.Released, p.released = true, m.cfg.Now()
+		p.LetGo = m.cfg.Now()
+		if !again && !p.Used {
+			p.Released, p.released = true, p.LetGo
+		}
 		return m.putPoolLocked(p.Pool)
+	case again && p.inUse():
+		return nil
 	}
 	return m.dropPoolLocked(p)
 }

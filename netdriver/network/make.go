@@ -37,7 +37,7 @@ func (m *Manager) Create(d Definition) error {
 		return errors.Join(err, m.abandon(d.ID))
 	}
 	d, _ = m.lookup(d.ID) // with what became of the host's addresses
-	d.Complete = true
+	d.Complete, d.Unanswered = true, true
 	if err := m.put(d); err != nil {
 		return errors.Join(err, m.abandon(d.ID))
 	}
@@ -55,7 +55,8 @@ func (m *Manager) repeated(d Definition) error {
 	if err != nil {
 		return nil //nolint:nilerr // not there: nothing is repeated
 	}
-	d.Complete, d.ParentWasDown, d.UplinkMAC, d.Move = old.Complete, old.ParentWasDown, old.UplinkMAC, old.Move
+	d.Complete, d.Unanswered = old.Complete, old.Unanswered
+	d.ParentWasDown, d.UplinkMAC, d.Move = old.ParentWasDown, old.UplinkMAC, old.Move
 	d.Parent, d.VLAN, d.HostPort, d.Foreign = old.Parent, old.VLAN, old.HostPort, old.Foreign // what the rest led to
 	if !reflect.DeepEqual(old, d) {
 		return fmt.Errorf("network %s exists with other options or subnets: %w", Short(d.ID), ErrConflict)

@@ -399,6 +399,7 @@ func (w *mortal) All() (map[string]network.Definition, error) { return w.table.A
 type nobody struct{}
 
 func (nobody) Forsaken(netip.Prefix) bool          { return false }
+func (nobody) LetGo(netip.Prefix) bool             { return false }
 func (nobody) NetworkRemoved([]netip.Prefix) error { return nil }
 func (nobody) ReplayOver()                         {}
 func (nobody) Joined(string) bool                  { return false }

@@ -71,6 +71,8 @@ type Definition struct {
 	// Complete is set when everything is made. A definition without it after a
 	// start is that of a CreateNetwork that the engine saw fail.
 	Complete bool
+	// Unanswered is set until the engine is known to have been told that.
+	Unanswered bool `json:",omitempty"`
 	// Going is set before anything of the network is removed, for the engine
 	// does not say twice that it is to be.
 	Going bool `json:",omitempty"`
@@ -122,6 +124,9 @@ type Pools interface {
 	// Forsaken reports whether the engine does not know the pool of that prefix
 	// any more.
 	Forsaken(prefix netip.Prefix) bool
+	// LetGo reports whether the engine has released the pool of that prefix just
+	// now, and asked for nothing of it since.
+	LetGo(prefix netip.Prefix) bool
 	// ReserveForHost takes an address of the pool for the host, the one given or
 	// one that it chooses. It goes with the pool.
 	ReserveForHost(prefix netip.Prefix, addr netip.Addr) (netip.Addr, error)
@@ -159,6 +164,8 @@ type Manager struct {
 	passing  sync.Mutex // held from looking what rules are wanted until they are there; before mu
 	passSaid string     // guarded by passing: what Pass logged last
 
+	doubt doubt // guarded by change
+
 	boot  string        // see SetBoot
 	moved chan struct{} // tells WatchMoves of a new one
 }
@@ -170,7 +177,7 @@ func NewManager(host Host, store Store, space string, log *slog.Logger) (*Manage
 	if err != nil {
 		return nil, fmt.Errorf("load networks: %w", err)
 	}
-	return &Manager{host: host, store: store, space: space, log: log, all: all, moved: make(chan struct{}, 1)}, nil
+	return &Manager{host: host, store: store, space: space, log: log, all: all, doubt: newDoubt(all), moved: make(chan struct{}, 1)}, nil
 }
 
 // SetPools names the pools. They come late because they ask this Manager which

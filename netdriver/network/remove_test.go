@@ -90,6 +90,7 @@ func (f *faulty) SetDown(string) error {
 
 func (f *faulty) DeleteBridge(string, string) error { return f.fault("delete the bridge") }
 func (f *faulty) Forsaken(netip.Prefix) bool        { return f.forsaken }
+func (f *faulty) LetGo(netip.Prefix) bool           { return false }
 func (f *faulty) ReplayOver()                       {}
 func (f *faulty) Joined(string) bool                { return f.joined }
 
