@@ -207,11 +207,12 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 	if err != nil {
 		return Endpoint{}, network.Definition{}, err
 	}
-	e.Joined, e.ParentIndex = true, m.parentIndex(d)
+	parent := m.parent(d)
+	e.Joined, e.ParentIndex = true, parent.Index
 	if err := m.put(e); err != nil {
 		return Endpoint{}, network.Definition{}, err
 	}
-	if err := m.link(e, d); errors.Is(err, kernel.ErrInUse) {
+	if err := m.link(e, d, parent); errors.Is(err, kernel.ErrInUse) {
 		return Endpoint{}, network.Definition{}, err // the links that there are stay
 	} else if err != nil {
 		return Endpoint{}, network.Definition{}, errors.Join(err, m.unjoin(e))
@@ -224,8 +225,8 @@ func (m *Manager) Join(id string) (Endpoint, network.Definition, error) {
 
 // link makes the links, after a second look at the network's own where those
 // turn out to be missing.
-func (m *Manager) link(e Endpoint, d network.Definition) error {
-	err := m.makeLinks(e, d)
+func (m *Manager) link(e Endpoint, d network.Definition, parent kernel.Link) error {
+	err := m.makeLinks(e, d, parent)
 	if !errors.Is(err, kernel.ErrNoLink) {
 		return err
 	}
@@ -233,7 +234,7 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	if d, err = m.networks.Get(d.ID); err != nil { // its parent may be another one now
 		return err
 	}
-	err = m.makeLinks(e, d)
+	err = m.makeLinks(e, d, m.parent(d))
 	switch {
 	case err == nil:
 		return nil // what else the network lacks is reconcile's to report
@@ -244,14 +245,14 @@ func (m *Manager) link(e Endpoint, d network.Definition) error {
 	case d.Foreign: // it is connected when the bridge's owner has made it again (Settle)
 		m.log.Warn("an endpoint starts without its bridge", "network", network.Short(d.ID), "endpoint", network.Short(e.ID), "bridge", d.BridgeName)
 		d.BridgeName = ""
-		return m.makeLinks(e, d)
+		return m.makeLinks(e, d, parent)
 	}
 	return errors.Join(again, err)
 }
 
-func (m *Manager) makeLinks(e Endpoint, d network.Definition) error {
+func (m *Manager) makeLinks(e Endpoint, d network.Definition, parent kernel.Link) error {
 	if d.Mode == network.Macvlan {
-		return m.makeMacvlan(e, d)
+		return m.makeMacvlan(e, d, parent)
 	}
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
@@ -388,7 +389,8 @@ func (m *Manager) repair(l kernel.Link, d network.Definition, mac net.HardwareAd
 		changed = true
 		err = errors.Join(err, m.host.SetUp(l.Name))
 	}
-	if l.Master == bridgeIndex && l.Port != nil && *l.Port != d.Port {
+	untold := l.Told != nil && d.Port.Told() && !l.Told[string(mac)]
+	if l.Master == bridgeIndex && (l.Port != nil && *l.Port != d.Port || untold) {
 		changed = true
 		err = errors.Join(err, m.host.SetPort(l.Name, d.Port, mac))
 	}

@@ -227,8 +227,15 @@ func (h *host) settle() (bool, error) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	told, err := h.k.Told()
+	if err != nil {
+		h.t.Fatal(err)
+	}
 	if p, is := ports[l.Index]; is {
 		l.Port = &p
+		if l.Told = told[l.Index]; l.Told == nil {
+			l.Told = map[string]bool{}
+		}
 	}
 	d, _ := h.Get(o.Network) // of one that is going no MTU is known
 	return h.m.Settle(l, o, h.link("br").Index, d.MTU)

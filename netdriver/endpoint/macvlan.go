@@ -21,29 +21,36 @@ func (m *Manager) chooseMAC(e Endpoint, d network.Definition) net.HardwareAddr {
 	return kernel.EndpointMAC(e.IPv4.Addr(), e.IPv6.Addr(), e.ID)
 }
 
-func (m *Manager) parentIndex(d network.Definition) int {
+// parent returns the link below those of a macvlan network, the zero Link where
+// there is none or it is not there.
+func (m *Manager) parent(d network.Definition) kernel.Link {
 	if d.Mode != network.Macvlan {
-		return 0
+		return kernel.Link{}
 	}
 	parent, err := m.host.Link(d.Parent)
 	if err != nil {
-		return 0
+		return kernel.Link{}
 	}
-	return parent.Index
+	return parent
 }
 
 // makeMacvlan makes an endpoint's macvlan link. A parent that cannot be brought
 // up costs the container its wire, not its start: reconcile says so.
-func (m *Manager) makeMacvlan(e Endpoint, d network.Definition) error {
+func (m *Manager) makeMacvlan(e Endpoint, d network.Definition, parent kernel.Link) error {
 	if err := m.checkPassthru(e, d); err != nil {
 		return err
 	}
-	if err := m.host.SetUp(d.Parent); errors.Is(err, kernel.ErrNoLink) {
-		return fmt.Errorf("bring the parent up: %w", err)
-	} else if err != nil {
-		m.log.Warn("cannot bring a parent up", "network", network.Short(d.ID), "parent", d.Parent, "err", err)
+	if parent.Index == 0 {
+		return fmt.Errorf("find the parent: link %q: %w", d.Parent, kernel.ErrNoLink)
 	}
-	return m.host.CreateMacvlan(m.macvlan(e, d, kernel.ContainerName(e.ID), m.host.EndpointAlias(e.Network, e.ID)))
+	if !parent.Up {
+		if err := m.host.SetUp(d.Parent); err != nil {
+			m.log.Warn("cannot bring a parent up", "network", network.Short(d.ID), "parent", d.Parent, "err", err)
+		}
+	}
+	l := m.macvlan(e, d, kernel.ContainerName(e.ID), m.host.EndpointAlias(e.Network, e.ID))
+	l.On = parent
+	return m.host.CreateMacvlan(l)
 }
 
 func (m *Manager) macvlan(e Endpoint, d network.Definition, name, alias string) kernel.Macvlan {

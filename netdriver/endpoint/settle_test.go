@@ -4,6 +4,9 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/kernel"
 )
@@ -43,6 +46,40 @@ func TestSettleRepairs(t *testing.T) {
 				t.Errorf("settled again: %v, %v", changed, err)
 			}
 		})
+	}
+}
+
+// A bridge that does not learn who is at a port forgets what it was told.
+func TestSettleTellsTheBridgeAgain(t *testing.T) {
+	for _, port := range []kernel.Port{{NoLearning: true}, {NoUnicastFlood: true}} {
+		h := newHost(t)
+		d := h.networks["bridge"]
+		d.Port = port
+		h.networks["bridge"] = d
+		h.create("bridge")
+		h.join()
+		h.moveAway(kernel.ContainerName("e"))
+		name := kernel.HostName("e")
+		if changed, err := h.settle(); err != nil || changed {
+			t.Errorf("%+v: settled: %v, %v", port, changed, err)
+		}
+		e, err := h.m.Get("e")
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = h.lib.NeighDel(&netlink.Neigh{LinkIndex: h.link(name).Index, Family: unix.AF_BRIDGE, HardwareAddr: e.MAC, Flags: unix.NTF_MASTER})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if changed, err := h.settle(); err != nil || !changed {
+			t.Errorf("%+v: settled what was forgotten: %v, %v", port, changed, err)
+		}
+		if told, err := h.k.Told(); err != nil || !told[h.link(name).Index][string(e.MAC)] {
+			t.Errorf("%+v: the bridge knows %v, %v", port, told, err)
+		}
+		if changed, err := h.settle(); err != nil || changed {
+			t.Errorf("%+v: settled again: %v, %v", port, changed, err)
+		}
 	}
 }
 

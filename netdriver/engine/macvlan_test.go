@@ -73,6 +73,18 @@ func TestAParentThatCarriesSomebodysMacvlanIsNotPassedThrough(t *testing.T) {
 	h.refused("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", `"parent":"nic1","macvlan_mode":"passthru"`), "carries the macvlan link theirs0")
 }
 
+func TestAParentThatSomebodyHasPassedThroughIsRefused(t *testing.T) {
+	h := newHost(t)
+	if err := h.k.CreateMacvlan(kernel.Macvlan{Name: "theirs0", Alias: "theirs", Parent: "nic1", Mode: kernel.MacvlanPassthru}); err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []string{"bridge", "private", "vepa"} {
+		h.refused("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", `"parent":"nic1","macvlan_mode":"`+mode+`"`), "passed through to the macvlan link theirs0")
+	}
+	h.deleteLink("theirs0")
+	h.ok("NetworkDriver.CreateNetwork", create("n", "10.1.0.0/24", `"parent":"nic1"`))
+}
+
 func (h *host) deleteLink(name string) {
 	h.t.Helper()
 	if err := h.lib.LinkDel(h.link(name)); err != nil {

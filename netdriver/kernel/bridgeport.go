@@ -25,6 +25,10 @@ type Port struct {
 	NoBroadcastFlood bool `json:",omitempty"`
 }
 
+// Told reports whether the bridge has to be told who is at the port: it would
+// not find out, or send nothing to whom it does not know.
+func (p Port) Told() bool { return p.NoLearning || p.NoUnicastFlood }
+
 // SetPort makes a port of a bridge behave so. A port that is not to learn, or
 // not to get what is flooded, could not be found: its MAC is then told to the
 // bridge. A port that was just made one needs no call for the zero Port.
@@ -36,7 +40,7 @@ func (k *Kernel) SetPort(name string, p Port, mac net.HardwareAddr) error {
 	if err := k.setPortFlags(l, p); err != nil {
 		return fmt.Errorf("set how port %q behaves: %w", name, err)
 	}
-	if len(mac) == 0 || !p.NoLearning && !p.NoUnicastFlood {
+	if len(mac) == 0 || !p.Told() {
 		return nil
 	}
 	err = k.h.NeighSet(&netlink.Neigh{

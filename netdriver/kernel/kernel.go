@@ -75,6 +75,11 @@ type Link struct {
 	// Port is how the link behaves as a port of a bridge; nil: it was not looked
 	// at (see BridgePorts).
 	Port *Port
+	// Told are the hardware addresses of which its bridge was told that they are
+	// at this port, as the bytes of each; nil: it was not looked at (see Told).
+	Told map[string]bool
+	// Passthru is set on a macvlan link that has its parent for itself.
+	Passthru bool
 }
 
 // Route is a destination of the host's main table and the link it leaves by.
@@ -191,14 +196,20 @@ func (k *Kernel) byName(name string) (netlink.Link, error) {
 
 func fromLibrary(l netlink.Link) Link {
 	a := l.Attrs()
-	vlan := 0
+	vlan, passthru := 0, false
 	if v, ok := l.(*netlink.Vlan); ok && v.VlanProtocol != netlink.VLAN_PROTOCOL_8021AD {
 		vlan = v.VlanId
+	}
+	switch m := l.(type) {
+	case *netlink.Macvlan:
+		passthru = m.Mode == netlink.MACVLAN_MODE_PASSTHRU
+	case *netlink.Macvtap:
+		passthru = m.Mode == netlink.MACVLAN_MODE_PASSTHRU
 	}
 	return Link{
 		Index: a.Index, Name: a.Name, Alias: a.Alias, Type: l.Type(), MAC: a.HardwareAddr,
 		MTU: a.MTU, Up: a.Flags&net.FlagUp != 0, Master: a.MasterIndex, Parent: a.ParentIndex, VLAN: vlan,
-		PermMAC: a.PermHWAddr,
+		PermMAC: a.PermHWAddr, Passthru: passthru,
 		// The attribute is a signed number that the library reads as an
 		// unsigned one; negative stands for a namespace without an id.
 		Away: l.Type() == "veth" && int32(a.NetNsID) >= 0, //nolint:gosec // see above

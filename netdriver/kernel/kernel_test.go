@@ -107,6 +107,10 @@ func TestMacvlan(t *testing.T) {
 	if err := k.CreateMacvlan(m); !errors.Is(err, ErrNoLink) {
 		t.Errorf("without a parent: %v", err)
 	}
+	m.On = Link{Index: 99}
+	if err := k.CreateMacvlan(m); !errors.Is(err, ErrNoLink) {
+		t.Errorf("on one that was there a moment ago: %v", err)
+	}
 }
 
 func TestBridgeWithUplinkAndVeth(t *testing.T) {

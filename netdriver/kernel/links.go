@@ -34,6 +34,7 @@ var macvlanModes = map[MacvlanMode]netlink.MacvlanMode{
 type Macvlan struct {
 	Name, Alias string
 	Parent      string
+	On          Link        // the parent, if it was just looked up
 	Mode        MacvlanMode // "": bridge
 	MAC         net.HardwareAddr
 	MTU         int // 0: the parent's
@@ -58,24 +59,29 @@ const (
 // CreateMacvlan makes a macvlan link. A link of that name and alias that is
 // already there is replaced: it is the remains of a try that was cut off.
 func (k *Kernel) CreateMacvlan(m Macvlan) error {
-	parent, err := k.byName(m.Parent)
-	if err != nil {
-		return fmt.Errorf("find the parent: %w", err)
+	on := m.On
+	if on.Index == 0 {
+		var err error
+		if on, err = k.Link(m.Parent); err != nil {
+			return fmt.Errorf("find the parent: %w", err)
+		}
 	}
 	attrs := newAttrs(m.Name, m.MAC, m.MTU)
-	attrs.ParentIndex = parent.Attrs().Index
-	if most := parent.Attrs().MTU; attrs.MTU == 0 || attrs.MTU > most { // lowered since the network was made
-		attrs.MTU = most
+	attrs.ParentIndex = on.Index
+	if attrs.MTU == 0 || attrs.MTU > on.MTU { // lowered since the network was made
+		attrs.MTU = on.MTU
 	}
 	l := &netlink.Macvlan{LinkAttrs: attrs, Mode: macvlanModes[m.Mode]}
-	err = k.h.LinkAdd(l)
+	err := k.h.LinkAdd(l)
 	if errors.Is(err, unix.EEXIST) {
 		if err := k.DeleteOwned(m.Name, m.Alias); err != nil {
 			return fmt.Errorf("clear away an earlier link: %w", err)
 		}
 		err = k.h.LinkAdd(l)
 	}
-	if err != nil {
+	if errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("make macvlan %q: link %q: %w", m.Name, m.Parent, ErrNoLink)
+	} else if err != nil {
 		return fmt.Errorf("make macvlan %q on %q: %w", m.Name, m.Parent, explainBusy(err, m.Parent))
 	}
 	return k.claim(l, m.Alias)

@@ -262,24 +262,48 @@ func (k *Kernel) Heard(link string) (map[string]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	body := make([]byte, unix.SizeofNdMsg)
-	body[0] = unix.AF_BRIDGE
-	binary.NativeEndian.PutUint32(body[ndIndexAt:], uint32(l.Attrs().Index)) //nolint:gosec // the kernel's own
-	msgs, err := k.request("hardware addresses", unix.RTM_GETNEIGH, mdnetlink.Dump, body)
-	if err != nil {
-		return nil, err
-	}
 	heard := map[string]bool{}
-	for _, m := range msgs {
-		n, err := netlink.NeighDeserialize(m.Data)
-		if err != nil {
-			return nil, fmt.Errorf("list hardware addresses: %w", err)
-		}
+	err = k.eachForwarding(l.Attrs().Index, func(n *netlink.Neigh) {
 		if n.LinkIndex == l.Attrs().Index {
 			heard[string(n.HardwareAddr)] = true
 		}
+	})
+	return heard, err
+}
+
+// Told returns, by the index of each port of a bridge that there is any for, the
+// hardware addresses of which SetPort has told the bridge.
+func (k *Kernel) Told() (map[int]map[string]bool, error) {
+	told := map[int]map[string]bool{}
+	err := k.eachForwarding(0, func(n *netlink.Neigh) {
+		if n.State != netlink.NUD_NOARP || n.MasterIndex == 0 {
+			return
+		}
+		if told[n.LinkIndex] == nil {
+			told[n.LinkIndex] = map[string]bool{}
+		}
+		told[n.LinkIndex][string(n.HardwareAddr)] = true
+	})
+	return told, err
+}
+
+// eachForwarding lists forwarding entries, of one link or, with 0, of all.
+func (k *Kernel) eachForwarding(link int, do func(*netlink.Neigh)) error {
+	body := make([]byte, unix.SizeofNdMsg)
+	body[0] = unix.AF_BRIDGE
+	binary.NativeEndian.PutUint32(body[ndIndexAt:], uint32(link)) //nolint:gosec // the kernel's own
+	msgs, err := k.request("hardware addresses", unix.RTM_GETNEIGH, mdnetlink.Dump, body)
+	if err != nil {
+		return err
 	}
-	return heard, nil
+	for _, m := range msgs {
+		n, err := netlink.NeighDeserialize(m.Data)
+		if err != nil {
+			return fmt.Errorf("list hardware addresses: %w", err)
+		}
+		do(n)
+	}
+	return nil
 }
 
 // request asks what the library cannot.

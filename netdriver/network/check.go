@@ -74,9 +74,12 @@ func (m *Manager) checkHost(d *Definition) (kernel.Link, error) {
 		}
 	}
 	if d.Passthru() {
-		if err := m.checkAlone(*d, parent); err != nil {
-			return kernel.Link{}, err
-		}
+		err = m.checkAlone(*d, parent)
+	} else if d.Mode == Macvlan {
+		err = m.checkPassed(parent)
+	}
+	if err != nil {
+		return kernel.Link{}, err
 	}
 	if parent.Name != "" && d.MTU > parent.MTU {
 		return kernel.Link{}, bad(keyMTU, strconv.Itoa(d.MTU), "more than the %d of %q, by which the frames leave", parent.MTU, parent.Name)

@@ -33,6 +33,22 @@ func (m *Manager) checkAlone(d Definition, parent kernel.Link) error {
 	return m.checkChildren(parent)
 }
 
+// checkPassed refuses a parent that somebody else has passed through.
+func (m *Manager) checkPassed(parent kernel.Link) error {
+	links, err := m.host.Links()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(links, func(l kernel.Link) bool {
+		return l.Passthru && parent.Index != 0 && l.Parent == parent.Index
+	})
+	if at < 0 {
+		return nil
+	}
+	return bad(keyParent, parent.Name, "is passed through to the %s link %s, and the kernel makes no other beside that; use another interface, or make that link of mode %s",
+		links[at].Type, links[at].Name, kernel.MacvlanBridge)
+}
+
 func (m *Manager) ensureMacvlan(d Definition) error {
 	if err := m.host.SetUp(d.Parent); err != nil {
 		return fmt.Errorf("bring up the parent of network %s: %w", Short(d.ID), err)

@@ -51,30 +51,51 @@ func (m *Manager) checkVLAN(d Definition, links []kernel.Link) (kernel.Link, err
 	return kernel.Link{Name: d.Parent, Type: "vlan", MTU: base.MTU, MAC: base.MAC, Parent: base.Index, VLAN: d.VLAN.ID}, nil
 }
 
-// sweepVLANs removes the sub-interfaces of ours that no network needs, and what
-// a crash has left of one in the making; change is held, so that none is made
+// SweepVLANs removes the sub-interfaces of ours that no network needs, and what
+// a crash has left of one in the making, if there are such among the links.
+func (m *Manager) SweepVLANs(links []kernel.Link) error {
+	if unneeded, drafts := m.strayVLANs(links); len(unneeded)+len(drafts) == 0 {
+		return nil
+	}
+	m.change.Lock()
+	defer m.change.Unlock()
+	return m.sweepVLANs()
+}
+
+// sweepVLANs looks at the links afresh; change is held, so that none is made
 // meanwhile. One that somebody else has begun to use is theirs from then on.
 func (m *Manager) sweepVLANs() error {
 	links, err := m.host.Links()
 	if err != nil {
 		return err
 	}
+	var errs []error
+	unneeded, drafts := m.strayVLANs(links)
+	for _, l := range unneeded {
+		errs = append(errs, m.removeVLAN(l, links))
+	}
+	for _, l := range drafts {
+		errs = append(errs, m.host.DeleteOwned(l.Name, l.Alias))
+	}
+	return errors.Join(errs...)
+}
+
+func (m *Manager) strayVLANs(links []kernel.Link) (unneeded, drafts []kernel.Link) {
 	needed := map[string]bool{}
 	for _, d := range m.List() {
 		if d.VLAN != nil {
 			needed[m.host.VLANAlias(d.VLAN.Base, d.VLAN.ID)] = true
 		}
 	}
-	var errs []error
 	for _, l := range links {
-		switch alias := m.host.VLANAlias(nameOf(links, l.Parent), l.VLAN); {
+		switch {
 		case m.host.OwnsVLAN(l.Alias) && !needed[l.Alias]:
-			errs = append(errs, m.removeVLAN(l, links))
-		case l.VLAN != 0 && l.Name == kernel.VLANDraftName(alias):
-			errs = append(errs, m.host.DeleteOwned(l.Name, l.Alias))
+			unneeded = append(unneeded, l)
+		case l.VLAN != 0 && l.Name == kernel.VLANDraftName(m.host.VLANAlias(nameOf(links, l.Parent), l.VLAN)):
+			drafts = append(drafts, l)
 		}
 	}
-	return errors.Join(errs...)
+	return unneeded, drafts
 }
 
 func (m *Manager) removeVLAN(l kernel.Link, links []kernel.Link) error {

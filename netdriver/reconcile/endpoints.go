@@ -81,7 +81,13 @@ func (r *Reconciler) dropAbandoned(links []kernel.Link, rep *Report) error {
 				still[id] = s
 			}
 		}
-		due = slices.DeleteFunc(due, func(e endpoint.Endpoint) bool { return !r.abandoned(e, seen) })
+		due = slices.DeleteFunc(due, func(e endpoint.Endpoint) bool {
+			gone, unknown := r.abandoned(e, seen)
+			if unknown { // the next time, again
+				r.suspect[e.ID] = suspicion{since: r.Now().Add(-Grace), joined: e.Joined}
+			}
+			return !gone
+		})
 	}
 	var errs []error
 	for _, e := range due {
@@ -148,23 +154,29 @@ func (r *Reconciler) stillAbandoned(then, now endpoint.Endpoint, seen *sight) (b
 	}
 	again := r.look(links)
 	again.elsewhere, again.blind = seen.elsewhere, seen.blind
-	return r.abandoned(now, again), nil
+	gone, _ := r.abandoned(now, again)
+	return gone, nil
 }
 
-func (r *Reconciler) abandoned(e endpoint.Endpoint, seen *sight) bool {
+// abandoned reports whether an endpoint is nowhere at work, or that this could
+// not be looked at.
+func (r *Reconciler) abandoned(e endpoint.Endpoint, seen *sight) (gone, unknown bool) {
 	d, err := r.Networks.Get(e.Network)
 	bridge := err == nil && d.Mode == network.Bridge
 	gone, proven := missing(bridge, seen.here[e.ID], seen.elsewhere[e.ID])
 	if !gone || proven {
-		return gone
+		return gone, false
 	}
 	// In the one namespace where nobody but us can have put it, it is not. It may
 	// still be at work where the container itself has carried it.
-	if seen.blind != nil || err != nil || r.lostParent(e, d) {
-		return false
+	if err != nil || r.lostParent(e, d) {
+		return false, false
 	}
 	heard, err := r.isHeard(e, d.Parent, seen)
-	return err == nil && !heard
+	if err != nil || seen.blind != nil {
+		return false, !heard
+	}
+	return !heard, false
 }
 
 // lostParent reports whether an endpoint's link had to go because its parent did.

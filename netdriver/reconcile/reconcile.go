@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,6 +32,7 @@ type Host interface {
 	IsElsewhere(kernel.Elsewhere) (bool, error)
 	Heard(link string) (map[string]bool, error)
 	BridgePorts() (map[int]kernel.Port, error)
+	Told() (map[int]map[string]bool, error)
 	DeleteOwned(name, alias string) error
 	Owner(alias string) (kernel.Owner, bool)
 }
@@ -134,12 +136,31 @@ func (r *Reconciler) seen() ([]kernel.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("look at how ports behave: %w", err)
 	}
+	told, err := r.told()
+	if err != nil {
+		return nil, err
+	}
 	for i, l := range links {
 		if p, is := ports[l.Index]; is {
 			links[i].Port = &p
+			if links[i].Told = told[l.Index]; told != nil && links[i].Told == nil {
+				links[i].Told = map[string]bool{}
+			}
 		}
 	}
 	return links, nil
+}
+
+// told is what bridges were told of their ports; nil where none has to be.
+func (r *Reconciler) told() (map[int]map[string]bool, error) {
+	if !slices.ContainsFunc(r.Networks.List(), func(d network.Definition) bool { return d.Port.Told() }) {
+		return nil, nil
+	}
+	told, err := r.Host.Told()
+	if err != nil {
+		return nil, fmt.Errorf("look at what bridges know of ports: %w", err)
+	}
+	return told, nil
 }
 
 // links brings the endpoints and their links together.
@@ -148,7 +169,7 @@ func (r *Reconciler) links(rep *Report) error {
 	if err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{r.Networks.SweepVLANs(links)}
 	if !r.adopted {
 		err := r.adopt(rep)
 		r.adopted = err == nil
