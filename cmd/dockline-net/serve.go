@@ -74,7 +74,8 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 // operators is what they see and say.
 func (p *plugin) operators() *shared.Server {
 	s := p.admin.Server()
-	s.Handle("/confirm", p.confirm)
+	s.HandleChange("/confirm", p.confirm)
+	s.HandleChange("/remove", p.remove)
 	return s
 }
 
@@ -85,6 +86,15 @@ func (p *plugin) confirm(r *http.Request) (any, error) {
 		return nil, err
 	}
 	return map[string]bool{"confirmed": true}, nil
+}
+
+// remove removes a network that the engine does not know.
+func (p *plugin) remove(r *http.Request) (any, error) {
+	if err := p.driver.Networks.Remove(r.URL.Query().Get("network")); err != nil {
+		return nil, err
+	}
+	p.watch.Sync()
+	return map[string]bool{"removed": true}, nil
 }
 
 // onDemand reconciles at each SIGHUP, until it is told to end or ctx does.

@@ -1,6 +1,7 @@
-// Package admin is the window through which an operator looks into a plugin: a
-// read-only HTTP server on a unix socket that only root can reach. It serves
-// Prometheus metrics, a status in JSON, and whatever calls a plugin adds.
+// Package admin is the window through which an operator looks into a plugin: an
+// HTTP server on a unix socket that only root can reach. It serves Prometheus
+// metrics, a status in JSON, and whatever calls a plugin adds: GETs, which change
+// nothing, and POSTs.
 package admin
 
 import (
@@ -18,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Server answers GETs on /metrics and on the paths that are added.
+// Server answers on /metrics and on the paths that are added.
 type Server struct {
 	mux *http.ServeMux
 	log *slog.Logger
@@ -48,7 +49,17 @@ func (e *Error) Unwrap() error { return e.Err }
 // Handle adds a path that answers with what fn returns, as JSON. The request's
 // context ends when the client goes away or the plugin stops.
 func (s *Server) Handle(path string, fn func(*http.Request) (any, error)) {
-	s.mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
+	s.handle(http.MethodGet, path, fn)
+}
+
+// HandleChange adds a path that changes something, and is therefore asked for
+// with a POST. It answers as those of Handle do.
+func (s *Server) HandleChange(path string, fn func(*http.Request) (any, error)) {
+	s.handle(http.MethodPost, path, fn)
+}
+
+func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)) {
+	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
 		v, err := fn(r)
 		if err != nil {
 			code := http.StatusServiceUnavailable

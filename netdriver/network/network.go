@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -202,6 +203,20 @@ func (m *Manager) lookup(id string) (Definition, bool) {
 	defer m.mu.RUnlock()
 	d, ok := m.all[id]
 	return d, ok
+}
+
+// find returns the one network whose id begins so.
+func (m *Manager) find(id string) (Definition, error) {
+	var found []Definition
+	for _, d := range m.List() {
+		if id != "" && strings.HasPrefix(d.ID, id) && !d.Going {
+			found = append(found, d)
+		}
+	}
+	if len(found) != 1 {
+		return Definition{}, fmt.Errorf("network %q: %w (%d have such an id)", id, ErrNotFound, len(found))
+	}
+	return found[0], nil
 }
 
 // Has reports whether there is anything of a network yet: also while it is made

@@ -16,6 +16,25 @@ func (m *Manager) Delete(id string) error {
 	return m.deleteIf(id, func(Definition) bool { return true })
 }
 
+// Remove removes a network on an operator's word that the engine does not know
+// it, which cannot always be found out: see Sweep. One with a container on it is
+// known to the engine. The beginning of an id is enough.
+func (m *Manager) Remove(id string) error {
+	d, err := m.find(id)
+	if err != nil {
+		return err
+	}
+	begun, err := m.beginDelete(d.ID, func(d Definition) bool { return !m.ends.Joined(d.ID) })
+	switch {
+	case err != nil:
+		return err
+	case !begun:
+		return fmt.Errorf("network %s: %w: a container is on it, so that the engine knows it; use docker network rm", Short(d.ID), ErrConflict)
+	}
+	m.log.Info("removing a network on an operator's word", "network", Short(d.ID))
+	return m.finishDelete(d.ID)
+}
+
 // Sweep removes the networks that the engine has deleted, as far as that can be
 // known: a removal was begun and did not succeed, or the engine does not know
 // the pools any more and nothing is joined.
@@ -27,9 +46,7 @@ func (m *Manager) Sweep() error {
 			errs = append(errs, m.deleteIf(d.ID, m.doomed))
 		}
 	}
-	m.change.Lock()
-	defer m.change.Unlock()
-	return errors.Join(append(errs, m.sweepVLANs())...)
+	return errors.Join(errs...)
 }
 
 func (m *Manager) doomed(d Definition) bool {
@@ -51,6 +68,10 @@ func (m *Manager) deleteIf(id string, doomed func(Definition) bool) error {
 	if begun, err := m.beginDelete(id, doomed); err != nil || !begun {
 		return err
 	}
+	return m.finishDelete(id)
+}
+
+func (m *Manager) finishDelete(id string) error {
 	if err := m.ends.Forget(id); err != nil {
 		return err
 	}
@@ -89,8 +110,9 @@ func (m *Manager) endDelete(id string) error {
 }
 
 // Discard removes the networks whose making was cut off by the end of an
-// earlier process. The engine saw that CreateNetwork fail. Moves of the host's
-// addresses that nobody confirmed are undone as well.
+// earlier process. The engine saw that CreateNetwork fail. What is left of VLAN
+// sub-interfaces in the making, and moves of the host's addresses that nobody
+// confirmed, are undone as well.
 func (m *Manager) Discard() error {
 	m.change.Lock()
 	defer m.change.Unlock()
@@ -102,7 +124,7 @@ func (m *Manager) Discard() error {
 		m.log.Info("removing a network whose making was cut off", "network", Short(d.ID))
 		errs = append(errs, m.abandon(d.ID))
 	}
-	return errors.Join(append(errs, m.recoverMoves())...)
+	return errors.Join(append(errs, m.sweepVLANs(), m.recoverMoves())...)
 }
 
 // abandon removes a network that could not be made. What stays of it goes with

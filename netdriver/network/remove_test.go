@@ -211,6 +211,28 @@ func TestADiscardThatFailsIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestRemoveOnAnOperatorsWord(t *testing.T) {
+	for name, tc := range map[string]struct {
+		id     string
+		joined bool
+		want   error
+		left   int
+	}{
+		"its id":                 {id: "n"},
+		"none":                   {id: "", want: ErrNotFound, left: 3},
+		"another":                {id: "x", want: ErrNotFound, left: 3},
+		"with a container on it": {id: "n", joined: true, want: ErrConflict, left: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFaulty()
+			f.joined = tc.joined
+			if err := f.start(t).Remove(tc.id); !errors.Is(err, tc.want) || f.left() != tc.left {
+				t.Errorf("%v, left %+v", err, f)
+			}
+		})
+	}
+}
+
 func TestSweep(t *testing.T) {
 	for name, tc := range map[string]struct {
 		forsaken, joined bool

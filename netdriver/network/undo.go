@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -111,16 +110,10 @@ func (m *Manager) recoverMoves() error {
 func (m *Manager) Confirm(id string) error {
 	m.change.Lock()
 	defer m.change.Unlock()
-	var found []Definition
-	for _, d := range m.List() {
-		if id != "" && strings.HasPrefix(d.ID, id) && !d.Going {
-			found = append(found, d)
-		}
+	d, err := m.find(id)
+	if err != nil {
+		return err
 	}
-	if len(found) != 1 {
-		return fmt.Errorf("network %q: %w (%d have such an id)", id, ErrNotFound, len(found))
-	}
-	d := found[0]
 	switch mv := d.Move; {
 	case mv == nil:
 		return fmt.Errorf("network %s: there is nothing to confirm, no address of the host was moved", Short(d.ID))

@@ -153,7 +153,7 @@ func (m *machine) confirm(t *testing.T, network string) string {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root/run/docker/plugins/admin.sock", p.PID))
 	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin/confirm?network="+network, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/confirm?network="+network, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

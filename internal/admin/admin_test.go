@@ -1,0 +1,35 @@
+package admin
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+)
+
+// What changes something is not done by whoever only looks.
+func TestMethods(t *testing.T) {
+	s := New(slog.New(slog.DiscardHandler))
+	done := 0
+	s.Handle("/look", func(*http.Request) (any, error) { return "seen", nil })
+	s.HandleChange("/change", func(*http.Request) (any, error) { done++; return "done", nil })
+	for _, tc := range []struct {
+		method, path string
+		status       int
+	}{
+		{"GET", "/look", http.StatusOK},
+		{"POST", "/look", http.StatusMethodNotAllowed},
+		{"GET", "/change", http.StatusMethodNotAllowed},
+		{"HEAD", "/change", http.StatusMethodNotAllowed},
+		{"POST", "/change", http.StatusOK},
+	} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(tc.method, tc.path, nil))
+		if w.Code != tc.status {
+			t.Errorf("%s %s: %d, want %d", tc.method, tc.path, w.Code, tc.status)
+		}
+	}
+	if done != 1 {
+		t.Errorf("changed %d times", done)
+	}
+}
