@@ -142,12 +142,13 @@ func (s *site) engineKilled(t *testing.T) {
 	s.connected(t)
 }
 
-// liveRestore has the engines leave the containers alone, whatever happens to
+// liveRestored has the engines leave the containers alone, whatever happens to
 // the engines: they keep their processes and their addresses.
-func liveRestore(event func(*machine)) func(*site, *testing.T) {
-	return func(s *site, t *testing.T) {
+func (s *site) liveRestored(t *testing.T) {
+	s.each(t, func(m *machine) { m.keepContainers(t) })
+	s.liveRestoring = true
+	for _, event := range []func(*machine){func(m *machine) { m.RestartEngine() }, func(m *machine) { m.KillEngine() }} {
 		s.each(t, func(m *machine) {
-			m.keepContainers(t)
 			before := m.running()
 			event(m)
 			if after := m.running(); after != before {
@@ -155,15 +156,15 @@ func liveRestore(event func(*machine)) func(*site, *testing.T) {
 			}
 		})
 		s.connected(t)
-		s.each(t, (*machine).restartContainers)
-		s.connected(t)
 	}
+	s.each(t, (*machine).restartContainers)
+	s.connected(t)
 }
 
 // running is the processes and addresses of the containers.
 func (m *machine) running() string {
 	return m.Docker("inspect", "--format",
-		"{{.Name}} {{.State.Pid}}{{range .NetworkSettings.Networks}} {{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}{{end}}",
+		"{{.Name}} {{.State.Pid}}{{range .NetworkSettings.Networks}}{{if .IPAddress}} {{.IPAddress}} {{.GlobalIPv6Address}} {{.MacAddress}}{{end}}{{end}}",
 		"mac", "up", "iso1", "iso2")
 }
 

@@ -15,8 +15,12 @@ func (s *site) macvlans(t *testing.T) {
 		s.stranger.Run("ip", "address", "add", fmt.Sprintf("10.88.%d.254/24", m.number), "dev", "eth1")
 	}
 	s.each(t, func(m *machine) {
-		m.hostAccess(t)
-		m.lateParent(s, t)
+		guestIsReached := m.hostAccess(t)
+		wireIsThere := m.lateParent(s, t)
+		// With it the plugin looks at once, whatever else tells it to.
+		m.KillPlugin(netPlugin)
+		wireIsThere()
+		guestIsReached()
 		m.passedThrough(t)
 		m.Run("ip", "link", "delete", "eth2")
 	})
@@ -34,8 +38,9 @@ func (m *machine) hostReaches(t *testing.T, addresses ...string) {
 	})
 }
 
-// hostAccess has the host and its containers on one NIC talk to each other.
-func (m *machine) hostAccess(t *testing.T) {
+// hostAccess has the host and its containers on one NIC talk to each other, and
+// again when what it returns is called.
+func (m *machine) hostAccess(t *testing.T) (after func()) {
 	subnet := fmt.Sprintf("10.77.%d.0/24", m.number)
 	m.create("hosted", subnet, fmt.Sprintf("fd77:%d::/64", m.number), "", "", "parent=eth0", "host_access=true")
 	ip, mac := fmt.Sprintf("10.77.%d.200", m.number), fmt.Sprintf("02:42:0a:4d:%02x:c8", m.number)
@@ -53,24 +58,33 @@ func (m *machine) hostAccess(t *testing.T) {
 	// The engine has taken .1 and ::1 for the gateway.
 	port := []string{fmt.Sprintf("10.77.%d.2", m.number), fmt.Sprintf("fd77:%d::2", m.number)}
 	c.reaches(t, port...)
-	m.KillPlugin(netPlugin)
-	m.Docker("restart", "guest")
-	c = m.inspect(t, "hosted", "guest")
-	m.hostReaches(t, c.addresses()...)
-	c.reaches(t, port...)
+	return func() {
+		m.Docker("restart", "guest")
+		c = m.inspect(t, "hosted", "guest")
+		m.hostReaches(t, c.addresses()...)
+		c.reaches(t, port...)
+		m.hostStaysAlone(t, port[0])
+		m.Docker("rm", "-f", "guest")
+		m.Docker("network", "rm", "hosted")
+	}
+}
+
+// hostStaysAlone checks that nobody gets the address of the host's port, and that
+// there is none on a network that gives it no address.
+func (m *machine) hostStaysAlone(t *testing.T, port string) {
+	t.Helper()
 	ctx, cancel := stepContext(t)
-	_, err := m.Engine.Run(ctx, "run", "--rm", "--network", "hosted", "--ip", port[0], harness.Image, "true")
+	_, err := m.Engine.Run(ctx, "run", "--rm", "--network", "hosted", "--ip", port, harness.Image, "true")
 	cancel()
 	if err == nil || !strings.Contains(err.Error(), "already in use") {
 		t.Errorf("the address of host %s was given out: %v", m.Name, err)
 	}
 	m.refuses(t, `--aux-address host=ADDRESS`, "-d", netDriver, "--subnet", "203.0.113.0/24", "-o", "parent=eth0", "-o", "host_access=true")
-	m.Docker("rm", "-f", "guest")
-	m.Docker("network", "rm", "hosted")
 }
 
-// lateParent starts a container without its NIC, which comes then.
-func (m *machine) lateParent(s *site, t *testing.T) {
+// lateParent starts a container without its NIC, which comes then. What it
+// returns looks at how it is with it.
+func (m *machine) lateParent(s *site, t *testing.T) (after func()) {
 	plug := func() {
 		ctx, cancel := stepContext(t)
 		defer cancel()
@@ -83,8 +97,11 @@ func (m *machine) lateParent(s *site, t *testing.T) {
 	m.Run("ip", "link", "delete", "eth2")
 	m.start("late", "early")
 	plug()
-	// With it the plugin looks at once, whatever else tells it to.
-	m.KillPlugin(netPlugin)
+	return func() { m.hasItsWire(t) }
+}
+
+func (m *machine) hasItsWire(t *testing.T) {
+	t.Helper()
 	m.inspect(t, "late", "early").reaches(t, fmt.Sprintf("10.88.%d.254", m.number))
 	m.Docker("restart", "-t", "0", "early")
 	if kind := m.Docker("exec", "early", "busybox", "ip", "address", "show", "eth0"); !strings.Contains(kind, "02:42:0a:58:") {

@@ -41,6 +41,8 @@ type site struct {
 	lan, dmz *hosts.Wire
 	stranger *hosts.Station
 	machines []*machine
+
+	liveRestoring bool // containers have outlived their engine
 }
 
 func newSite(t *testing.T) *site {
@@ -164,13 +166,13 @@ func (c *container) addresses() []string {
 // pings is a script that prints the addresses that do not answer. The first
 // packets to a link that has just come up may get lost, IPv6 ones above all.
 func pings(tries int, addresses ...string) string {
-	return fmt.Sprintf(`for a in %s; do
+	return fmt.Sprintf(`for a in %s; do (
 	n=0
 	until busybox ping -c 1 -W 1 $a >/dev/null 2>&1; do
 		n=$((n+1))
 		if [ $n -ge %d ]; then echo $a; break; fi
 	done
-done`, strings.Join(addresses, " "), tries)
+) & done; wait`, strings.Join(addresses, " "), tries)
 }
 
 const patience = 8 // tries of a second where an answer is expected
