@@ -19,7 +19,8 @@ import (
 const (
 	reachTime = 2500 * time.Millisecond // for the plugin to come to a point
 	killTime  = 90 * time.Second
-	lookEvery = 10 // kills
+	dialTime  = 17 * time.Second // after which an engine has given up
+	lookEvery = 10               // kills
 	// maxMisses is how often a point is tried that the plugin passes once in its
 	// life, or never again.
 	maxMisses = 3
@@ -95,8 +96,7 @@ func (w *world) killOnce(ctx context.Context) error {
 			return nil
 		}
 	}
-	_, err = w.host.Engine.AwaitPlugin(ctx, plugin, old)
-	return err
+	return w.revived(ctx, old)
 }
 
 func (w *world) count(point string) {
@@ -156,8 +156,7 @@ func (w *world) order(point string, skip int) error {
 	return nil
 }
 
-// killTwice kills the plugin, and again while it starts. An engine that has not
-// dialled it yet gives it up then, and it is enabled again.
+// killTwice kills the plugin, and again while it starts.
 func (w *world) killTwice(ctx context.Context, old proc.Process) error {
 	// A start brings bridges up.
 	if err := w.order("kernel up dlb", w.rand.IntN(2)); err != nil {
@@ -173,19 +172,23 @@ func (w *world) killTwice(ctx context.Context, old proc.Process) error {
 	if os.Remove(filepath.Join(w.points, failpoint.Order)) != nil {
 		w.count("at its start")
 	}
-	return proc.Await(ctx, func(ctx context.Context) error {
-		_, err := w.host.Engine.Plugin(ctx, plugin)
-		switch {
-		case errors.Is(err, harness.ErrNotRunning):
-			_, err = w.host.Engine.Run(ctx, "plugin", "enable", plugin)
-			if err == nil {
-				err = harness.ErrNotRunning // look again
-			}
-			return err
-		case err != nil:
-			return err
-		}
-		_, err = w.host.Engine.AwaitPlugin(ctx, plugin, old)
+	return w.revived(ctx, old)
+}
+
+// revived waits for the next process. An engine that has not dialled it when it
+// dies as well gives the plugin up after some tries, and it is enabled again; not
+// before, for the engine does not expect that.
+func (w *world) revived(ctx context.Context, old proc.Process) error {
+	trying, cancel := context.WithTimeoutCause(ctx, dialTime, errors.New("the engine does not restart the plugin"))
+	defer cancel()
+	_, err := w.host.Engine.AwaitPlugin(trying, plugin, old)
+	if _, gone := w.host.Engine.Plugin(ctx, plugin); err == nil || !errors.Is(gone, harness.ErrNotRunning) {
 		return err
-	})
+	}
+	say("the engine gave the plugin up; enabling it")
+	if _, err := w.host.Engine.Run(ctx, "plugin", "enable", plugin); err != nil {
+		return err
+	}
+	_, err = w.host.Engine.AwaitPlugin(ctx, plugin, old)
+	return err
 }

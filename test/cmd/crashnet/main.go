@@ -81,13 +81,18 @@ func run(ctx context.Context, c config) (r *result, err error) {
 	}()
 	for _, part := range []func(context.Context) error{w.start, w.violence, w.settle, w.leftovers} {
 		if err := part(ctx); err != nil {
+			w.keepLog()
 			if cause := context.Cause(ctx); cause != nil {
 				err = errors.Join(cause, err)
 			}
 			return nil, fmt.Errorf("%w\nthe engine's log ends in:\n%s", err, w.logTail())
 		}
 	}
-	return w.result(), nil
+	r = w.result()
+	if r.bad() {
+		w.keepLog()
+	}
+	return r, nil
 }
 
 var begun = time.Now()

@@ -213,6 +213,24 @@ func (w *world) logTail() string {
 	return w.host.Engine.LogTail(30)
 }
 
+// keepLog keeps the engine's log, with the plugin's in it, for whoever looks for
+// the cause.
+func (w *world) keepLog() {
+	if w.host == nil || w.host.Engine == nil {
+		return
+	}
+	path := filepath.Join(os.TempDir(), fmt.Sprintf("crashnet-%d.log", w.seed))
+	raw, err := os.ReadFile(w.host.Engine.Log)
+	if err == nil {
+		err = os.WriteFile(path, raw, 0o600)
+	}
+	if err != nil {
+		say("the engine's log is lost: %v", err)
+		return
+	}
+	say("the engine's log is kept in %s", path)
+}
+
 func (w *world) result() *result {
 	w.mu.Lock()
 	defer w.mu.Unlock()
