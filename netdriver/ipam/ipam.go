@@ -31,7 +31,9 @@
 // A pool with a network of our own on it lives as long as the network, whatever
 // is released: the engine also releases a pool for a network that was refused.
 // But if nothing was asked of it since the network was made, nor for removalTime
-// after its release, the engine does not know the network (see Forsaken).
+// after its release, the engine does not know the network (see Forsaken); that
+// it was just released is what tells which network a removal meant that was cut
+// off (see LetGo).
 // A gateway lives as long as its pool, an address until it is released, and one
 // that an endpoint has in a sandbox until the endpoint is out of there.
 package ipam
