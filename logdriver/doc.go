@@ -7,7 +7,8 @@
 //
 // Packages in the order of the path: engine takes the engine's calls, container
 // reads what they say, stream moves bytes from the FIFOs, spool keeps them,
-// record knows what they mean, ship moves records to collectors through the
+// record knows what they mean, process does to records what their container's
+// options ask for, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
 // they are. history remembers which collectors hold whose records. readlogs
 // answers `docker logs`. config says which containers' records are for which

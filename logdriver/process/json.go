@@ -6,9 +6,9 @@ import (
 )
 
 // scanner goes over one JSON text (RFC 8259), once, without keeping anything: a
-// value is where it begins and ends. Own code, because the libraries that keep
-// nothing accept what is no JSON, and those that do not are several times slower
-// (docs/performance.md).
+// value is where it begins and ends. Own code, because of the libraries that keep
+// nothing one accepts what is no JSON and the other has no release, and neither
+// is faster (docs/performance.md).
 type scanner struct {
 	b     []byte
 	at    int

@@ -8,7 +8,7 @@ func (p *parser) logfmt(line []byte) bool {
 	p.scan = scanner{b: line}
 	s, pairs := &p.scan, 0
 	for s.space(); s.at < len(s.b); s.space() {
-		name := p.bare("=")
+		name := p.bare(true)
 		if len(name) == 0 {
 			return false
 		}
@@ -29,7 +29,7 @@ func (p *parser) logfmt(line []byte) bool {
 func (p *parser) value() ([]byte, bool) {
 	s := &p.scan
 	if s.at >= len(s.b) || s.b[s.at] != '"' {
-		return p.bare(""), true
+		return p.bare(false), true
 	}
 	value, escaped, ok := s.text()
 	if !ok || s.at < len(s.b) && s.b[s.at] > ' ' {
@@ -41,12 +41,12 @@ func (p *parser) value() ([]byte, bool) {
 	return value, true
 }
 
-// bare goes behind what has no quotes, spaces, or bytes of end in it.
-func (p *parser) bare(end string) []byte {
+// bare goes behind a name, or a value without quotes.
+func (p *parser) bare(name bool) []byte {
 	s := &p.scan
 	from := s.at
 	for s.at < len(s.b) {
-		if c := s.b[s.at]; c <= ' ' || c == '"' && end != "" || bytes.IndexByte([]byte(end), c) >= 0 {
+		if c := s.b[s.at]; c <= ' ' || name && (c == '=' || c == '"') {
 			break
 		}
 		s.at++

@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -92,6 +93,10 @@ func TestGolden(t *testing.T) {
 		{"empty", ship.Record{Stderr: true}, `"stream":"stderr","id":"` + id + `",` + fields + `"message":""}`},
 		{"cut", ship.Record{Cut: true, Line: []byte("x")}, `"stream":"stdout","id":"` + id + `",` + fields + `"cut":true,"message":"x"}`},
 		{"not UTF-8", ship.Record{Line: []byte("\xffx")}, `"stream":"stdout","id":"` + id + `",` + fields + `"message":"` + "\ufffd" + `x","message_base64":"/3g="}`},
+		{"level and fields", ship.Record{Level: process.Notice, Line: []byte("x"), Fields: []ship.Field{
+			{Key: []byte("n"), Value: []byte("42"), Raw: true}, {Key: []byte(`a"b`), Value: []byte("\xff\n")}, {Key: []byte("n"), Value: []byte("[1,\n2]"), Raw: true},
+			{Key: []byte("n"), Value: []byte("[\"\xff\"]"), Raw: true}, {Key: []byte("o"), Value: []byte(`{"a":null}`), Raw: true},
+		}}, `"stream":"stdout","id":"` + id + `",` + fields + `"level":"notice","fields":{"n":42,"a\"b":"` + "\ufffd" + `\n","n~2":"[1,\n2]","n~3":"[\"` + "\ufffd" + `\"]","o":{"a":null}},"message":"x"}`},
 	} {
 		tc.r.Time, tc.r.Offset = 1_700_000_000_000_000_120, 0xdeadbeef
 		got := string(newTemplate(sinktest.Meta()).Append(nil, &tc.r))

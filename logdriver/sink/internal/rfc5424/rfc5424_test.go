@@ -8,6 +8,7 @@ import (
 
 	parser "github.com/leodido/go-syslog/v4/rfc5424"
 
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -27,6 +28,9 @@ func TestGolden(t *testing.T) {
 		{"stdout", 3, ship.Record{Line: []byte("hello")}, "<30>" + head + element + ` source="stdout" ` + attrs + `] hello`},
 		{"stderr", 23, ship.Record{Stderr: true, Line: []byte(" a\n\x00\xff")}, "<187>" + head + element + ` source="stderr" ` + attrs + "]  a\n\x00\xff"},
 		{"cut", 0, ship.Record{Cut: true}, "<6>" + head + element + ` source="stdout" ` + attrs + ` cut="true"] `},
+		{"level", 1, ship.Record{Level: process.Warn, Stderr: true, Line: []byte("x")}, "<12>" + head + element + ` source="stderr" ` + attrs + `] x`},
+		{"fields", 1, ship.Record{Level: process.Critical, Line: []byte("x"), Fields: someFields()}, "<10>" + head + element + ` source="stdout" ` + attrs +
+			`][fields@32473 user.id="42" a_b="\"q\" \] \\ ü ` + "\ufffd" + `" a_b~2="[1,2\]" aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa="" aaaaaaaaaaaaaaaaaaaaaaaaaaaaaa~2="x" _="y"] x`},
 	} {
 		tc.r.Time, tc.r.Offset = 1_700_000_000_123_456_789, 0xdeadbeef
 		m := sinktest.Meta()
@@ -35,6 +39,22 @@ func TestGolden(t *testing.T) {
 		if got != tc.want {
 			t.Errorf("%s:\n got %q\nwant %q", tc.name, got, tc.want)
 		}
+	}
+}
+
+func someFields() []ship.Field {
+	long := strings.Repeat("a", 40)
+	return []ship.Field{
+		{Key: []byte("user.id"), Value: []byte("42"), Raw: true}, {Key: []byte("a b"), Value: []byte(`"q" ] \ ü ` + "\xff")},
+		{Key: []byte("a=b"), Value: []byte("[1,2]"), Raw: true}, {Key: []byte(long)}, {Key: []byte(long + "b"), Value: []byte("x")}, {Value: []byte("y")},
+	}
+}
+
+func TestFieldsAreRead(t *testing.T) {
+	m := parse(t, New(sinktest.Meta(), 3).Append(nil, &ship.Record{Fields: someFields(), Line: []byte("x")}))
+	got := (*m.StructuredData)[fieldsID]
+	if len(got) != 6 || got["user.id"] != "42" || got["a_b~2"] != "[1,2]" {
+		t.Errorf("%v", got)
 	}
 }
 
@@ -154,7 +174,7 @@ func checkParam(t *testing.T, elements map[string]map[string]string, value strin
 
 func TestAppendDoesNotAllocate(t *testing.T) {
 	tmpl, buf := New(sinktest.Meta(), 3), make([]byte, 0, 4096)
-	r := ship.Record{Line: []byte("line")}
+	r := ship.Record{Line: []byte("line"), Fields: someFields()}
 	if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
