@@ -43,8 +43,8 @@ const (
 	defaultTimeout  = time.Second
 	maxTimeout      = time.Minute
 	maxBurst        = 1_000_000
-	maxInstructions = 1000 // of one compiled expression
-	maxPatterns     = 16   // of redact.NAME
+	maxInstructions = 500 // of one compiled expression
+	maxPatterns     = 16  // of redact.NAME
 )
 
 type option struct {
@@ -64,7 +64,7 @@ var table = []option{
 			s.multi.timeout, err = duration(v, minTimeout, maxTimeout)
 			return err
 		}},
-	{Option{"include", "regexp", "", "Only records that it matches are sent. The first 16 KiB of a record is looked at, before anything else is done to it."},
+	{Option{"include", "regexp", "", "Only records that it matches are sent. The first 16 KiB of a record is looked at (less with an expression of more than 64 instructions), before anything else is done to it."},
 		func(s *Spec, v string) (err error) { s.include, err = newFilter(v); return err }},
 	{Option{"exclude", "regexp", "", "Records that it matches are not sent; it comes after `include`."},
 		func(s *Spec, v string) (err error) { s.exclude, err = newFilter(v); return err }},

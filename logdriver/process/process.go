@@ -76,7 +76,7 @@ const (
 	maxFilter = 16 << 10
 	// turnCost bounds what is done for one stream before another has its turn,
 	// in bytes times the instructions of the expressions that look at them.
-	turnCost = 4 << 20
+	turnCost = 1 << 20
 )
 
 type filter struct {
@@ -257,7 +257,7 @@ func (s *State) match(f *filter, line []byte, none bool) bool {
 	if f == nil {
 		return none
 	}
-	seen := line[:min(len(line), maxFilter)]
+	seen := line[:min(len(line), maxFilter, turnCost/f.cost)]
 	s.cost += f.cost * len(seen)
 	return f.re.Match(seen)
 }

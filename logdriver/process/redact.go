@@ -8,7 +8,6 @@ import (
 
 // redactor hides one kind of secret.
 type redactor struct {
-	name string
 	find func(line []byte, from int) (start, end int) // of the first that begins at or behind from; start < 0: none
 	re   *regexp.Regexp                               // instead of find
 	cost int                                          // of one byte
@@ -21,7 +20,7 @@ const (
 	overlap = 1 << 10
 	// maxSearch bounds the bytes of a record that own expressions search, times
 	// their instructions. What is behind is not sent.
-	maxSearch = 64 << 20
+	maxSearch = 16 << 20
 )
 
 // hide lets no secret through in what is sent of a record.

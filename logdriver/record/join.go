@@ -143,6 +143,9 @@ func (j *Joiner) Open() (offset uint64, ok bool) {
 	return offset, ok
 }
 
+// Len returns how many lines are open.
+func (j *Joiner) Len() int { return len(j.open) }
+
 // Reset forgets open lines, for a reader that begins again before them.
 func (j *Joiner) Reset() {
 	for len(j.open) > 0 {

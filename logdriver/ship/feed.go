@@ -65,6 +65,7 @@ type feed struct {
 	entry       record.Entry
 	gap         Range  // what is not acknowledged, at or behind read
 	cut         uint64 // no record that was looked at begins before it and ends behind it
+	solo        uint64 // from here on nothing but one line has been open
 	end         uint64 // behind the frames that were looked at, the present one included
 	read        uint64 // where the next window begins
 	safe        uint64 // where a reader that begins anew would have to begin
@@ -100,7 +101,7 @@ func (f *feed) rewind() {
 		f.proc.Reset()
 	}
 	f.damage, f.counting = damage{}, Held{}
-	f.read, f.safe, f.cut = f.acked, f.acked, f.acked
+	f.read, f.safe, f.cut, f.solo = f.acked, f.acked, f.acked, f.acked
 	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
 	f.outstanding, f.held, f.unmarked = 0, false, false
 }
@@ -262,7 +263,7 @@ func (f *feed) lossMarker(bytes uint64) *record.Joined {
 // record lies across, as a multiple of how long records may be. Beyond it, what
 // there is of them is given out: lines without an end, or such that lie across
 // each other without end, must not keep all that follows from being acknowledged.
-const maxBehind = 2
+const maxBehind = 3
 
 // decode takes whole frames off b and returns what is left. It moves read.
 func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
@@ -292,11 +293,10 @@ func (f *feed) decode(b []byte, out func(*record.Joined)) []byte {
 			f.unmarked = false
 			f.src.Mark(f.edge, f.read, f.entry.Time)
 		}
-		if !f.unfinished() {
-			f.cut = f.read
-		}
 		f.end = f.read + uint64(n)
+		f.beforeFrame()
 		f.join.Add(f.read, &f.entry, out)
+		f.afterFrame()
 		f.read += uint64(n)
 		b = b[n:]
 		f.keepUp(out)
@@ -318,6 +318,32 @@ func (f *feed) keepUp(out func(*record.Joined)) {
 	if f.proc != nil {
 		f.proc.Flush(f.processed)
 	}
+}
+
+// beforeFrame and afterFrame find places that no record lies across: where none is
+// open, and where a piece of a line ends beside which nothing has been.
+func (f *feed) beforeFrame() {
+	switch {
+	case !f.unfinished():
+		f.cut, f.solo = f.read, f.read
+	case !f.oneLine():
+		f.solo = f.end
+	}
+}
+
+func (f *feed) afterFrame() {
+	if open, _ := f.join.Open(); f.oneLine() && open > f.cut && open >= f.solo {
+		f.cut = open
+	}
+}
+
+// oneLine reports whether one line is open, and nothing else.
+func (f *feed) oneLine() bool {
+	kept := false
+	if f.join.Len() == 1 && f.proc != nil {
+		_, kept = f.proc.Open()
+	}
+	return f.join.Len() == 1 && !kept
 }
 
 // between is for a whole line that begins a record, when none is open.
