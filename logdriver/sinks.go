@@ -31,6 +31,8 @@ func sinks() map[string]newSink {
 		"relp+tls":    relp.New,
 		"json+tcp":    jsonl.New,
 		"json+tls":    jsonl.New,
+		"json+http":   jsonl.NewHTTP,
+		"json+https":  jsonl.NewHTTP,
 	}
 }
 
