@@ -11,6 +11,7 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/relp"
@@ -22,17 +23,21 @@ type newSink func(*url.URL, sink.Host) (ship.Sink, error)
 // sinks maps the schemes of collector URLs to the protocols behind them.
 func sinks() map[string]newSink {
 	return map[string]newSink{
-		"syslog+tcp":  syslog.New,
-		"syslog+tls":  syslog.New,
-		"syslog+udp":  syslog.New,
-		"forward":     forward.New,
-		"forward+tls": forward.New,
-		"relp":        relp.New,
-		"relp+tls":    relp.New,
-		"json+tcp":    jsonl.New,
-		"json+tls":    jsonl.New,
-		"json+http":   jsonl.NewHTTP,
-		"json+https":  jsonl.NewHTTP,
+		"syslog+tcp":          syslog.New,
+		"syslog+tls":          syslog.New,
+		"syslog+udp":          syslog.New,
+		"forward":             forward.New,
+		"forward+tls":         forward.New,
+		"relp":                relp.New,
+		"relp+tls":            relp.New,
+		"json+tcp":            jsonl.New,
+		"json+tls":            jsonl.New,
+		"json+http":           jsonl.NewHTTP,
+		"json+https":          jsonl.NewHTTP,
+		"elasticsearch+http":  elastic.New,
+		"elasticsearch+https": elastic.New,
+		"opensearch+http":     elastic.New,
+		"opensearch+https":    elastic.New,
 	}
 }
 

@@ -77,7 +77,7 @@ func TestNewHTTP(t *testing.T) {
 		{url: "json+http://u:secret@host?token-file=x", err: "exclude each other"},
 		{url: "json+http://host?token-file=x&password-file=y", err: "only one"},
 		{url: "json+http://host?token-file=../x", err: "leads out"},
-		{url: "json+http://host?header.Authorization=secret", err: "token-file"},
+		{url: "json+http://host?header.Authorization=x", err: "token-file"},
 		{url: "json+http://host?header.X=a%0ab", err: "not a header"},
 		{url: "json+http://host#f", err: "fragment"},
 	} {

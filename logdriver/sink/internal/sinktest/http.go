@@ -119,16 +119,7 @@ func (w *Web) talk(peer *Peer, out int64) {
 
 // take keeps the records of a request and returns the answer.
 func (w *Web) take(r *http.Request, body []byte) []byte {
-	if r.Header.Get("Content-Encoding") == "gzip" {
-		zip, err := gzip.NewReader(bytes.NewReader(body))
-		if err == nil {
-			body, err = io.ReadAll(zip)
-		}
-		if err != nil {
-			w.t.Errorf("gzip: %v", err)
-		}
-	}
-	records, answer, err := w.p.Take(r, body)
+	records, answer, err := w.p.read(r, body)
 	if err != nil {
 		w.t.Errorf("a request is not as it has to be: %v", err)
 		return reply("400 Bad Request", []byte(err.Error()))
@@ -146,6 +137,20 @@ func (w *Web) take(r *http.Request, body []byte) []byte {
 		w.done(records)
 	}
 	return reply("200 OK", answer)
+}
+
+// read takes a request apart.
+func (h HTTP) read(r *http.Request, body []byte) ([]Got, []byte, error) {
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		zip, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return nil, nil, err
+		}
+		if body, err = io.ReadAll(zip); err != nil {
+			return nil, nil, err
+		}
+	}
+	return h.Take(r, body)
 }
 
 func (w *Web) keep(records []Got) {
@@ -249,7 +254,7 @@ func (h HTTP) next() func(*bufio.Reader) ([]string, []byte, error) {
 		if err != nil {
 			return nil, nil, err
 		}
-		records, answer, err := h.Take(r, body)
+		records, answer, err := h.read(r, body)
 		if err != nil {
 			return nil, nil, errors.Join(err, io.EOF)
 		}
