@@ -14,6 +14,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/loki"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
@@ -34,6 +35,8 @@ func sinks() map[string]newSink {
 		"json+tls":            jsonl.New,
 		"json+http":           jsonl.NewHTTP,
 		"json+https":          jsonl.NewHTTP,
+		"loki+http":           loki.New,
+		"loki+https":          loki.New,
 		"elasticsearch+http":  elastic.New,
 		"elasticsearch+https": elastic.New,
 		"opensearch+http":     elastic.New,

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -24,6 +25,7 @@ type Conn struct {
 	cancel    context.CancelFunc
 	workers   sync.WaitGroup
 	close     func() error
+	distrust  atomic.Pointer[wire.TLSError] // what a link noted first
 
 	// Owned by the goroutine that calls Append and Send.
 	next *batch
@@ -80,24 +82,43 @@ func (c *Conn) dial(ctx context.Context) (net.Conn, error) {
 	c.first = nil
 	c.mu.Unlock()
 	if first != nil {
-		return link{first}, nil
+		return link{first, c}, nil
 	}
 	conn, err := c.collector.Target.Dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return link{conn}, nil
+	return link{conn, c}, nil
 }
 
-// link is a connection that says why it cannot be written to any more.
-type link struct{ net.Conn }
+// link is a connection that notes what is wrong with our certificates, or the
+// collector's: which of reading and writing finds out is a matter of chance, and
+// HTTP tells of one of them only.
+type link struct {
+	net.Conn
+	owner *Conn
+}
+
+func (l link) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	l.owner.note(err)
+	return n, err
+}
 
 func (l link) Write(p []byte) (int, error) {
 	n, err := l.Conn.Write(p)
 	if err != nil && !errors.Is(err, net.ErrClosed) {
 		err = wire.Reason(l.Conn, err)
+		l.owner.note(err)
 	}
 	return n, err
+}
+
+func (c *Conn) note(err error) {
+	var told *wire.TLSError
+	if errors.As(err, &told) {
+		c.distrust.CompareAndSwap(nil, told)
+	}
 }
 
 // Append implements ship.Conn.

@@ -113,6 +113,9 @@ func (p *poster) reason(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && ctx.Err() != nil {
 		return cause
 	}
+	if told := p.conn.distrust.Load(); told != nil {
+		return fmt.Errorf("send a batch: %w", told)
+	}
 	if at := new(url.Error); errors.As(err, &at) {
 		err = at.Err
 	}
