@@ -15,6 +15,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
@@ -35,6 +36,8 @@ func sinks() map[string]newSink {
 		"json+tls":            jsonl.New,
 		"json+http":           jsonl.NewHTTP,
 		"json+https":          jsonl.NewHTTP,
+		"otlp+http":           otlp.New,
+		"otlp+https":          otlp.New,
 		"loki+http":           loki.New,
 		"loki+https":          loki.New,
 		"elasticsearch+http":  elastic.New,

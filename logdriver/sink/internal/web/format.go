@@ -140,3 +140,16 @@ func gatherMixed(records []Record, each func(g *Group, of []Record)) {
 		start = next[i]
 	}
 }
+
+// Builder makes the body of one request, for tests of formats.
+type Builder struct{ batch batch }
+
+// Append adds a record.
+func (b *Builder) Append(t Template, r *ship.Record) {
+	from := len(b.batch.text)
+	b.batch.text = t.Append(b.batch.text, r)
+	b.batch.add(t, r, from, len(b.batch.text))
+}
+
+// Body returns the body as a format makes it.
+func (b *Builder) Body(f Format) []byte { return f.Body(nil, b.batch.text, b.batch.records) }
