@@ -55,7 +55,8 @@ type Web struct {
 }
 
 func (h HTTP) protocol() Protocol {
-	return Protocol{Scheme: h.Scheme, Query: h.Query, New: h.New, Confirms: true}
+	// A connection beyond the first may be given up before anybody has greeted.
+	return Protocol{Scheme: h.Scheme, Query: h.Query, New: h.New, Confirms: true, refuses: true}
 }
 
 // serve starts a collector and returns it, its address and what ends it.
