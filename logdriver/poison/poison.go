@@ -139,7 +139,7 @@ func read(name string, each func(Entry)) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	in := bufio.NewReaderSize(f, 64<<10)
 	for {
 		line, err := readLine(in)

@@ -171,8 +171,8 @@ func authority(u *url.URL) string {
 	return host
 }
 
-// Limits: one batch more than there are connections is compressed already, or
-// at least there, when a request ends.
+// Limits implements ship.Sink: one batch more than there are connections is there
+// already when a request ends.
 func (c *Collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: int(c.bytes.Load()), BatchRecords: c.spec.Records, InFlight: c.connections + 1, RecordBytes: c.MaxLine}
 }

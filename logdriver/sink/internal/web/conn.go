@@ -150,8 +150,7 @@ func (c *Conn) Send(ctx context.Context, text []byte) error {
 		c.ledger.Fail(ctx.Err())
 		return ctx.Err()
 	}
-	c.ledger.Commit()
-	return nil
+	return c.ledger.Commit()
 }
 
 func (c *Conn) spare() *batch {

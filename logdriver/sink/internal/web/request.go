@@ -96,7 +96,7 @@ func (p *poster) send(ctx context.Context, body []byte) (*reply, error) {
 	if err != nil {
 		return nil, p.reason(ctx, err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing is lost by it
+	defer resp.Body.Close()
 	p.answer.Reset()
 	_, err = io.Copy(&p.answer, io.LimitReader(&download{resp.Body, moved}, maxAnswer+1))
 	if err != nil {
