@@ -198,7 +198,8 @@ func (p *Plugin) why() string {
 	return said
 }
 
-// Admin returns the server of the plugin's metrics, /status, /drain and /where.
+// Admin returns the server of the plugin's metrics, /status, /drain, /where and
+// /poison.
 func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, &metrics{p})
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
@@ -216,6 +217,7 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 		return map[string]bool{"drained": true}, p.Drain(ctx)
 	})
 	s.Handle("/where", p.where)
+	s.Handle("/poison", p.putAside)
 	return s
 }
 
@@ -274,6 +276,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
 	}
 	m.dropped(ch)
+	m.poison(ch)
 	m.health(ch, health)
 	m.gauges(ch)
 }

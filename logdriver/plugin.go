@@ -18,6 +18,7 @@ import (
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/history"
+	"github.com/dockline/dockline/logdriver/poison"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -44,6 +45,7 @@ type Plugin struct {
 	looking sync.WaitGroup  // the goroutines that follow the configuration
 	ctx     context.Context // ends when they shall
 	endLook context.CancelFunc
+	poison  *poison.Store
 
 	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
@@ -71,6 +73,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	}
 	p.conf = newConfiguration(cfg, p.pools, p.keepFormer, log)
 	p.history = openHistory(cfg, p.ship, log)
+	p.poison = openPoison(cfg, p.ship, log)
 	p.tidy.Go(func() { p.history.Run(ctx) })
 	p.takeOver()
 	all := sp.Streams()

@@ -11,8 +11,11 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
@@ -22,15 +25,25 @@ type newSink func(*url.URL, sink.Host) (ship.Sink, error)
 // sinks maps the schemes of collector URLs to the protocols behind them.
 func sinks() map[string]newSink {
 	return map[string]newSink{
-		"syslog+tcp":  syslog.New,
-		"syslog+tls":  syslog.New,
-		"syslog+udp":  syslog.New,
-		"forward":     forward.New,
-		"forward+tls": forward.New,
-		"relp":        relp.New,
-		"relp+tls":    relp.New,
-		"json+tcp":    jsonl.New,
-		"json+tls":    jsonl.New,
+		"syslog+tcp":          syslog.New,
+		"syslog+tls":          syslog.New,
+		"syslog+udp":          syslog.New,
+		"forward":             forward.New,
+		"forward+tls":         forward.New,
+		"relp":                relp.New,
+		"relp+tls":            relp.New,
+		"json+tcp":            jsonl.New,
+		"json+tls":            jsonl.New,
+		"json+http":           jsonl.NewHTTP,
+		"json+https":          jsonl.NewHTTP,
+		"otlp+http":           otlp.New,
+		"otlp+https":          otlp.New,
+		"loki+http":           loki.New,
+		"loki+https":          loki.New,
+		"elasticsearch+http":  elastic.New,
+		"elasticsearch+https": elastic.New,
+		"opensearch+http":     elastic.New,
+		"opensearch+https":    elastic.New,
 	}
 }
 

@@ -26,6 +26,7 @@ folder in the engine's data root, as root:
   status   what is spooled of which container, and which collectors are healthy
   metrics  the same in numbers, as Prometheus reads them
   drain    wait until everything that is spooled is delivered; before the plugin is removed
+  poison   the records that collectors refused for ever, with the reason; their bytes in base64
   where    which collectors hold the records of a container that were written in a time
 
 TIME is 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m.
@@ -65,7 +66,7 @@ func ask(ctx context.Context, args []string) error {
 	}
 	var do func(ctx context.Context, socket string) error
 	switch command {
-	case "status", "metrics":
+	case "status", "metrics", "poison":
 		do = func(ctx context.Context, socket string) error { return admin.Get(ctx, socket, "/"+command, os.Stdout) }
 	case "drain":
 		do = drain

@@ -250,7 +250,7 @@ func (l *lane) run(ctx context.Context) {
 			l.setHealthy(false)
 		}
 		l.rehome()
-		pause := retry.NextBackOff()
+		pause := max(retry.NextBackOff(), asked(err))
 		l.stats.Failures.Add(1)
 		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
 		l.gauge.block(busy)

@@ -37,8 +37,9 @@ type session struct {
 }
 
 type ackEvent struct {
-	count uint64
-	err   error
+	count   uint64
+	refused []Refusal // in the batches that are new in count
+	err     error
 }
 
 var errDrained = errors.New("plugin is stopping")
@@ -67,7 +68,7 @@ func (s *session) run(ctx context.Context) error {
 	cancel()
 	cerr := s.conn.Close()
 	for e := range s.acks {
-		s.apply(e.count)
+		s.apply(e)
 	}
 	s.timer.Stop()
 	s.open.Stop()
@@ -85,7 +86,7 @@ func (s *session) waitForAcks(ctx context.Context) {
 	for {
 		n, err := s.conn.Wait(ctx, seen)
 		seen = max(seen, n)
-		s.acks <- ackEvent{seen, err} // always taken: by loop, drain or the end of run
+		s.acks <- ackEvent{seen, refused(s.conn), err} // always taken: by loop, drain or the end of run
 		if err != nil {
 			return
 		}
@@ -110,7 +111,7 @@ func (s *session) loop(ctx context.Context) error {
 		case <-s.turn:
 			s.rehome()
 		case e := <-s.acks:
-			s.apply(e.count)
+			s.apply(e)
 			if e.err != nil {
 				return e.err
 			}
@@ -273,8 +274,9 @@ func (s *session) send(ctx context.Context) error {
 }
 
 // apply moves the cursors of the batches that are acknowledged.
-func (s *session) apply(count uint64) {
-	for s.ackCount < count && len(s.sent) > 0 {
+func (s *session) apply(e ackEvent) {
+	s.putAside(e.refused)
+	for s.ackCount < e.count && len(s.sent) > 0 {
 		b := s.sent[0]
 		s.sent = s.sent[1:]
 		s.ackCount++
@@ -306,7 +308,7 @@ func (s *session) drain() {
 	for len(s.sent) > 0 {
 		select {
 		case e := <-s.acks:
-			s.apply(e.count)
+			s.apply(e)
 			if e.err != nil {
 				return
 			}

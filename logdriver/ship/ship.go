@@ -15,6 +15,7 @@ type Stats struct {
 	Sent, SentBytes, Batches atomic.Uint64
 	Acked                    atomic.Uint64 // records
 	Resent                   atomic.Uint64 // records that were under way when a connection broke
+	Refused                  atomic.Uint64 // records that collectors will never take
 	Failures                 atomic.Uint64 // connections that failed or broke
 	Moved                    atomic.Uint64 // feeds handed from one collector to another
 	Pushbacks                atomic.Uint64 // times that a collector was relieved of keys
@@ -38,6 +39,8 @@ type Shipper struct {
 	// acknowledged, before the cursor moves on. It may take a moment, and is called
 	// by several goroutines.
 	Held func(m *Meta, pool, collector string, h Held)
+	// Aside is given, if it is set before the first Add, what collectors refuse.
+	Aside PutAside
 
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc

@@ -16,8 +16,11 @@ import (
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
 )
@@ -39,6 +42,17 @@ var benchmarks = []struct {
 	{"forward://%s", "forward", forward.New},
 	{"forward://%s?compress=gzip", "forward", forward.New},
 	{"forward+tls://%s?tls-ca=ca.pem", "forward+tls", forward.New},
+	{"json+http://%s", "http", jsonl.NewHTTP},
+	{"json+http://%s?compress=gzip", "http", jsonl.NewHTTP},
+	{"json+https://%s?tls-ca=ca.pem", "http+tls", jsonl.NewHTTP},
+	{"elasticsearch+http://%s", "http", elastic.New},
+	{"elasticsearch+http://%s?compress=gzip", "http", elastic.New},
+	{"elasticsearch+https://%s?tls-ca=ca.pem", "http+tls", elastic.New},
+	{"loki+http://%s", "http", loki.New},
+	{"loki+https://%s?tls-ca=ca.pem", "http+tls", loki.New},
+	{"otlp+http://%s", "http", otlp.New},
+	{"otlp+http://%s?compress=gzip", "http", otlp.New},
+	{"otlp+https://%s?tls-ca=ca.pem", "http+tls", otlp.New},
 }
 
 // benchLine is 120 bytes of what programs write.
@@ -73,12 +87,14 @@ func dial(b *testing.B, i int) (ship.Sink, ship.Conn) {
 	return s, conn
 }
 
+func secure(i int) bool { return strings.HasSuffix(benchmarks[i].peer, "+tls") }
+
 func name(i int) string { return strings.ReplaceAll(benchmarks[i].url, "://%s", "") }
 
 // BenchmarkEncode is from a record to the bytes of its message, framed.
 func BenchmarkEncode(b *testing.B) {
 	for i := range benchmarks {
-		if strings.Contains(benchmarks[i].url, "+tls") || strings.Contains(benchmarks[i].url, "gzip") {
+		if secure(i) || strings.Contains(benchmarks[i].url, "gzip") {
 			continue // the same
 		}
 		b.Run(name(i), func(b *testing.B) {
@@ -187,7 +203,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		t.Fatalf("%d bytes", len(benchLine))
 	}
 	for i := range benchmarks {
-		if strings.Contains(benchmarks[i].url, "+tls") {
+		if secure(i) {
 			continue // the same
 		}
 		ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"strings"
@@ -75,7 +76,7 @@ func servePeer(kind, dir string) (net.Addr, error) {
 		}
 		ln = tls.NewListener(ln, config)
 	}
-	serve := map[string]func(net.Conn){"discard": discard, "relp": answerRELP, "forward": answerForward}[strings.TrimSuffix(kind, "+tls")]
+	serve := map[string]func(net.Conn){"discard": discard, "relp": answerRELP, "forward": answerForward, "http": answerHTTP}[strings.TrimSuffix(kind, "+tls")]
 	go func() {
 		for {
 			conn, err := ln.Accept()
@@ -173,6 +174,27 @@ func answerForward(conn net.Conn) {
 			if _, err := conn.Write(msgp.AppendString(msgp.AppendString(msgp.AppendMapHeader(nil, 1), "ack"), id)); err != nil {
 				return
 			}
+		}
+	}
+}
+
+// answerHTTP takes each request and does not look into it.
+func answerHTTP(conn net.Conn) {
+	in := bufio.NewReaderSize(conn, 256<<10)
+	for {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			return
+		}
+		answer := ""
+		if strings.HasSuffix(r.URL.Path, "/_bulk") {
+			answer = `{"errors":false}`
+		}
+		if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer); err != nil {
+			return
 		}
 	}
 }

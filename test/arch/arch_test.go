@@ -67,6 +67,7 @@ var forbidden = map[string][]string{
 	"logdriver/resolve":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
 	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/poison":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/history":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/engine":    {"logdriver/sink", "logdriver/record"},
 	"logdriver/sink":      {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},

@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
 )
 
 // appendFields appends an object with the fields, and a comma. Of names that are
@@ -14,7 +15,7 @@ func appendFields(dst []byte, fields []ship.Field) []byte {
 	dst = append(dst, `"fields":{`...)
 	for i := range fields {
 		f := &fields[i]
-		dst, _ = appendEscaped(append(dst, '"'), f.Key)
+		dst, _ = jsontext.Append(append(dst, '"'), f.Key)
 		if n := number(fields, i); n > 1 {
 			dst = strconv.AppendInt(append(dst, '~'), int64(n), 10)
 		}
@@ -41,6 +42,6 @@ func appendJSON(dst []byte, f *ship.Field) []byte {
 	if f.Raw && bytes.IndexByte(f.Value, '\n') < 0 && utf8.Valid(f.Value) {
 		return append(dst, f.Value...)
 	}
-	dst, _ = appendEscaped(append(dst, '"'), f.Value)
+	dst, _ = jsontext.Append(append(dst, '"'), f.Value)
 	return append(dst, '"')
 }

@@ -4,6 +4,9 @@
 //
 //	json+tcp://host:port[?timeout=30s][&max-line=SIZE]
 //	json+tls://host:port[?tls-ca=FILE]…
+//	json+http://host/path[?format=array]    json+https://host/path
+//
+// or in the bodies of HTTP requests, which is what the same take that acknowledge.
 //
 // Keys, in this order; one without a value is left out, unless marked with *:
 //

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
@@ -22,7 +23,7 @@ func newTemplate(m *ship.Meta) *template {
 	t := &template{clock: stamp.New(), fields: fields(m)}
 	for i, source := range [2]string{"stdout", "stderr"} {
 		dst := []byte(`","stream":"` + source + `","id":"`)
-		dst, _ = appendEscaped(dst, []byte(m.Stream))
+		dst, _ = jsontext.Append(dst, []byte(m.Stream))
 		t.source[i] = append(dst, '-')
 	}
 	return t
@@ -30,14 +31,14 @@ func newTemplate(m *ship.Meta) *template {
 
 // fields encodes what is the same for all records of a stream.
 func fields(m *ship.Meta) []byte {
-	dst := appendField([]byte(`",`), "host", m.Host)
+	dst := jsontext.AppendField([]byte(`",`), "host", m.Host)
 	for _, f := range []ship.Attr{
 		{Key: "tag", Value: m.Tag}, {Key: "container_id", Value: m.ContainerID},
 		{Key: "container_name", Value: m.ContainerName}, {Key: "image_id", Value: m.ImageID},
 		{Key: "image_name", Value: m.ImageName}, {Key: "command", Value: m.Command}, {Key: "created", Value: created(m)},
 	} {
 		if f.Value != "" {
-			dst = appendField(dst, f.Key, f.Value)
+			dst = jsontext.AppendField(dst, f.Key, f.Value)
 		}
 	}
 	return appendAttrs(dst, m.Attrs)
@@ -59,17 +60,10 @@ func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
 	dst = append(dst, `"attrs":{`...)
 	used := make(map[string]bool, len(attrs))
 	for _, a := range attrs {
-		dst = appendField(dst, wire.Unique(used, string([]rune(a.Key)), 0), a.Value)
+		dst = jsontext.AppendField(dst, wire.Unique(used, string([]rune(a.Key)), 0), a.Value)
 	}
 	dst[len(dst)-1] = '}' // instead of the last comma
 	return append(dst, ',')
-}
-
-// appendField appends a key, its value and a comma.
-func appendField(dst []byte, key, value string) []byte {
-	dst, _ = appendEscaped(append(dst, '"'), []byte(key))
-	dst, _ = appendEscaped(append(dst, `":"`...), []byte(value))
-	return append(dst, `",`...)
 }
 
 // Append implements ship.Template.
@@ -90,7 +84,7 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	if r.Cut {
 		dst = append(dst, `"cut":true,`...)
 	}
-	dst, valid := appendEscaped(append(dst, `"message":"`...), r.Line)
+	dst, valid := jsontext.Append(append(dst, `"message":"`...), r.Line)
 	if !valid {
 		dst = append(dst, `","message_base64":"`...)
 		dst = base64.StdEncoding.AppendEncode(dst, r.Line)

@@ -84,7 +84,9 @@ func Run(t *testing.T, p Protocol) {
 	}
 }
 
-func (p Protocol) secure() bool { return strings.HasSuffix(p.Scheme, "+tls") }
+func (p Protocol) secure() bool {
+	return strings.HasSuffix(p.Scheme, "+tls") || strings.HasSuffix(p.Scheme, "+https")
+}
 
 // host puts the files, and those of TLS, where the sink finds them.
 func (p Protocol) host(t *testing.T) sink.Host {

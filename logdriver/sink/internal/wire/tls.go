@@ -15,7 +15,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
-// tlsParams are the parameters of URLs whose scheme ends in +tls.
+// tlsParams are the parameters of URLs whose scheme ends in +tls or +https.
 func tlsParams() []string {
 	return []string{"tls-ca", "tls-cert", "tls-key", "tls-name", "tls-min", "tls-insecure"}
 }

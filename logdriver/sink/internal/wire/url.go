@@ -35,9 +35,11 @@ const minLine = 1 << 10
 // Spec says what the URLs of a sink hold.
 type Spec struct {
 	// Schemes maps those that the sink knows to the port where a URL names none,
-	// "" if it has to. With one that ends in +tls, TLS is spoken.
+	// "" if it has to. With one that ends in +tls or +https, TLS is spoken.
 	Schemes map[string]string
-	Params  []string // beside those that all sinks have
+	// Web says that user, password and path have a meaning.
+	Web    bool
+	Params []string // beside those that all sinks have
 
 	// MaxLine is the standard of the parameter max-line: the longest line, in
 	// bytes, that is sent in one message; longer ones are sent in pieces. 0 is no
@@ -54,6 +56,8 @@ type Target struct {
 	Timeout time.Duration
 	Params  map[string]string // the query, each key known and given once
 	Host    sink.Host
+	User    *url.Userinfo // nil where there is none; only where Spec.Web says so
+	Path    string        // as it is sent; only where Spec.Web says so
 
 	security *security // nil where TLS is not spoken
 }
@@ -67,7 +71,10 @@ func ParseTarget(u *url.URL, host sink.Host, spec Spec) (*Target, error) {
 		return nil, fmt.Errorf("collector URL: scheme %q is none of %q", u.Scheme, slices.Sorted(maps.Keys(spec.Schemes)))
 	}
 	t := &Target{Host: host}
-	err := checkBare(u)
+	err := checkBare(u, spec.Web)
+	if spec.Web {
+		t.User, t.Path = u.User, u.EscapedPath()
+	}
 	if err == nil {
 		t.Addr, err = hostPort(u, port)
 	}
@@ -82,7 +89,7 @@ func ParseTarget(u *url.URL, host sink.Host, spec Spec) (*Target, error) {
 
 // parse reads the parameters.
 func (t *Target) parse(u *url.URL, spec Spec) (err error) {
-	secure := strings.HasSuffix(u.Scheme, "+tls")
+	secure := strings.HasSuffix(u.Scheme, "+tls") || strings.HasSuffix(u.Scheme, "+https")
 	known := append([]string{"timeout", "max-line"}, spec.Params...)
 	if secure {
 		known = append(known, tlsParams()...)
@@ -105,13 +112,13 @@ func (t *Target) parse(u *url.URL, spec Spec) (err error) {
 }
 
 // checkBare refuses the parts of a URL that these sinks have no use for.
-func checkBare(u *url.URL) error {
+func checkBare(u *url.URL, web bool) error {
 	switch {
 	case u.Opaque != "":
 		return errors.New("want // before the host")
-	case u.User != nil:
+	case u.User != nil && !web:
 		return errors.New("user and password have no meaning here")
-	case u.Path != "" && u.Path != "/":
+	case u.Path != "" && u.Path != "/" && !web:
 		return fmt.Errorf("path %q has no meaning here", u.Path)
 	case u.Fragment != "":
 		return fmt.Errorf("fragment %q has no meaning here", u.Fragment)

@@ -1,4 +1,6 @@
-package jsonl
+// Package jsontext writes JSON without allocating: what the sinks whose messages
+// are objects have in common.
+package jsontext
 
 import (
 	"encoding/binary"
@@ -9,10 +11,9 @@ import (
 
 const hexDigits = "0123456789abcdef"
 
-// appendEscaped appends s as the inside of a JSON string (RFC 8259 section 7)
-// and reports whether it is valid UTF-8. Each byte that is not part of a rune
+// Append appends s as the inside of a JSON string (RFC 8259 section 7) and reports whether it is valid UTF-8. Each byte that is not part of a rune
 // becomes U+FFFD, as with encoding/json.
-func appendEscaped(dst, s []byte) (out []byte, valid bool) {
+func Append(dst, s []byte) (out []byte, valid bool) {
 	if utf8.Valid(s) {
 		return appendValid(dst, s), true
 	}
@@ -96,4 +97,11 @@ func appendEscape(dst []byte, c byte) []byte {
 		return append(dst, '\\', 'r')
 	}
 	return append(dst, '\\', 'u', '0', '0', hexDigits[c>>4], hexDigits[c&15])
+}
+
+// AppendField appends a key, its value and a comma.
+func AppendField(dst []byte, key, value string) []byte {
+	dst, _ = Append(append(dst, '"'), []byte(key))
+	dst, _ = Append(append(dst, `":"`...), []byte(value))
+	return append(dst, `",`...)
 }

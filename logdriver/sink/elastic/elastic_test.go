@@ -1,0 +1,200 @@
+package elastic
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestConformance(t *testing.T) {
+	for _, tc := range []struct{ scheme, query string }{
+		{"elasticsearch+http", ""}, {"opensearch+https", "compress=gzip"},
+	} {
+		t.Run(tc.scheme, func(t *testing.T) {
+			sinktest.RunHTTP(t, sinktest.HTTP{
+				Scheme: tc.scheme, Query: tc.query, New: New, Take: take,
+				Busy: func(got []sinktest.Got, which int) []byte {
+					return answerWith(got, which, 429, "es_rejected_execution_exception")
+				},
+				Refuse: func(got []sinktest.Got, which int) []byte { return answerWith(got, which, 400, "poison") },
+			})
+		})
+	}
+}
+
+// answerWith is what a server answers where one record failed.
+func answerWith(got []sinktest.Got, which, status int, kind string) []byte {
+	items := make([]string, len(got))
+	for i := range items {
+		items[i] = `{"create":{"status":201}}`
+		if i%7 == 3 {
+			items[i] = `{"create":{"status":409,"error":{"type":"version_conflict_engine_exception"}}}`
+		}
+	}
+	items[which] = fmt.Sprintf(`{"create":{"status":%d,"error":{"type":%q,"reason":"because"}}}`, status, kind)
+	return []byte(`{"errors":true,"items":[` + strings.Join(items, ",") + `]}`)
+}
+
+// document is what a server sees.
+type document struct {
+	Timestamp     time.Time `json:"@timestamp"`
+	Message       string    `json:"message"`
+	MessageBase64 []byte    `json:"message_base64"`
+	Stream        string    `json:"stream"`
+	Event         struct {
+		ID string `json:"id"`
+	} `json:"event"`
+	Host struct {
+		Name string `json:"name"`
+	} `json:"host"`
+	Tags      []string `json:"tags"`
+	Container struct {
+		ID    string `json:"id"`
+		Name  string `json:"name"`
+		Image struct {
+			Name string `json:"name"`
+			ID   string `json:"id"`
+		} `json:"image"`
+	} `json:"container"`
+	Process struct {
+		CommandLine string `json:"command_line"`
+	} `json:"process"`
+	Labels map[string]string `json:"labels"`
+	Cut    bool              `json:"cut"`
+}
+
+// take is a server that takes nothing that the API reference does not have.
+func take(r *http.Request, body []byte) (got []sinktest.Got, answer []byte, err error) {
+	if r.Method != http.MethodPost || r.URL.Path != "/logs-dockline-default/_bulk" || r.Header.Get("Content-Type") != "application/x-ndjson" || r.URL.Query().Get("filter_path") == "" {
+		return nil, nil, fmt.Errorf("%s %s of %s", r.Method, r.URL, r.Header.Get("Content-Type"))
+	}
+	if !bytes.HasSuffix(body, []byte("\n")) {
+		return nil, nil, io.ErrUnexpectedEOF
+	}
+	lines := bytes.Split(body[:len(body)-1], []byte("\n"))
+	if len(lines)%2 != 0 {
+		return nil, nil, fmt.Errorf("%d lines", len(lines))
+	}
+	seen := map[string]bool{}
+	for i := 0; i < len(lines); i += 2 {
+		var action struct {
+			Create *struct {
+				ID string `json:"_id"`
+			} `json:"create"`
+		}
+		var d document
+		if err := strict(lines[i], &action); err != nil || action.Create == nil || len(action.Create.ID) > 512 {
+			return nil, nil, fmt.Errorf("action %.200q: %w", lines[i], err)
+		}
+		if err := strict(lines[i+1], &d); err != nil || d.Event.ID != action.Create.ID || d.Timestamp.IsZero() || seen[d.Event.ID] {
+			return nil, nil, fmt.Errorf("document %.300q: %w", lines[i+1], err)
+		}
+		seen[d.Event.ID] = true
+		line := d.Message
+		if d.MessageBase64 != nil {
+			line = string(d.MessageBase64)
+		}
+		got = append(got, sinktest.Got{ID: d.Event.ID, Line: line})
+	}
+	return got, []byte(`{"errors":false,"items":[]}`), nil
+}
+
+func strict(text []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	return dec.Decode(into)
+}
+
+func TestGolden(t *testing.T) {
+	const want = `{"create":{"_id":"s1-00000000deadbeef"}}
+{"@timestamp":"2023-11-14T22:13:20.000000120Z","stream":"stderr","event":{"id":"s1-00000000deadbeef"},"host":{"name":"host ü"},` +
+		`"tags":["täg/web"],"container":{"id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef","name":"web-1",` +
+		`"image":{"name":"reg:5000/a\"b]c\\d","id":"sha256:feed"}},"process":{"command_line":"sh -c \"echo \u0001\""},` +
+		`"labels":{"com_docker_compose_project_config_files":"a]b","com_docker_compose_project_config_hash":"c","id":"forged","team=x":"bad ` + "\ufffd" + ` utf-8"},` +
+		`"cut":true,"message":"a\tb"}` + "\n"
+	r := ship.Record{Time: 1_700_000_000_000_000_120, Offset: 0xdeadbeef, Stderr: true, Cut: true, Line: []byte("a\tb")}
+	if got := string(newTemplate(sinktest.Meta()).Append(nil, &r)); got != want {
+		t.Errorf("\n got %s\nwant %s", got, want)
+	}
+	for _, m := range []*ship.Meta{{Stream: "s"}, {Stream: "s", ImageName: "i"}, {Stream: "s", ContainerName: "c"}, {Stream: "s", Attrs: []ship.Attr{{Key: "a.b", Value: "1"}, {Key: "a_b", Value: "2"}}}} {
+		for _, line := range strings.Split(strings.TrimSpace(string(newTemplate(m).Append(nil, &ship.Record{}))), "\n") {
+			var d document
+			if !json.Valid([]byte(line)) || !strings.Contains(line, "create") && strict([]byte(line), &d) != nil {
+				t.Errorf("%s", line)
+			}
+			if len(m.Attrs) == 2 && d.Labels != nil && len(d.Labels) != 2 {
+				t.Errorf("labels %q", d.Labels)
+			}
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	for _, tc := range []struct {
+		name, answer  string
+		refused, busy int
+		err           string
+	}{
+		{"well", `{"errors":false}`, 0, 0, ""},
+		{"well, in another order", `{"took":3,"errors":false,"items":[]}`, 0, 0, ""},
+		{"there already", `{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":409,"error":{}}}]}`, 0, 0, ""},
+		{"one of each", `{"errors":true,"items":[{"create":{"status":400,"error":{"type":"t"}}},{"create":{"status":429}}]}`, 1, 1, ""},
+		{"too few", `{"errors":true,"items":[{"create":{"status":201}}]}`, 0, 0, "of 1 records"},
+		{"something else", `{"errors":true,"items":[{"index":{"status":201}},{"index":{"status":201}}]}`, 0, 0, "something else"},
+		{"no such index", `{"errors":true,"items":[{"create":{"status":404,"error":{}}},{"create":{"status":404}}]}`, 0, 0, "no such data stream"},
+		{"disk full", `{"errors":true,"items":[{"create":{"status":403,"error":{}}},{"create":{"status":403}}]}`, 0, 0, "disk is full"},
+		{"shard failed", `{"errors":true,"items":[{"create":{"status":500,"error":{}}},{"create":{"status":201}}]}`, 0, 0, "500 for a record"},
+		{"nothing", ``, 0, 0, "no answer to a bulk request"},
+		{"HTML", `<html>welcome</html>`, 0, 0, "no answer to a bulk request"},
+		{"JSON", `{"status":"ok"}`, 0, 0, "no answer to a bulk request"},
+	} {
+		v, err := bulk{}.Judge([]byte(tc.answer), 2)
+		if len(v.Refused) != tc.refused && err == nil || len(v.Busy) != tc.busy && err == nil || (err == nil) != (tc.err == "") || err != nil && !strings.Contains(err.Error(), tc.err) {
+			t.Errorf("%s: %+v, %v", tc.name, v, err)
+		}
+	}
+}
+
+func TestNew(t *testing.T) {
+	for _, tc := range []struct{ url, err string }{
+		{url: "elasticsearch+https://u:p@host:9243/prefix?index=logs-x-y"},
+		{url: "opensearch+http://host?api-key-file=key"},
+		{url: "elasticsearch+http://host?index=Logs", err: "upper case"},
+		{url: "elasticsearch+http://host?index=a/b", err: "not a name"},
+		{url: "elasticsearch+http://host?index=_all", err: "not a name"},
+		{url: "elasticsearch+http://host?index=", err: "255"},
+		{url: "elasticsearch://host", err: "scheme"},
+	} {
+		u, err := url.Parse(tc.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := sinktest.Host()
+		host.Config = t.TempDir()
+		_, err = New(u, host)
+		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
+			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
+		}
+	}
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
+	r := ship.Record{Line: []byte("not \xff UTF-8")}
+	if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

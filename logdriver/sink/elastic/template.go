@@ -1,0 +1,99 @@
+package elastic
+
+import (
+	"encoding/base64"
+	"strings"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+	"github.com/dockline/dockline/logdriver/sink/internal/web"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// template makes an action and a document of each record of one stream.
+type template struct {
+	group  web.Group
+	id     []byte    // in JSON, up to the offset
+	source [2][]byte // from behind the time to the offset in event.id
+	fields []byte    // from behind that to cut
+	clock  stamp.Cache
+}
+
+func newTemplate(m *ship.Meta) *template {
+	t := &template{clock: stamp.New(), group: web.Group{Stream: m.Stream, Container: m.ContainerName}, fields: fields(m)}
+	id, _ := jsontext.Append(nil, []byte(m.Stream))
+	t.id = append(id, '-')
+	for i, source := range [2]string{"stdout", "stderr"} {
+		t.source[i] = append([]byte(`","stream":"`+source+`","event":{"id":"`), t.id...)
+	}
+	return t
+}
+
+func (t *template) Group() *web.Group { return &t.group }
+
+// fields encodes what is the same for all records of a stream.
+func fields(m *ship.Meta) []byte {
+	dst := []byte(`"},`)
+	dst = appendObject(dst, "host", ship.Attr{Key: "name", Value: m.Host})
+	if m.Tag != "" {
+		dst, _ = jsontext.Append(append(dst, `"tags":["`...), []byte(m.Tag))
+		dst = append(dst, `"],`...)
+	}
+	image := appendObject(nil, "image", ship.Attr{Key: "name", Value: m.ImageName}, ship.Attr{Key: "id", Value: m.ImageID})
+	container := appendObject(nil, "container", ship.Attr{Key: "id", Value: m.ContainerID}, ship.Attr{Key: "name", Value: m.ContainerName})
+	switch {
+	case len(container) > 0:
+		dst = append(append(append(dst, container[:len(container)-2]...), ','), image...)
+		dst = append(dst[:len(dst)-1], "},"...)
+	case len(image) > 0:
+		dst = append(append(append(dst, `"container":{`...), image[:len(image)-1]...), "},"...)
+	}
+	dst = appendObject(dst, "process", ship.Attr{Key: "command_line", Value: m.Command})
+	used := make(map[string]bool, len(m.Attrs))
+	labels := make([]ship.Attr, len(m.Attrs))
+	for i, a := range m.Attrs {
+		labels[i] = ship.Attr{Key: wire.Unique(used, strings.ReplaceAll(string([]rune(a.Key)), ".", "_"), 0), Value: a.Value}
+	}
+	return appendObject(dst, "labels", labels...)
+}
+
+// appendObject appends an object under a key, and a comma; nothing where all
+// values are empty.
+func appendObject(dst []byte, key string, fields ...ship.Attr) []byte {
+	start := len(dst)
+	dst = append(append(append(dst, '"'), key...), `":{`...)
+	empty := len(dst)
+	for _, f := range fields {
+		if f.Value != "" {
+			dst = jsontext.AppendField(dst, f.Key, f.Value)
+		}
+	}
+	if len(dst) == empty {
+		return dst[:start]
+	}
+	return append(dst[:len(dst)-1], "},"...)
+}
+
+// Append implements ship.Template.
+func (t *template) Append(dst []byte, r *ship.Record) []byte {
+	source := t.source[0]
+	if r.Stderr {
+		source = t.source[1]
+	}
+	dst = append(append(dst, `{"create":{"_id":"`...), t.id...)
+	dst = stamp.AppendOffset(dst, r.Offset)
+	dst = append(dst, "\"}}\n{\"@timestamp\":\""...)
+	dst = t.clock.AppendNano(dst, r.Time)
+	dst = stamp.AppendOffset(append(dst, source...), r.Offset)
+	dst = append(dst, t.fields...)
+	if r.Cut {
+		dst = append(dst, `"cut":true,`...)
+	}
+	dst, valid := jsontext.Append(append(dst, `"message":"`...), r.Line)
+	if !valid {
+		dst = append(dst, `","message_base64":"`...)
+		dst = base64.StdEncoding.AppendEncode(dst, r.Line)
+	}
+	return append(dst, "\"}\n"...)
+}

@@ -1,0 +1,268 @@
+package sinktest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
+)
+
+// Got is one record as a collector sees it.
+type Got struct{ ID, Line string }
+
+// HTTP describes a sink over HTTP and plays its collector.
+type HTTP struct {
+	Scheme string // with one that ends in +https, the collector speaks TLS
+	Query  string // parameters that the collector asks for
+	New    func(*url.URL, sink.Host) (ship.Sink, error)
+	// Take reads the records of a request, and refuses what is not to the letter
+	// of the protocol. It returns the answer's body.
+	Take func(r *http.Request, body []byte) ([]Got, []byte, error)
+	// Busy returns the answer to a request of which one record is to be sent
+	// again, nil where the protocol knows no such thing; Refuse one of which one
+	// record is refused.
+	Busy, Refuse func(records []Got, which int) []byte
+}
+
+// Web is a collector over HTTP, whose ways a test changes.
+type Web struct {
+	p HTTP
+	t *testing.T
+
+	mu       sync.Mutex // guards what follows
+	kept     map[string]string
+	order    []string // ids, without those that came again
+	requests int
+	conns    int
+	cutIn    int64                                                 // bytes that the first connection may send, -1 for all
+	cutOut   int64                                                 // and receive
+	answer   func(r *http.Request, records []Got) (string, []byte) // what comes after HTTP/1.1, nil to take all
+	done     func(records []Got)                                   // called when records are kept and not acknowledged yet
+}
+
+func (h HTTP) protocol() Protocol {
+	// A connection beyond the first may be given up before anybody has greeted.
+	return Protocol{Scheme: h.Scheme, Query: h.Query, New: h.New, Confirms: true, refuses: true}
+}
+
+// serve starts a collector and returns it, its address and what ends it.
+func (h HTTP) serve(t *testing.T) (*Web, string, func()) {
+	t.Helper()
+	w := &Web{p: h, t: t, kept: map[string]string{}, cutIn: -1, cutOut: -1}
+	addr, stop := w.serveAt("127.0.0.1:0")
+	return w, addr, stop
+}
+
+func (w *Web) serveAt(addr string) (string, func()) {
+	p := w.p.protocol()
+	var peers sync.Map
+	at, stop := p.listenAt(w.t, addr, p.config(w.t), func(peer *Peer) {
+		peers.Store(peer, nil)
+		defer peers.Delete(peer)
+		w.mu.Lock()
+		w.conns++
+		in, out := w.cutIn, w.cutOut
+		if w.conns > 1 {
+			in, out = -1, -1
+		}
+		w.mu.Unlock()
+		peer.meter.limited, peer.meter.left = in >= 0, in
+		w.talk(peer, out)
+	})
+	end := func() {
+		peers.Range(func(peer, _ any) bool { _ = peer.(*Peer).tcp.Close(); return true })
+		stop()
+	}
+	w.t.Cleanup(end)
+	return at, end
+}
+
+// talk answers the requests of one connection.
+func (w *Web) talk(peer *Peer, out int64) {
+	for {
+		r, err := http.ReadRequest(peer.br)
+		if err != nil {
+			return
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return
+		}
+		reply := w.take(r, body)
+		if reply == nil {
+			return
+		}
+		if out >= 0 && int64(len(reply)) > out {
+			_, _ = peer.Write(reply[:out])
+			_ = peer.tcp.CloseWrite()
+			return
+		}
+		out = max(out-int64(len(reply)), min(out, 0)) // -1 stays
+		if _, err := peer.Write(reply); err != nil {
+			return
+		}
+	}
+}
+
+// take keeps the records of a request and returns the answer.
+func (w *Web) take(r *http.Request, body []byte) []byte {
+	records, answer, err := w.p.read(r, body)
+	if err != nil {
+		w.t.Errorf("a request is not as it has to be: %v", err)
+		return reply("400 Bad Request", []byte(err.Error()))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.requests++
+	if w.answer != nil {
+		if status, text := w.answer(r, records); status != "" {
+			return reply(status, text)
+		}
+	}
+	w.keep(records)
+	if w.done != nil {
+		w.done(records)
+	}
+	return reply("200 OK", answer)
+}
+
+// read takes a request apart.
+func (h HTTP) read(r *http.Request, body []byte) ([]Got, []byte, error) {
+	if r.Header.Get("Content-Encoding") == "gzip" {
+		zip, err := gzip.NewReader(bytes.NewReader(body))
+		if err != nil {
+			return nil, nil, err
+		}
+		if body, err = io.ReadAll(zip); err != nil {
+			return nil, nil, err
+		}
+	}
+	return h.Take(r, body)
+}
+
+func (w *Web) keep(records []Got) {
+	for _, g := range records {
+		if old, again := w.kept[g.ID]; again && old != g.Line {
+			w.t.Errorf("%s reads %.60q, and then %.60q", g.ID, old, g.Line)
+		} else if !again {
+			w.order = append(w.order, g.ID)
+		}
+		w.kept[g.ID] = g.Line
+	}
+}
+
+func reply(status string, body []byte) []byte {
+	status, headers, _ := strings.Cut(status, "\n")
+	if headers != "" {
+		headers += "\r\n"
+	}
+	return fmt.Appendf(nil, "HTTP/1.1 %s\r\n%sContent-Length: %s\r\n\r\n%s", status, headers, strconv.Itoa(len(body)), body)
+}
+
+func (w *Web) set(change func()) { w.mu.Lock(); defer w.mu.Unlock(); change() }
+
+// forget makes it as it was.
+func (w *Web) forget() {
+	w.set(func() {
+		w.kept, w.order, w.requests, w.conns, w.answer, w.done = map[string]string{}, nil, 0, 0, nil, nil
+	})
+}
+
+// want looks for the first n records of batch.
+func (w *Web) want(n, size int) {
+	w.t.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range n {
+		if got := w.kept[id(i)]; got != line(i, size) {
+			w.t.Errorf("record %d of %d acknowledged ones reads %.60q", i, n, got)
+			return
+		}
+	}
+}
+
+// exactly is want, and that there is nothing else.
+func (w *Web) exactly(n, size int) {
+	w.t.Helper()
+	w.want(n, size)
+	if len(w.kept) != n {
+		w.t.Errorf("%d records, want %d: %.300q", len(w.kept), n, slices.Sorted(maps.Keys(w.kept)))
+	}
+}
+
+// id is that of a record of batch.
+func id(i int) string { return fmt.Sprintf("s1-%016x", i) }
+
+// refusals returns what a connection says of those.
+func refusals(conn ship.Conn) []ship.Refusal { return conn.(ship.Refuser).Refused() }
+
+// RunHTTP runs all tests.
+func RunHTTP(t *testing.T, h HTTP) {
+	for _, tc := range []struct {
+		name string
+		run  func(*testing.T, HTTP)
+	}{
+		{"delivers and acknowledges", webDelivers},
+		{"every byte, empty and huge records", webContents},
+		{"request cut at every byte", webCutRequest},
+		{"answer cut at every byte", webCutAnswer},
+		{"killed after the acknowledgement", webKilled},
+		{"peer restarts", webRestart},
+		{"peer never answers", webSilent},
+		{"slow peer", webSlow},
+		{"answers that are none", webGarbage},
+		{"statuses", webStatuses},
+		{"poison among records", webPoison},
+		{"poison alone", webPoisonAlone},
+		{"all is refused", webAllRefused},
+		{"too large a body", webTooLarge},
+		{"busy with some", webBusy},
+		{"login", webLogin},
+		{"close", webClose},
+	} {
+		t.Run(tc.name, func(t *testing.T) { tc.run(t, h) })
+	}
+	p := h.protocol()
+	t.Run("dial", func(t *testing.T) { testDial(t, p) })
+	if p.secure() {
+		p.Next = h.next()
+		runTLS(t, p)
+	}
+}
+
+// next is the collector as TLS's tests have it.
+func (h HTTP) next() func(*bufio.Reader) ([]string, []byte, error) {
+	return func(br *bufio.Reader) ([]string, []byte, error) {
+		r, err := http.ReadRequest(br)
+		if err != nil {
+			return nil, nil, err
+		}
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, nil, err
+		}
+		records, answer, err := h.read(r, body)
+		if err != nil {
+			return nil, nil, errors.Join(err, io.EOF)
+		}
+		lines := make([]string, len(records))
+		for i := range records {
+			lines[i] = records[i].Line
+		}
+		return lines, reply("200 OK", answer), nil
+	}
+}

@@ -1,0 +1,243 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// Conn is some connections to one collector, and the requests on them.
+type Conn struct {
+	collector *Collector
+	client    *http.Client
+	transport *http.Transport
+	header    http.Header
+	ledger    *wire.Ledger // counts batches; the requests see to what takes too long
+	queue     chan *batch
+	ctx       context.Context // ends with the first error, or Close
+	cancel    context.CancelFunc
+	workers   sync.WaitGroup
+	close     func() error
+	distrust  atomic.Pointer[wire.TLSError] // what a link noted first
+
+	// Owned by the goroutine that calls Append and Send.
+	next *batch
+	sent uint64
+
+	mu      sync.Mutex // guards what follows
+	first   net.Conn   // the one that Dial opened, until it is used
+	window  wire.Window
+	refused []refusals // of batches that those before are still missing for
+	ready   []ship.Refusal
+	free    []*batch
+}
+
+// refusals are those of one batch.
+type refusals struct {
+	number  uint64
+	records []ship.Refusal
+}
+
+func newConn(c *Collector, auth string, first net.Conn) *Conn {
+	n := &Conn{
+		collector: c, first: first, next: new(batch), ledger: wire.NewLedger(math.MaxInt64),
+		header: c.Header.Clone(), queue: make(chan *batch, c.connections+1),
+	}
+	n.header.Set("Content-Type", c.Format.Type())
+	n.header.Set("User-Agent", "dockline-log")
+	if c.encoding != "" && !c.spec.Packed {
+		n.header.Set("Content-Encoding", c.encoding)
+	}
+	if auth != "" {
+		n.header.Set("Authorization", auth)
+	}
+	n.transport = &http.Transport{
+		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return n.dial(ctx) },
+		DisableCompression: true, MaxConnsPerHost: c.connections, MaxIdleConnsPerHost: c.connections,
+		MaxResponseHeaderBytes: maxHeaders, WriteBufferSize: sendBuffer, ReadBufferSize: sendBuffer / 4,
+	}
+	n.client = &http.Client{
+		Transport:     n.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	n.close = sync.OnceValue(n.shut)
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	for range c.connections {
+		n.workers.Go(n.work)
+	}
+	return n
+}
+
+// dial gives out the connection that there is, then new ones.
+func (c *Conn) dial(ctx context.Context) (net.Conn, error) {
+	c.mu.Lock()
+	first := c.first
+	c.first = nil
+	c.mu.Unlock()
+	if first != nil {
+		return link{first, c}, nil
+	}
+	conn, err := c.collector.Target.Dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return link{conn, c}, nil
+}
+
+// link is a connection that notes what is wrong with our certificates, or the
+// collector's: which of reading and writing finds out is a matter of chance, and
+// HTTP tells of one of them only.
+type link struct {
+	net.Conn
+	owner *Conn
+}
+
+func (l link) Read(p []byte) (int, error) {
+	n, err := l.Conn.Read(p)
+	l.owner.note(err)
+	return n, err
+}
+
+func (l link) Write(p []byte) (int, error) {
+	n, err := l.Conn.Write(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		err = wire.Reason(l.Conn, err)
+		l.owner.note(err)
+	}
+	return n, err
+}
+
+func (c *Conn) note(err error) {
+	var told *wire.TLSError
+	if errors.As(err, &told) {
+		c.distrust.CompareAndSwap(nil, told)
+	}
+}
+
+// Append implements ship.Conn.
+func (c *Conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
+	if len(dst) == 0 {
+		c.next.records = c.next.records[:0]
+	}
+	from := len(dst)
+	dst = t.Append(dst, r)
+	c.next.add(t.(Template), r, from, len(dst))
+	return dst
+}
+
+// Send implements ship.Conn: it hands the batch to the next request. ship has no
+// more under way than the queue has room for.
+func (c *Conn) Send(ctx context.Context, text []byte) error {
+	if err := c.ledger.Begin(1); err != nil {
+		return err
+	}
+	b := c.next
+	b.number, b.text = c.sent, append(b.text[:0], text...)
+	c.sent++
+	c.next = c.spare()
+	select {
+	case c.queue <- b:
+	case <-c.ctx.Done():
+		return c.ledger.Err()
+	case <-ctx.Done():
+		c.ledger.Fail(ctx.Err())
+		return ctx.Err()
+	}
+	return c.ledger.Commit()
+}
+
+func (c *Conn) spare() *batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.free)
+	if n == 0 {
+		return new(batch)
+	}
+	b := c.free[n-1]
+	c.free = c.free[:n-1]
+	return b
+}
+
+// maxReuse is what a batch may have grown to and still be used again, in bytes.
+const maxReuse = 4 << 20
+
+// work sends batches until the connection ends.
+func (c *Conn) work() {
+	p := &poster{conn: c}
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case b := <-c.queue:
+			refused, err := p.deliver(c.ctx, b)
+			if err != nil {
+				c.ledger.Fail(err)
+				c.cancel() // what the others do is in vain
+				return
+			}
+			c.acknowledge(b, refused)
+		}
+	}
+}
+
+func (c *Conn) acknowledge(b *batch, refused []ship.Refusal) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(refused) > 0 {
+		c.refused = append(c.refused, refusals{b.number, refused})
+	}
+	done := c.window.Take(b.number)
+	rest := c.refused[:0]
+	for _, r := range c.refused {
+		if r.number < done {
+			c.ready = append(c.ready, r.records...)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	c.refused = rest
+	c.ledger.Advance(done)
+	if cap(b.text) <= maxReuse {
+		b.records = b.records[:0]
+		c.free = append(c.free, b)
+	}
+}
+
+// Wait implements ship.Conn.
+func (c *Conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
+	return c.ledger.Wait(ctx, seen, nil)
+}
+
+// Refused implements ship.Refuser.
+func (c *Conn) Refused() []ship.Refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.ready
+	c.ready = nil
+	return all
+}
+
+// Close implements ship.Conn. Requests under way are given up.
+func (c *Conn) Close() error { return c.close() }
+
+func (c *Conn) shut() error {
+	c.ledger.Fail(net.ErrClosed)
+	c.cancel()
+	c.workers.Wait()
+	c.transport.CloseIdleConnections()
+	c.mu.Lock()
+	first := c.first
+	c.first = nil
+	c.mu.Unlock()
+	if first != nil {
+		return first.Close()
+	}
+	return nil
+}

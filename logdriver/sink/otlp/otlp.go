@@ -1,0 +1,40 @@
+// Package otlp sends records by the OpenTelemetry Protocol over HTTP, in protobuf
+// (opentelemetry.io/docs/specs/otlp).
+//
+//	otlp+http://host[:4318][/v1/logs]    otlp+https://host
+//
+// Parameters are those of all sinks over HTTP.
+//
+// A container's stream is a resource, with attributes after the semantic
+// conventions: host.name, container.id, container.name, container.image.name,
+// container.image.id, container.command_line, service.name (the container's
+// name), log.tag, and the attributes that were asked for under their own names.
+// A record has time, observed time, and as attributes log.iostream (stdout or
+// stderr), log.record.uid (the record's id, the same when it is sent again), and
+// log.cut where it is one piece of a longer line. The body is a string, or bytes
+// where the line is not UTF-8.
+package otlp
+
+import (
+	"net/url"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/internal/web"
+)
+
+type collector struct{ *web.Collector }
+
+// New returns the sink that u describes.
+func New(u *url.URL, host sink.Host) (ship.Sink, error) {
+	c, err := web.Parse(u, host, web.Spec{
+		Names: []string{"otlp"}, Port: "4318", Path: "/v1/logs", Connections: 2, Bytes: 1 << 20, Records: 8192,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Format = export{}
+	return &collector{c}, nil
+}
+
+func (c *collector) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
