@@ -38,7 +38,6 @@ const (
 	K8sPod           = "k8s_pod"
 	K8sPodUID        = "k8s_pod_uid"
 	K8sContainer     = "k8s_container"
-	AttrsLeftOut     = "attrs_left_out"
 	otelServiceName  = "service.name"
 	otelServiceSpace = "service.namespace"
 )
@@ -83,7 +82,6 @@ func All() []Field {
 		{K8sPod, "the pod's name", "k8s.pod.name"},
 		{K8sPodUID, "the pod's id", "k8s.pod.uid"},
 		{K8sContainer, "the container's name in the pod", "k8s.container.name"},
-		{AttrsLeftOut, "how many labels and variables were asked for and not attached, for they would be too many", "dockline.attrs_left_out"},
 	}
 }
 
