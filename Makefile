@@ -104,6 +104,10 @@ lint: ## go vet, golangci-lint, and the scripts' syntax
 	$(LINT) run
 	bash -n scripts/*.sh .ci/run
 
+.PHONY: docs
+docs: ## write the pages that are made from the code: docs/log-options.md
+	$(GO) generate ./logdriver/container
+
 .PHONY: fmt
 fmt: ## format the Go code
 	$(LINT) fmt

@@ -26,6 +26,7 @@ type Config struct {
 	ConfigMountedFrom string        // what that is there, for people
 	ConfigFrom        string        // a key of Consul or etcd that holds the configuration instead; see discover.ParseDocument
 	HostName          string        // goes with every record
+	Version           string        // of the plugin; the same
 	SpoolMax          int64         // bytes
 	MinFree           int64         // bytes of the spool's disk to leave alone
 	OnFull            spool.OnFull  // for containers that do not say

@@ -85,6 +85,7 @@ func (p *Plugin) plan(info *container.Info, conf *config.Config, starts bool) (p
 	if info.Defaults == nil && conf != nil {
 		info.Defaults = choice.Options
 	}
+	info.HostName = p.cfg.HostName
 	pl := plan{info: info, known: conf != nil}
 	if pl.options, err = container.ParseOptions(info); err != nil {
 		return plan{}, err

@@ -10,8 +10,8 @@
 // record knows what they mean, process does to records what their container's
 // options ask for, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
-// they are. history remembers which collectors hold whose records, poison what
-// collectors refused. readlogs
+// they are. field names what goes with every record. history remembers which
+// collectors hold whose records, poison what collectors refused. readlogs
 // answers `docker logs`. config says which containers' records are for which
 // pools, and stands beside the path, as container does. Each may use those before
 // it, none those behind it; sinks, route, spool and record do not know each other

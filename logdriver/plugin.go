@@ -223,15 +223,12 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 }
 
 func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Options) *ship.Meta {
-	m := &ship.Meta{
+	return &ship.Meta{
 		Stream: st.ID(), ContainerID: info.ContainerID, ContainerName: info.Name(),
-		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.Command(),
-		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Process: o.Process,
+		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.ShownCommand(),
+		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Attrs: o.Attrs,
+		Engine: info.DaemonName, Version: p.cfg.Version, Workload: info.Workload(), Process: o.Process,
 	}
-	for _, a := range o.Attrs {
-		m.Attrs = append(m.Attrs, ship.Attr(a))
-	}
-	return m
 }
 
 // Stop implements engine.Driver.

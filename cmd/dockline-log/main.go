@@ -52,6 +52,7 @@ func run() error {
 	if err := cfg.FindMounts(); err != nil {
 		return err
 	}
+	cfg.Version = version
 	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)
 	log.Info("dockline-log starts", "version", version, "host", cfg.HostName)
 	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon

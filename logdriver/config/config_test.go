@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/logdriver/container"
 )
 
@@ -31,11 +32,14 @@ var checks = Checks{
 	},
 	Options: func(given map[string]string) error {
 		for key, value := range given {
-			if key != "tag" && key != "hash" && key != "on-full" {
-				return errors.New("unknown log-opt")
+			if !slices.Contains([]string{"tag", "hash", "on-full", "burst"}, key) {
+				return &options.UnknownKeyError{What: "log-opt", Key: key, Nearest: "tag"}
 			}
 			if value == "" {
-				return errors.New("it is empty")
+				return &options.ValueError{What: "log-opt", Key: key, Err: errors.New("it is empty")}
+			}
+			if key == "burst" && given["tag"] == "" {
+				return &options.ValueError{What: "log-opt", Key: key, Value: value, Err: errors.New("means nothing without tag")}
 			}
 		}
 		return nil
@@ -102,7 +106,7 @@ routes:
   pools: []
 defaults:
   pools: [web]
-  log-opts: {tag: t, hash: name}
+  log-opts: {burst: 5, tag: t, hash: name}
 `
 
 func TestChoose(t *testing.T) {

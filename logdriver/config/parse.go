@@ -13,6 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/container"
 )
 
 // MaxBytes bounds a configuration.
@@ -297,32 +298,35 @@ func (r *reader) defaults(n *yaml.Node) {
 	}
 }
 
-// notHere are log-opts that have another place in a configuration.
-var notHere = map[string]string{
-	"pool": "say it with pools", "collectors": "say it with pools",
-	"mode": engines, "max-buffer-size": engines, "cache-disabled": engines, "cache-max-size": engines, "cache-max-file": engines, "cache-compress": engines,
-}
-
-const engines = "it is for the engine, which does not read this: say it in daemon.json or with --log-opt"
-
-// options checks every log-opt by itself, for the line, and then all.
+// options checks log-opts together, for some mean nothing without others. What is
+// wrong with one is told at its line, and the others are looked at without it.
 func (r *reader) options(n *yaml.Node, where string) map[string]string {
-	all := map[string]string{}
+	all, at := map[string]string{}, map[string]*yaml.Node{}
 	before := len(r.problems)
-	r.mapping(n, where, nil, func(key, value *yaml.Node, at string) {
-		text, ok := r.text(value, at)
-		if why := notHere[key.Value]; why != "" {
-			r.problem(key, at, "%s", why)
-		} else if err := r.checks.Options(map[string]string{key.Value: text}); ok && err != nil {
-			r.problem(key, at, "%v", err)
+	r.mapping(n, where, nil, func(key, value *yaml.Node, where string) {
+		text, ok := r.text(value, where)
+		if why := container.Elsewhere(key.Value); why != "" {
+			r.problem(key, where, "%s", why)
+		} else if ok {
+			all[key.Value], at[key.Value] = text, key
 		}
-		all[key.Value] = text
 	})
+	for {
+		err := r.checks.Options(all)
+		if err == nil {
+			break
+		}
+		key := options.Key(err)
+		if at[key] == nil {
+			r.problem(n, where, "%v", err)
+			break
+		}
+		r.problem(at[key], where+"."+key, "%v", err)
+		delete(all, key)
+		delete(at, key)
+	}
 	if len(r.problems) > before {
 		return nil
-	}
-	if err := r.checks.Options(all); err != nil {
-		r.problem(n, where, "%v", err)
 	}
 	return all
 }

@@ -36,7 +36,7 @@ func TestParseOptions(t *testing.T) {
 		{"hash by a label it lacks", map[string]string{"hash": "label:nope"}, Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20}},
 		{"hash by variable", map[string]string{"hash": "env:SECRET"}, Options{HashKey: "x=y", Tag: "web-1", KeepBytes: 100 << 20}},
 		{"attributes", map[string]string{"labels": "com.example.tier, TEAM,none", "env": "TEAM", "env-regex": "^SEC"},
-			Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20, Attrs: []Attr{{"SECRET", "x=y"}, {"TEAM", "payments"}, {"com.example.tier", "gold"}}}},
+			Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20, Attrs: []Attr{{Key: "SECRET", Value: "x=y"}, {Key: "TEAM", Value: "payments"}, {Key: "com.example.tier", Value: "gold"}}}},
 	} {
 		got, err := ParseOptions(example(tc.config))
 		if err != nil {

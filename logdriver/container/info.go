@@ -4,8 +4,12 @@
 package container
 
 import (
+	"maps"
+	"os"
 	"strings"
 	"time"
+
+	"github.com/dockline/dockline/logdriver/process"
 )
 
 // Info is what the engine sends with StartLogging and ReadLogs (moby
@@ -28,6 +32,20 @@ type Info struct {
 	// configuration as it was when it started; nil: nobody knows. The engine
 	// sends none.
 	Defaults map[string]string `json:",omitzero"`
+
+	// HostName is what the plugin calls this host; "": what the kernel does.
+	HostName string `json:"-"`
+}
+
+// given returns the log-opts in force.
+func (i *Info) given() map[string]string {
+	all := maps.Clone(i.Defaults)
+	if all == nil {
+		all = map[string]string{}
+	}
+	maps.Copy(all, i.Config)
+	process.Settle(all, i.Config)
+	return all
 }
 
 const shortLen = 12
@@ -62,6 +80,31 @@ func (i *Info) ImageName() string { return i.ContainerImageName }
 // Command returns entrypoint and arguments, joined by spaces.
 func (i *Info) Command() string {
 	return strings.TrimSpace(i.ContainerEntrypoint + " " + strings.Join(i.ContainerArgs, " "))
+}
+
+// Hostname returns this host's name.
+func (i *Info) Hostname() (string, error) {
+	if i.HostName != "" {
+		return i.HostName, nil
+	}
+	return os.Hostname()
+}
+
+// ExtraAttributes returns the labels and variables that were asked for, and the
+// constants. keyMod, which may be nil, changes their names.
+func (i *Info) ExtraAttributes(keyMod func(string) string) (map[string]string, error) {
+	attrs, err := attributes(i, i.given())
+	if err != nil {
+		return nil, err
+	}
+	all := map[string]string{}
+	for _, a := range attrs {
+		if keyMod != nil {
+			a.Key = keyMod(a.Key)
+		}
+		all[a.Key] = a.Value
+	}
+	return all, nil
 }
 
 // Env returns the value of an environment variable and whether it is set.

@@ -3,9 +3,6 @@ package container
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -26,16 +23,6 @@ const (
 	maxTag         = 1024 // bytes
 )
 
-// known lists the log-opts. Those of the second group are the engine's own,
-// which it carries out itself and passes along.
-var known = []string{
-	"pool", "collectors", "hash", "tag", "labels", "labels-regex", "env", "env-regex", "max-size", "max-file", "on-full", "sync", "split-above",
-	"mode", "max-buffer-size", "cache-disabled", "cache-max-size", "cache-max-file", "cache-compress",
-}
-
-// Attr is one key and value to attach to every record.
-type Attr struct{ Key, Value string }
-
 // Options is what a container's log-opts ask for.
 type Options struct {
 	Pool       string // names of pools
@@ -44,7 +31,7 @@ type Options struct {
 	PerRecord  bool   // each record has a collector of its own, by its id
 	SplitAbove Rate   // from which its key is split
 	Tag        string // expanded
-	Attrs      []Attr // sorted by key
+	Attrs      []Attr // labels, environment and constants that were asked for, sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
 	OnFull     string // what gives way in a full spool, see spool.ParseOnFull; empty for the plugin's own
 	OwnOnFull  bool   // it is the container's word, not a default
@@ -56,18 +43,17 @@ type Options struct {
 // ParseOptions checks and reads the log-opts of a container. Errors name key
 // and value, and for an unknown key the nearest known one.
 func ParseOptions(info *Info) (Options, error) {
-	if err := options.CheckKeys(optionWhat, info.Config, slices.Concat(known, process.Names())); err != nil {
+	if err := options.CheckKeys(optionWhat, info.Config, names()); err != nil {
 		return Options{}, err
 	}
-	given := maps.Clone(info.Defaults)
-	if given == nil {
-		given = map[string]string{}
-	}
-	maps.Copy(given, info.Config)
-	process.Settle(given, info.Config)
+	given := info.given()
 	o := Options{Pool: given["pool"], Collectors: given["collectors"], OnFull: given["on-full"], OwnOnFull: info.Config["on-full"] != "", Sync: given["sync"]}
 	if o.Pool != "" && o.Collectors != "" {
 		return Options{}, &options.ValueError{What: optionWhat, Key: "pool", Value: o.Pool, Err: errors.New("collectors is given, too: only one of the two can be")}
+	}
+	var err error
+	if o.Attrs, err = attributes(info, given); err != nil {
+		return Options{}, err
 	}
 	steps := []struct {
 		key string
@@ -82,21 +68,15 @@ func ParseOptions(info *Info) (Options, error) {
 		{"split-above", func(v string) (err error) { o.SplitAbove, err = ParseRate(v); return err }},
 		{"max-size", func(v string) error { return o.parseSize(v) }},
 		{"max-file", func(v string) error { return o.parseFiles(v) }},
-		{"labels-regex", func(v string) error { return o.addMatching(v, labels(info)) }},
-		{"env-regex", func(v string) error { return o.addMatching(v, environment(info)) }},
-		{"labels", func(v string) error { o.addNamed(v, labels(info)); return nil }},
-		{"env", func(v string) error { o.addNamed(v, environment(info)); return nil }},
 	}
 	for _, s := range steps {
 		if err := s.do(given[s.key]); err != nil {
 			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
 	}
-	var err error
 	if o.Process, err = process.Parse(optionWhat, given); err != nil {
 		return Options{}, err
 	}
-	slices.SortFunc(o.Attrs, func(a, b Attr) int { return strings.Compare(a.Key, b.Key) })
 	return o, nil
 }
 
@@ -203,62 +183,4 @@ func (o *Options) parseFiles(v string) error {
 	}
 	o.KeepBytes *= files
 	return nil
-}
-
-func labels(info *Info) []Attr {
-	var all []Attr
-	for k, v := range info.ContainerLabels {
-		all = append(all, Attr{k, v})
-	}
-	return all
-}
-
-func environment(info *Info) []Attr {
-	var all []Attr
-	for _, kv := range info.ContainerEnv {
-		if k, v, ok := strings.Cut(kv, "="); ok {
-			all = append(all, Attr{k, v})
-		}
-	}
-	return all
-}
-
-func (o *Options) addNamed(list string, from []Attr) {
-	names := strings.Split(list, ",")
-	for i := range names {
-		names[i] = strings.TrimSpace(names[i])
-	}
-	for _, a := range from {
-		if slices.Contains(names, a.Key) {
-			o.set(a)
-		}
-	}
-}
-
-func (o *Options) addMatching(pattern string, from []Attr) error {
-	if pattern == "" {
-		return nil
-	}
-	re, err := regexp.Compile(pattern)
-	if err != nil {
-		return fmt.Errorf("not a regular expression: %w", err)
-	}
-	for _, a := range from {
-		if re.MatchString(a.Key) {
-			o.set(a)
-		}
-	}
-	return nil
-}
-
-// set adds an attribute; of two with the same key the later one stays, as in
-// the engine's own drivers, where the environment comes after the labels.
-func (o *Options) set(a Attr) {
-	for i := range o.Attrs {
-		if o.Attrs[i].Key == a.Key {
-			o.Attrs[i] = a
-			return
-		}
-	}
-	o.Attrs = append(o.Attrs, a)
 }

@@ -11,22 +11,22 @@ import (
 // tagFuncs are the functions that the engine gives to tag templates (moby
 // daemon/logger/templates).
 var tagFuncs = template.FuncMap{
-	"json": func(v any) (string, error) {
-		b, err := json.Marshal(v)
-		return string(b), err
-	},
-	"split": strings.Split,
-	"join":  strings.Join,
-	"title": func(s string) string {
-		if s == "" {
-			return s
-		}
-		return strings.ToUpper(s[:1]) + s[1:]
-	},
+	"json":     asJSON,
+	"split":    strings.Split,
+	"join":     strings.Join,
+	"title":    strings.Title, //nolint:staticcheck // it is what the engine does
 	"lower":    strings.ToLower,
 	"upper":    strings.ToUpper,
 	"pad":      pad,
 	"truncate": truncate,
+}
+
+func asJSON(v any) (string, error) {
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return strings.TrimSpace(b.String()), err
 }
 
 func pad(s string, before, after int) string {

@@ -3,8 +3,10 @@ package ship
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/process"
 )
 
@@ -21,12 +23,32 @@ type Meta struct {
 	Host          string // name of the host that runs the engine
 	Tag           string // the tag template, expanded
 	Attrs         []Attr // labels, environment and constants that were asked for, sorted by key
+	Engine        string // what the engine calls itself
+	Version       string // of the plugin
+	Workload      []Attr // what the container is part of, as fields
 
 	Process *process.Spec // what is to be done to its records; nil: nothing. Sinks have no use for it
 }
 
 // Attr is one key and value attached to every record of a stream.
-type Attr struct{ Key, Value string }
+type Attr = field.Attr
+
+// Fields returns all that is known of the stream but the attributes, under the
+// names of field.All and in that order, without what is empty.
+func (m *Meta) Fields() []Attr {
+	created := ""
+	if !m.Created.IsZero() {
+		created = m.Created.UTC().Format(time.RFC3339Nano)
+	}
+	all := append([]Attr{
+		{Key: field.Host, Value: m.Host}, {Key: field.Tag, Value: m.Tag},
+		{Key: field.ContainerID, Value: m.ContainerID}, {Key: field.ContainerName, Value: m.ContainerName},
+		{Key: field.ImageID, Value: m.ImageID}, {Key: field.ImageName, Value: m.ImageName},
+		{Key: field.Command, Value: m.Command}, {Key: field.Created, Value: created},
+		{Key: field.Engine, Value: m.Engine}, {Key: field.Version, Value: m.Version},
+	}, m.Workload...)
+	return slices.DeleteFunc(all, func(a Attr) bool { return a.Value == "" })
+}
 
 // Record is one line that a container wrote, with its partial chunks joined, or
 // several that belong together, with newlines between them. Line and Fields are

@@ -63,6 +63,7 @@ var forbidden = map[string][]string{
 	"logdriver/stream":    {"logdriver/process", "logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/ship":      {"logdriver/spool", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/history"},
 	"logdriver/discover":  {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/sink", "logdriver/engine", "logdriver/readlogs"},
+	"logdriver/field":     {"logdriver/container", "logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/config":    {"logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/resolve", "logdriver/readlogs"},
 	"logdriver/resolve":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},

@@ -18,7 +18,7 @@
 //	log              the line; of msgpack's type bin where it is not UTF-8
 //	source           stdout or stderr
 //	id               record id, <stream>-<offset>, the same when sent again
-//	container_id, container_name, image_id, image_name, host, tag, command
+//	container_id, …  all of field.All that has a value
 //	…                the attributes that were asked for
 //	cut              true where the record is one piece of a longer line
 //

@@ -250,7 +250,7 @@ func TestEntry(t *testing.T) {
 		}
 		want := map[string]any{
 			"source": tc.source, "id": "s1-00000000deadbeef", "container_id": strings.Repeat("0123456789abcdef", 4), "container_name": "web-1",
-			"image_id": "sha256:feed", "image_name": `reg:5000/a"b]c\d`, "host": "host ü", "tag": "täg/web", "command": "sh -c \"echo \x01\"",
+			"image_id": "sha256:feed", "image_name": `reg:5000/a"b]c\d`, "host": "host ü", "tag": "täg/web", "command": "sh -c \"echo \x01\"", "created": "2026-01-02T02:04:05.000000006Z",
 			"com.docker.compose.project.config_files": "a]b", "com.docker.compose.project.config_hash": "c", "id~2": "forged", "team=x": "bad \ufffd utf-8",
 		}
 		if tc.r.Cut {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tinylib/msgp/msgp"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -43,21 +44,12 @@ func newTemplate(m *ship.Meta, tag string) *template {
 
 // head is the map but for the line, with the id last.
 func head(m *ship.Meta, source string, cut bool) []byte {
-	fields := []ship.Attr{{Key: "source", Value: source}}
-	for _, f := range []ship.Attr{
-		{Key: "container_id", Value: m.ContainerID}, {Key: "container_name", Value: m.ContainerName},
-		{Key: "image_id", Value: m.ImageID}, {Key: "image_name", Value: m.ImageName},
-		{Key: "host", Value: m.Host}, {Key: "tag", Value: m.Tag}, {Key: "command", Value: m.Command},
-	} {
-		if f.Value != "" {
-			fields = append(fields, f)
-		}
-	}
+	fields := append([]ship.Attr{{Key: "source", Value: source}}, m.Fields()...)
 	// A container must not forge the id that collectors tell duplicates by, nor
 	// anything else of ours.
-	used := map[string]bool{
-		"log": true, "source": true, "id": true, "container_id": true, "container_name": true, "image_id": true,
-		"image_name": true, "host": true, "tag": true, "command": true, "cut": true,
+	used := map[string]bool{"log": true, "source": true, "id": true, "cut": true}
+	for _, f := range field.All() {
+		used[f.Name] = true
 	}
 	for _, a := range m.Attrs {
 		fields = append(fields, ship.Attr{Key: wire.Unique(used, valid(a.Key), 0), Value: a.Value})

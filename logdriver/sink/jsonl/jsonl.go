@@ -18,7 +18,9 @@
 //	container_id, container_name, image_id, image_name
 //	command          entrypoint and arguments
 //	created          when the container was created; RFC 3339, UTC
-//	attrs            object: the attributes that were asked for
+//	engine, dockline_version
+//	compose_project… what the container is part of, see field.All
+//	attrs            object: the labels, variables and constants that were asked for
 //	level            trace, debug, info, notice, warn, error, critical, alert or
 //	                 emergency, where the application says so in the line
 //	fields           object: what was lifted out of the line

@@ -2,8 +2,8 @@ package jsonl
 
 import (
 	"encoding/base64"
-	"time"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
@@ -31,24 +31,13 @@ func newTemplate(m *ship.Meta) *template {
 
 // fields encodes what is the same for all records of a stream.
 func fields(m *ship.Meta) []byte {
-	dst := jsontext.AppendField([]byte(`",`), "host", m.Host)
-	for _, f := range []ship.Attr{
-		{Key: "tag", Value: m.Tag}, {Key: "container_id", Value: m.ContainerID},
-		{Key: "container_name", Value: m.ContainerName}, {Key: "image_id", Value: m.ImageID},
-		{Key: "image_name", Value: m.ImageName}, {Key: "command", Value: m.Command}, {Key: "created", Value: created(m)},
-	} {
-		if f.Value != "" {
+	dst := jsontext.AppendField([]byte(`",`), field.Host, m.Host)
+	for _, f := range m.Fields() {
+		if f.Key != field.Host {
 			dst = jsontext.AppendField(dst, f.Key, f.Value)
 		}
 	}
 	return appendAttrs(dst, m.Attrs)
-}
-
-func created(m *ship.Meta) string {
-	if m.Created.IsZero() {
-		return ""
-	}
-	return m.Created.UTC().Format(time.RFC3339Nano)
 }
 
 // appendAttrs appends the attributes. Decoders keep only the last of several

@@ -7,6 +7,7 @@
 //	container_id    all 64 digits
 //	container_name, image_name, image_id
 //	source          stdout or stderr
+//	compose_project… what the container is part of, see field.All
 //	…               the attributes that were asked for
 //	cut             "true" where the record is one piece of a longer line
 //
@@ -95,6 +96,9 @@ func tail(m *ship.Meta, source string) []byte {
 		if a.Value != "" {
 			dst = appendParam(dst, a.Key, a.Value)
 		}
+	}
+	for _, a := range m.Workload {
+		dst = appendParam(dst, a.Key, a.Value)
 	}
 	return appendAttrs(dst, m.Attrs)
 }

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
@@ -41,9 +42,9 @@ func sanitize(s string, max int, forbidden func(rune) bool) string {
 // cutting makes the same, and that cannot pass for one of ours: a container
 // must not forge the id that collectors tell duplicates by.
 func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
-	used := map[string]bool{
-		"id": true, "container_id": true, "container_name": true,
-		"image_name": true, "image_id": true, "source": true, "cut": true,
+	used := map[string]bool{"id": true, "source": true, "cut": true}
+	for _, f := range field.All() {
+		used[f.Name] = true
 	}
 	for _, a := range attrs {
 		dst = appendParam(dst, wire.Unique(used, paramName(a.Key), maxParam), a.Value)
