@@ -70,6 +70,7 @@ func TestLinesOfTenMiB(t *testing.T) {
 			p.Collectors = []Collector{{Name: "a", Sink: a}}
 			s.Add(m, &Meta{Stream: "s", Process: specOf(t, strings.Fields(tc.opts)...)}, p, Key{Value: "s"})
 			time.Sleep(time.Minute)
+			synctest.Wait() // which orders what follows behind all that the others did
 			if !bytes.Equal(got, tc.line) || m.Cursor() != uint64(len(m.data)) {
 				t.Errorf("%s: %d bytes came of %d, acknowledged %d of %d", tc.name, len(got), len(tc.line), m.Cursor(), len(m.data))
 			}
