@@ -3,6 +3,8 @@
 // finds the values, sinks encode them, each once for a stream.
 package field
 
+import "slices"
+
 // Attr is one key and value.
 type Attr struct{ Key, Value string }
 
@@ -117,20 +119,18 @@ func Taken(name string) bool {
 	return false
 }
 
-// Resource returns the attributes of a resource of OpenTelemetry's, each key once:
-// the fields under the names of its conventions, service.name and
-// service.namespace where the container belongs to a service, and attrs, which
-// come before these two but not before fields.
+// Resource returns the fields as attributes of a resource of OpenTelemetry's:
+// under the names of its conventions, with service.name, which is the container's
+// name where that belongs to no service, and service.namespace. These two give way
+// to attrs, which are not among what is returned.
 func Resource(fields, attrs []Attr) []Attr {
 	names, values := map[string]string{}, map[string]string{}
 	for _, f := range All() {
 		names[f.Name] = f.OTel
 	}
-	used := map[string]bool{}
 	var all []Attr
 	add := func(key, value string) {
-		if value != "" && !used[key] {
-			used[key] = true
+		if value != "" {
 			all = append(all, Attr{key, value})
 		}
 	}
@@ -138,15 +138,16 @@ func Resource(fields, attrs []Attr) []Attr {
 		values[f.Key] = f.Value
 		add(names[f.Key], f.Value)
 	}
-	for _, a := range attrs {
-		add(a.Key, a.Value)
+	if slices.ContainsFunc(attrs, func(a Attr) bool { return a.Key == otelServiceName || a.Key == otelServiceSpace }) {
+		return all
 	}
 	for _, s := range services {
 		if values[s.name] != "" {
 			add(otelServiceName, values[s.name])
 			add(otelServiceSpace, values[s.space])
-			break
+			return all
 		}
 	}
+	add(otelServiceName, values[ContainerName])
 	return all
 }

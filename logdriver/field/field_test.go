@@ -39,8 +39,8 @@ func TestResource(t *testing.T) {
 		{"Marathon", []Attr{{MarathonApp, "/shop/web"}}, nil, []Attr{{"dockline.marathon.app", "/shop/web"}, {"service.name", "/shop/web"}}},
 		{"Kubernetes", []Attr{{K8sNamespace, "shop"}, {K8sPod, "web-0"}, {K8sContainer, "nginx"}}, nil,
 			[]Attr{{"k8s.namespace.name", "shop"}, {"k8s.pod.name", "web-0"}, {"k8s.container.name", "nginx"}, {"service.name", "nginx"}, {"service.namespace", "shop"}}},
-		{"a service of the user's", []Attr{{SwarmService, "shop_web"}}, []Attr{{"service.name", "web"}}, []Attr{{"dockline.swarm.service", "shop_web"}, {"service.name", "web"}}},
-		{"nobody forges an identity", []Attr{{ContainerID, "c"}}, []Attr{{"container.id", "x"}, {"team", "a"}, {"team", "b"}}, []Attr{{"container.id", "c"}, {"team", "a"}}},
+		{"a service of the user's", []Attr{{SwarmService, "shop_web"}}, []Attr{{"service.name", "web"}}, []Attr{{"dockline.swarm.service", "shop_web"}}},
+		{"no service", []Attr{{ContainerName, "web-1"}}, []Attr{{"team", "a"}}, []Attr{{"container.name", "web-1"}, {"service.name", "web-1"}}},
 	} {
 		if d := cmp.Diff(tc.want, Resource(tc.fields, tc.attrs)); d != "" {
 			t.Errorf("%s: %s", tc.name, d)

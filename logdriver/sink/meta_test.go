@@ -16,6 +16,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/internal/web"
 )
 
 // fullMeta is a stream of which all is known that a Compose project's containers have.
@@ -117,9 +118,30 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// Those whose messages their own tests take apart have the service, too.
+func TestWorkloadIsThere(t *testing.T) {
+	r := record(1)
+	for at, want := range map[string][]string{
+		"otlp+http":          {"service.name", "dockline.compose.service", "service.namespace", "dockline.version", "v0.1.0", "swarm_node", "forged"},
+		"loki+http":          {"compose_service", "compose_project", "dockline_version", "v0.1.0", "swarm_node_2", "forged"},
+		"elasticsearch+http": {`"agent":{"version":"v0.1.0"}`, `"runtime":"docker"`, `"labels":{"compose_project":"shop","compose_service":"web","compose_number":"1","com_example_team":"checkout","dc":"fra"`},
+	} {
+		tmpl := template(t, at, fullMeta())
+		message := tmpl.Append(nil, &r)
+		if g, ok := tmpl.(interface{ Group() *web.Group }); ok {
+			message = append(message, g.Group().Head...)
+		}
+		for _, w := range want {
+			if !bytes.Contains(message, []byte(w)) {
+				t.Errorf("%s: %q is not in %q", at, w, message)
+			}
+		}
+	}
+}
+
 // What is known of a stream costs nothing for a record but its bytes.
 func TestMetadataDoesNotAllocate(t *testing.T) {
-	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "forward", "relp"} {
+	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "forward", "relp", "otlp+http", "loki+http", "elasticsearch+http"} {
 		tmpl, buf, r := template(t, at, fullMeta()), make([]byte, 0, 4096), record(0)
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%s: %v allocations", at, n)

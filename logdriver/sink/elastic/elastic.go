@@ -16,10 +16,11 @@
 //	stream               stdout or stderr
 //	event.id             record id, <stream>-<offset>
 //	host.name, tags, container.id, container.name, container.image.name,
-//	container.image.id, process.command_line
-//	labels               object: the attributes that were asked for; dots in their
-//	                     names are underscores, for with dots some would be
-//	                     objects and values at once
+//	container.image.id, container.runtime, process.command_line, agent.version
+//	labels               object: what the container is part of (compose_project,
+//	                     …, see field.All) and the attributes that were asked for;
+//	                     dots in their names are underscores, for with dots some
+//	                     would be objects and values at once
 //	cut                  true where the record is one piece of a longer line
 package elastic
 

@@ -2,6 +2,7 @@ package elastic
 
 import (
 	"encoding/base64"
+	"slices"
 	"strings"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -41,7 +42,7 @@ func fields(m *ship.Meta) []byte {
 		dst = append(dst, `"],`...)
 	}
 	image := appendObject(nil, "image", ship.Attr{Key: "name", Value: m.ImageName}, ship.Attr{Key: "id", Value: m.ImageID})
-	container := appendObject(nil, "container", ship.Attr{Key: "id", Value: m.ContainerID}, ship.Attr{Key: "name", Value: m.ContainerName})
+	container := appendObject(nil, "container", ship.Attr{Key: "id", Value: m.ContainerID}, ship.Attr{Key: "name", Value: m.ContainerName}, ship.Attr{Key: "runtime", Value: m.Engine})
 	switch {
 	case len(container) > 0:
 		dst = append(append(append(dst, container[:len(container)-2]...), ','), image...)
@@ -50,10 +51,11 @@ func fields(m *ship.Meta) []byte {
 		dst = append(append(append(dst, `"container":{`...), image[:len(image)-1]...), "},"...)
 	}
 	dst = appendObject(dst, "process", ship.Attr{Key: "command_line", Value: m.Command})
-	used := make(map[string]bool, len(m.Attrs))
-	labels := make([]ship.Attr, len(m.Attrs))
-	for i, a := range m.Attrs {
-		labels[i] = ship.Attr{Key: wire.Unique(used, strings.ReplaceAll(string([]rune(a.Key)), ".", "_"), 0), Value: a.Value}
+	dst = appendObject(dst, "agent", ship.Attr{Key: "version", Value: m.Version})
+	used := map[string]bool{}
+	var labels []ship.Attr
+	for _, a := range slices.Concat(m.Workload, m.Attrs) {
+		labels = append(labels, ship.Attr{Key: wire.Unique(used, strings.ReplaceAll(string([]rune(a.Key)), ".", "_"), 0), Value: a.Value})
 	}
 	return appendObject(dst, "labels", labels...)
 }

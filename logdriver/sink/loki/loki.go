@@ -6,14 +6,12 @@
 //
 //	tenant   the header X-Scope-OrgID
 //	labels   which values are labels, parted by + (in a URL: %2B) or spaces, of
-//	         host, container_name, image_name, tag and names of attributes;
-//	         "host+container_name" unless given
+//	         names of fields (field.All) and of attributes; "host+container_name" unless given
 //
 // Labels are few, for Loki keeps each combination of their values apart. All else
 // is structured metadata, which Loki 3 takes unless told not to: id (the record's
 // id), source (stdout or stderr), cut (true where the record is one piece of a
-// longer line), host, container_id, container_name, image_name, image_id, tag,
-// command, and the attributes that were asked for.
+// longer line), the fields, and the attributes that were asked for.
 //
 // A line that is not UTF-8 has U+FFFD there, and up to 32 KiB of such a line are
 // exact in line_base64.

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
@@ -70,13 +71,10 @@ func (t *template) Group() *web.Group { return &t.group }
 
 // divide returns the labels as a stream has them, and the rest as metadata.
 func divide(m *ship.Meta, labels []string) (head, metadata []byte) {
-	values := []ship.Attr{
-		{Key: "host", Value: m.Host}, {Key: "container_name", Value: m.ContainerName}, {Key: "container_id", Value: m.ContainerID},
-		{Key: "image_name", Value: m.ImageName}, {Key: "image_id", Value: m.ImageID}, {Key: "tag", Value: m.Tag}, {Key: "command", Value: m.Command},
-	}
+	values := m.Fields()
 	used := map[string]bool{"id": true, "source": true, "cut": true, "line_base64": true}
-	for _, v := range values {
-		used[v.Key] = true
+	for _, f := range field.All() {
+		used[f.Name] = true
 	}
 	var set []string
 	for i, v := range append(values, m.Attrs...) {

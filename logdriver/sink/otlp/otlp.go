@@ -6,9 +6,8 @@
 // Parameters are those of all sinks over HTTP.
 //
 // A container's stream is a resource, with attributes after the semantic
-// conventions: host.name, container.id, container.name, container.image.name,
-// container.image.id, container.command_line, service.name (the container's
-// name), log.tag, and the attributes that were asked for under their own names.
+// conventions: what field.Resource makes of the fields, and the attributes that
+// were asked for under their own names.
 // A record has time, observed time, and as attributes log.iostream (stdout or
 // stderr), log.record.uid (the record's id, the same when it is sent again), and
 // log.cut where it is one piece of a longer line. The body is a string, or bytes

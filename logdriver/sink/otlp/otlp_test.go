@@ -121,7 +121,7 @@ func TestRecord(t *testing.T) {
 	resource, record := one(t, sinktest.Meta(), r)
 	for key, want := range map[string]string{
 		"host.name": "host ü", "service.name": "web-1", "container.name": "web-1", "container.image.name": `reg:5000/a"b]c\d`, "container.image.id": "sha256:feed",
-		"container.command_line": "sh -c \"echo \x01\"", "log.tag": "täg/web", "com.docker.compose.project.config_hash": "c", "id": "forged", "team=x": "bad \ufffd utf-8",
+		"container.command_line": "sh -c \"echo \x01\"", "dockline.tag": "täg/web", "com.docker.compose.project.config_hash": "c", "id": "forged", "team=x": "bad \ufffd utf-8",
 	} {
 		if v, _ := resource.Get(key); v.Str() != want {
 			t.Errorf("%s is %q, want %q", key, v.Str(), want)

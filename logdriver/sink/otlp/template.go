@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
@@ -65,16 +66,13 @@ func (t *template) Group() *web.Group { return &t.group }
 // resource is the field of a ResourceLogs that says what the records are of.
 func resource(m *ship.Meta) []byte {
 	used := map[string]bool{}
+	for _, f := range field.All() {
+		used[f.OTel] = true
+	}
 	var attrs []byte
-	for _, a := range []ship.Attr{
-		{Key: "host.name", Value: m.Host}, {Key: "service.name", Value: m.ContainerName}, {Key: "container.id", Value: m.ContainerID},
-		{Key: "container.name", Value: m.ContainerName}, {Key: "container.image.name", Value: m.ImageName},
-		{Key: "container.image.id", Value: m.ImageID}, {Key: "container.command_line", Value: m.Command}, {Key: "log.tag", Value: m.Tag},
-	} {
+	for _, a := range field.Resource(m.Fields(), m.Attrs) {
 		used[a.Key] = true
-		if a.Value != "" {
-			attrs = appendAttr(attrs, resourceAttr, a.Key, a.Value)
-		}
+		attrs = appendAttr(attrs, resourceAttr, a.Key, a.Value)
 	}
 	for _, a := range m.Attrs {
 		attrs = appendAttr(attrs, resourceAttr, wire.Unique(used, valid(a.Key), 0), a.Value)
