@@ -270,6 +270,7 @@ func (p *Plugin) ended(st *spool.Stream, route string) bool {
 			}
 		})
 		g.src.end()
+		p.ship.End(st.ID(), g.pool)
 	}
 	return false
 }

@@ -320,3 +320,42 @@ func TestOnFullOfPools(t *testing.T) {
 		r.stop()
 	}
 }
+
+// A pool whose collectors are all away is replaced, and removed, without waiting
+// for them: what they were never sent goes to the other, also where each record
+// has a collector of its own.
+func TestADeadPoolIsReplaced(t *testing.T) {
+	for _, hash := range []string{"container", "record"} {
+		t.Run(hash, func(t *testing.T) {
+			got := newTally(t)
+			b := got.collector("b")
+			rest := "defaults: {pools: [%s], log-opts: {hash: " + hash + "}}\n"
+			h, put := configured(t, "pools:\n"+b+"  dead: {collectors: 'json+tcp://127.0.0.1:1,json+tcp://127.0.0.1:2'}\n"+fmt.Sprintf(rest, "dead"))
+			version := h.untilVersion("")
+			running, stopped := h.run(1, nil), h.run(2, nil)
+			for i := range 200 {
+				running.write(fmt.Sprintf("running %d", i))
+				stopped.write(fmt.Sprintf("stopped %d", i))
+			}
+			stopped.stop()
+			h.until("a collector is tried", func(s Status) bool {
+				for _, c := range s.Collectors {
+					if !c.Healthy {
+						return true
+					}
+				}
+				return false
+			})
+			put("pools:\n" + b + fmt.Sprintf(rest, "b"))
+			h.untilVersion(version)
+			got.until("all has come", func() bool { return len(got.lines) == 400 })
+			running.stop()
+			h.until("all is delivered", func(s Status) bool { return s.Streams[0].BacklogBytes+s.Streams[1].BacklogBytes == 0 })
+			for l, n := range got.lines {
+				if n != 1 {
+					t.Errorf("%s came %d times", l, n)
+				}
+			}
+		})
+	}
+}

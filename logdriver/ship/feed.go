@@ -34,10 +34,12 @@ type feed struct {
 	log     *slog.Logger
 	stop    func() // ends the watch
 
-	lane   atomic.Pointer[lane]
-	queued atomic.Bool   // in the queue of a lane
-	over   atomic.Bool   // retired: whoever still finds it in a queue drops it
-	taken  atomic.Uint64 // bytes read, those that were read again not counted
+	lane    atomic.Pointer[lane]
+	queued  atomic.Bool   // in the queue of a lane
+	over    atomic.Bool   // retired: whoever still finds it in a queue drops it
+	closing atomic.Bool   // what has not been sent is not to be, see Shipper.End
+	parcels atomic.Int64  // parcels of it, wherever they are
+	taken   atomic.Uint64 // bytes read, those that were read again not counted
 
 	// What follows is guarded by pool.mu.
 	counts uint64  // taken, as of the last tick
@@ -108,6 +110,12 @@ func (f *feed) rewind() {
 
 // busy reports whether records of it are under way, or being put into a batch.
 func (f *feed) busy() bool { return f.outstanding > 0 || f.units.waiting() }
+
+// ended reports whether a feed that is to end has nothing under way any more,
+// though not all of it is acknowledged.
+func (f *feed) ended() bool {
+	return f.units != nil && f.closing.Load() && f.parcels.Load() == 0
+}
 
 // home returns the lane that the feed belongs to now: the best that is healthy
 // and does not shed it, else the best that is healthy, or simply the best where

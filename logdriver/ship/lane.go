@@ -190,7 +190,7 @@ func (l *lane) wanted() bool {
 // rest is for a feed that has nothing to read now.
 func (l *lane) rest(f *feed) {
 	f.settle()
-	if f.busy() {
+	if f.busy() && !f.ended() {
 		return // its source stays open: as long as it is busy more comes at once; see settled
 	}
 	f.src.Release()
@@ -201,6 +201,10 @@ func (l *lane) rest(f *feed) {
 
 // settled is for a feed of which something was acknowledged.
 func (l *lane) settled(f *feed) {
+	if f.ended() {
+		f.notify()
+		return
+	}
 	if f.busy() || f.over.Load() {
 		return
 	}

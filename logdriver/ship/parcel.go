@@ -1,6 +1,9 @@
 package ship
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // parcel is records of one stream on their way to a collector, for a stream
 // whose records go to several. It keeps them until they are acknowledged, so
@@ -65,7 +68,13 @@ func (p *parcel) weight() int { return len(p.text) + 64*len(p.records) }
 // maxReuse is what a parcel may have grown to and still be used again.
 const maxReuse = 1 << 20
 
+// unwanted reports whether nobody is to get it any more, unless it was sent already.
+func (p *parcel) unwanted() bool { return p.feed.over.Load() || p.feed.closing.Load() }
+
+func anyParcel(*parcel) bool { return true }
+
 func (p *parcel) free() {
+	p.feed.parcels.Add(-1)
 	if cap(p.text) > maxReuse {
 		return
 	}
@@ -125,13 +134,18 @@ func (l *lane) takeBack() {
 	l.pool.callSorter() // a collector that is down, or left, is not to keep them
 }
 
-// recall empties the queue of parcels.
-func (l *lane) recall() []*parcel {
+// recall takes those parcels out of the queue that are meant.
+func (l *lane) recall(meant func(*parcel) bool) (back []*parcel) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	all := l.parcels
-	l.parcels = nil
-	return all
+	l.parcels = slices.DeleteFunc(l.parcels, func(p *parcel) bool {
+		is := meant(p)
+		if is {
+			back = append(back, p)
+		}
+		return is
+	})
+	return back
 }
 
 // letGo is for a parcel that is the lane's no longer.
@@ -144,9 +158,9 @@ func (l *lane) letGo(p *parcel) {
 
 // pack puts a parcel into the batch.
 func (s *session) pack(p *parcel) {
-	if p.feed.over.Load() {
+	if p.unwanted() {
 		s.letGo(p)
-		p.free()
+		s.pool.sorter.strayed(p) // which lets go of it
 		return
 	}
 	if s.batch.records == 0 {
@@ -164,8 +178,9 @@ func (s *session) pack(p *parcel) {
 
 // delivered is for a parcel that the collector has acknowledged.
 func (s *session) delivered(p *parcel) {
-	first := p.feed.units.done(p)
+	f := p.feed
+	first := f.units.done(p)
 	s.letGo(p)
-	s.pool.acknowledged(p.feed, first)
 	p.free()
+	s.pool.acknowledged(f, first)
 }

@@ -153,6 +153,18 @@ func (s *Shipper) EndUnused(pool string) {
 	}
 }
 
+// End ends the shipping of a stream whose source has ended before all of it was
+// read: what was sent is waited for, what was not is let go.
+func (s *Shipper) End(stream, pool string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.feeds[feedID{stream, pool}]; f != nil {
+		f.closing.Store(true)
+		f.notify()
+		f.pool.callSorter()
+	}
+}
+
 // Remove ends the shipping of a stream to a pool at once. What is under way may
 // arrive; its acknowledgement counts for nothing.
 func (s *Shipper) Remove(stream, pool string) {
@@ -166,6 +178,7 @@ func (s *Shipper) Remove(stream, pool string) {
 	f.over.Store(true)
 	f.queued.Store(true)
 	f.lane.Load().push(f) // which lets go of it
+	f.pool.callSorter()
 	s.removeLocked(f)
 }
 

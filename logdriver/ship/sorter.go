@@ -46,7 +46,9 @@ func (p *pool) callSorter() {
 	p.mu.Lock()
 	s := p.sorter
 	p.mu.Unlock()
-	poke(s.turn)
+	if s != nil {
+		poke(s.turn)
+	}
 }
 
 // acknowledged wakes the sorter after a parcel has been acknowledged. first
@@ -88,6 +90,7 @@ func (s *sorter) run(ctx context.Context) {
 // look takes over who is in the pool and well, and takes parcels back from who
 // is not.
 func (s *sorter) look() {
+	s.letGoOfEnded()
 	var former []*lane
 	s.members, former = s.takers()
 	for f := range s.feeds {
@@ -109,10 +112,39 @@ func (s *sorter) look() {
 		p.free()
 	}
 	for _, l := range former {
-		for _, p := range l.recall() {
+		for _, p := range l.recall(anyParcel) {
 			s.resort(p)
 			l.letGo(p)
 			p.free()
+		}
+	}
+}
+
+// letGoOfEnded takes parcels away from lanes that have not sent them, if their
+// feeds are over or to end.
+func (s *sorter) letGoOfEnded() {
+	s.pool.mu.Lock()
+	lanes := slices.AppendSeq(slices.Collect(maps.Values(s.pool.lanes)), maps.Keys(s.pool.leaving))
+	s.pool.mu.Unlock()
+	for _, l := range lanes {
+		for _, p := range l.recall((*parcel).unwanted) {
+			l.letGo(p)
+			p.free()
+		}
+	}
+	s.news.Lock()
+	s.stray = slices.DeleteFunc(s.stray, func(p *parcel) bool {
+		is := p.unwanted()
+		if is {
+			p.free()
+		}
+		return is
+	})
+	s.news.Unlock()
+	for f := range s.feeds {
+		if f.closing.Load() {
+			delete(s.full, f)
+			f.notify()
 		}
 	}
 }
@@ -121,7 +153,7 @@ func (s *sorter) look() {
 // until there is one that is.
 func (s *sorter) keep(former []*lane) {
 	for _, l := range former {
-		for _, p := range l.recall() {
+		for _, p := range l.recall(anyParcel) {
 			l.letGo(p)
 			s.news.Lock()
 			s.stray = append(s.stray, p)
@@ -178,6 +210,9 @@ func (s *sorter) sortNext() bool {
 	switch {
 	case f == nil:
 		return false
+	case f.closing.Load():
+		s.note(f)
+		s.rest(f)
 	case s.pick == nil && !f.src.Pending(f.read):
 		s.rest(f)
 	case s.pick == nil || !f.units.room():
@@ -255,6 +290,7 @@ func (s *sorter) put(l *lane, f *feed, r *Record, unit uint64) {
 	if l.bin == nil {
 		l.bin = parcels.Get().(*parcel)
 		l.bin.feed = f
+		f.parcels.Add(1)
 		s.bins = append(s.bins, l)
 	}
 	l.bin.add(r, unit)
