@@ -325,7 +325,7 @@ func (p *Plugin) shipTo(st *spool.Stream, pl plan, def *config.Pool, route strin
 		g = &going{src: newSource(st, route), pool: pool.ID, leaving: isLeaving(route)}
 		p.going.add(st, route, g)
 	}
-	p.ship.Add(g.src, p.meta(st, pl.info, pl.options), pool, p.key(pl.options))
+	p.ship.Add(g.src, p.meta(st, pl.info, pl.options), pool, p.key(pl.options, def))
 	return nil
 }
 

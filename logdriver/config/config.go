@@ -34,6 +34,9 @@ type Pool struct {
 	List    string `json:"list"`    // collectors and sources of them, as discover.Parse reads them
 	Private bool   `json:"private"` // containers may not choose it themselves
 	OnFull  string `json:"on_full"` // what gives way for what it has not got yet; empty: what the container says
+	// SplitAbove is from which rate on keys are split, see container.ParseRate;
+	// empty: what the container says.
+	SplitAbove string `json:"split_above,omitempty"`
 
 	// What belongs to the URL of every collector that does not say otherwise.
 	Options map[string]string `json:"options,omitempty"`

@@ -239,6 +239,12 @@ func (r *reader) pool(key, n *yaml.Node, where string) {
 				r.problem(n, at, "%q: %v", p.OnFull, err)
 			}
 		},
+		"split-above": func(n *yaml.Node, at string) {
+			p.SplitAbove, _ = r.text(n, at)
+			if _, err := container.ParseRate(p.SplitAbove); err != nil {
+				r.problem(n, at, "%q: %v", p.SplitAbove, err)
+			}
+		},
 	}, nil)
 	if len(entries) == 0 {
 		r.problem(key, where, "it has no collectors")

@@ -30,6 +30,7 @@ type Options struct {
 	HashKey    string // what the ranking of collectors is computed from
 	PerRecord  bool   // each record has a collector of its own, by its id
 	SplitAbove Rate   // from which its key is split
+	OwnSplit   bool   // that is the container's word, not a default
 	Tag        string // expanded
 	Attrs      []Attr // labels, environment and constants that were asked for, sorted by key
 	KeepBytes  int64  // of acknowledged data, for docker logs
@@ -47,7 +48,7 @@ func ParseOptions(info *Info) (Options, error) {
 		return Options{}, err
 	}
 	given := info.given()
-	o := Options{Pool: given["pool"], Collectors: given["collectors"], OnFull: given["on-full"], OwnOnFull: info.Config["on-full"] != "", Sync: given["sync"]}
+	o := Options{Pool: given["pool"], Collectors: given["collectors"], OnFull: given["on-full"], OwnOnFull: info.Config["on-full"] != "", OwnSplit: info.Config["split-above"] != "", Sync: given["sync"]}
 	if o.Pool != "" && o.Collectors != "" {
 		return Options{}, &options.ValueError{What: optionWhat, Key: "pool", Value: o.Pool, Err: errors.New("collectors is given, too: only one of the two can be")}
 	}

@@ -123,6 +123,14 @@ func (h *heavyKey) split(rate, above float64, most int, now time.Time) {
 	}
 }
 
+// splitAbove changes from which rate on a feed's key is split, from the next time
+// slice on.
+func (p *pool) splitAbove(f *feed, rate int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f.key.SplitAbove = rate
+}
+
 // placesLocked returns over how many collectors a feed is spread in time slices.
 func (p *pool) placesLocked(f *feed) int {
 	if h := p.heavy[f.key.Value]; h != nil && f.key.SplitAbove > 0 && f.units == nil && p.share != nil {

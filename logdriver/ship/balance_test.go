@@ -77,6 +77,18 @@ func TestALoudStreamIsSplitInTimeSlices(t *testing.T) {
 			t.Errorf("a record took %v", slowest)
 		}
 		mu.Unlock()
+		keep := Key{Value: "loud", SplitAbove: 4000} // the next configuration's
+		s.Add(loud, &Meta{Stream: "loud"}, membersOf(peers, nil), keep)
+		for range 400 {
+			loud.write(frames(t, n, 10))
+			n += 10
+			time.Sleep(100 * time.Millisecond)
+		}
+		for _, p := range s.Places() {
+			if p.Split != 1 {
+				t.Errorf("with another rate, %s is spread over %d collectors", p.Stream, p.Split)
+			}
+		}
 		time.Sleep(2 * time.Minute) // it has nothing to say
 		if at := s.Places(); at[0].Split != 1 || at[1].Split != 1 {
 			t.Errorf("quiet, they are spread over %d and %d collectors", at[0].Split, at[1].Split)

@@ -28,7 +28,7 @@ type feed struct {
 	src     Source
 	meta    atomic.Pointer[Meta]
 	pool    *pool
-	key     Key
+	key     Key                     // its SplitAbove is guarded by pool.mu
 	units   *units                  // of its records, where they go to several collectors; else nil
 	ranking atomic.Pointer[[]place] // best first, never empty
 	log     *slog.Logger

@@ -64,13 +64,14 @@ func New(log *slog.Logger) *Shipper {
 
 // Add begins to ship a stream to the collectors of the pool that key selects.
 // For a stream that is shipped to that pool already, it only takes over what is
-// known of it.
+// known of it, and from which rate on its key is split.
 func (s *Shipper) Add(src Source, meta *Meta, p Pool, key Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	id := feedID{meta.Stream, p.ID}
 	if f := s.feeds[id]; f != nil {
 		f.meta.Store(meta)
+		f.pool.splitAbove(f, key.SplitAbove)
 		return
 	}
 	pl := s.pools[p.ID]
