@@ -143,15 +143,45 @@ func TestSharesFollowWeights(t *testing.T) {
 	}
 }
 
-func TestOnlyTheKeysOfTheOneThatLeavesMove(t *testing.T) {
-	all := table(t, Node{"a", 1}, Node{"b", 2}, Node{"c", 1}, Node{"d", 3})
-	without := table(t, Node{"a", 1}, Node{"b", 2}, Node{"d", 3})
-	for i := range 20000 {
-		k := fmt.Sprint(i)
-		ranked := names(all.Rank(k, nil))
-		rest := slices.DeleteFunc(slices.Clone(ranked), func(n string) bool { return n == "c" })
-		if got := names(without.Rank(k, nil)); !slices.Equal(got, rest) {
-			t.Fatalf("%s: %v became %v", k, ranked, got)
+// Those that are away, one or two, are as if they had never been listed.
+func TestOnlyTheKeysOfThoseThatLeaveMove(t *testing.T) {
+	nodes := []Node{{"a", 1}, {"b", 2}, {"c", 1}, {"d", 3}, {"e", 1}}
+	all := table(t, nodes...)
+	for _, away := range [][]string{{"c"}, {"d"}, {"a", "d"}, {"c", "e"}} {
+		gone := func(n string) bool { return slices.Contains(away, n) }
+		without := table(t, slices.DeleteFunc(slices.Clone(nodes), func(n Node) bool { return gone(n.Name) })...)
+		for i := range 20000 {
+			k := fmt.Sprint(i)
+			ranked := names(all.Rank(k, nil))
+			rest := slices.DeleteFunc(slices.Clone(ranked), gone)
+			if got := names(without.Rank(k, nil)); !slices.Equal(got, rest) {
+				t.Fatalf("%s: without %v, %v became %v", k, away, ranked, got)
+			}
+		}
+	}
+}
+
+// A node that joins takes its share of the keys, and no other key moves.
+func TestOnlyKeysOfTheOneThatJoinsMove(t *testing.T) {
+	const n = 100000
+	old := []Node{{"a", 1}, {"b", 2}, {"c", 1}, {"d", 3}, {"e", 1}}
+	before := table(t, old...)
+	for _, w := range []uint32{1, 2, 5, 40} {
+		after, moved := table(t, append(slices.Clone(old), Node{"new", w})...), 0
+		for i := range n {
+			k := fmt.Sprint("key-", i)
+			switch was, is := before.First(k), after.First(k); {
+			case is == "new":
+				moved++
+			case is != was:
+				t.Fatalf("weight %d: %s moves from %s to %s", w, k, was, is)
+			}
+		}
+		p := float64(w) / float64(8+w)
+		if sigma := math.Sqrt(n * p * (1 - p)); math.Abs(float64(moved)-n*p) > 3*sigma {
+			t.Errorf("weight %d: %d keys moved, want %.0f ± %.0f", w, moved, n*p, 3*sigma)
+		} else {
+			t.Logf("weight %d: %d keys moved, %.1f sigma from %.0f", w, moved, (float64(moved)-n*p)/sigma, n*p)
 		}
 	}
 }

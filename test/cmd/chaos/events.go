@@ -46,7 +46,7 @@ var kinds = []event{
 func (w *world) chaos(ctx context.Context) error {
 	defer w.troubles.Wait()
 	var next []event
-	for w.done < w.config.events || w.ledger.distinct() < w.records {
+	for w.done < w.events || w.ledger.distinct() < w.records {
 		if len(next) == 0 {
 			next = slices.Clone(kinds)
 			w.rnd.Shuffle(len(next), func(i, j int) { next[i], next[j] = next[j], next[i] })
@@ -55,7 +55,7 @@ func (w *world) chaos(ctx context.Context) error {
 			return err
 		}
 		w.done++
-		say("event %d of %d: %s", w.done, w.config.events, next[0].name)
+		say("event %d of %d: %s", w.done, w.events, next[0].name)
 		if err := next[0].do(w, ctx); err != nil {
 			return fmt.Errorf("%s: %w", next[0].name, err)
 		}

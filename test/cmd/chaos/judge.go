@@ -23,7 +23,6 @@ type result struct {
 	spread, spreadReordered, auditLost uint64
 	unnamed                            int
 	refused                            int
-	troubles                           []string
 }
 
 func (r *result) String() string {
