@@ -77,6 +77,13 @@ N ?= 300
 crash-net: packages plugins ## kill the network plugin at every step of every call, and look at links, addresses and connections; N, SECONDS (0: no limit), SEED, SUITE
 	@$(GO) run ./test/cmd/crashnet -n $(N) -seconds $(if $(filter file,$(origin SECONDS)),0,$(SECONDS)) $(if $(SEED),-seed $(SEED)) $(if $(SUITE),-suite $(SUITE))
 
+EVENTS ?= 40
+RECORDS ?= 1000000
+
+.PHONY: chaos
+chaos: packages plugins ## change, break and replace the log plugin's collectors, their sources and its configuration under load, and count what becomes of each record; EVENTS, RECORDS, CONTAINERS, SEED
+	@$(GO) run ./test/cmd/chaos -events $(EVENTS) -records $(RECORDS) -containers $(if $(filter file,$(origin CONTAINERS)),30,$(CONTAINERS)) $(if $(SEED),-seed $(SEED))
+
 LINES ?= 2000000
 ROUNDS ?= 3
 

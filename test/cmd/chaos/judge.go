@@ -189,6 +189,9 @@ func (w *world) history(ctx context.Context, c *writer) (wrong []string, err err
 			if out > 0 {
 				wrong = append(wrong, fmt.Sprintf("%s: where does not name %s for %d records that only it has", c.name, nameOf(i), out))
 			}
+			if len(from[i]) == 0 && f.holders()&only[i] != 0 && len(times) == 0 && (i == auditor) == audit {
+				say("%s: %s has copies of which no acknowledgement came back, and where does not name it", c.name, nameOf(i))
+			}
 		}
 	}
 	return wrong, nil

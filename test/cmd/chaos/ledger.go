@@ -158,6 +158,14 @@ func (f *flow) alone() [maxCollectors][]int64 {
 	return all
 }
 
+// holders has a bit for each collector that has any record.
+func (f *flow) holders() (all uint8) {
+	for _, r := range f.records {
+		all |= r.at
+	}
+	return all
+}
+
 var only = [maxCollectors]uint8{1, 2, 4, 8, 16, 32, 64, 128}
 
 // missing returns how many of the first n records have not come, and the first of them.
