@@ -37,6 +37,7 @@ var kinds = []event{
 	{"a bad configuration", (*world).refuse},
 	{"a pool is replaced by another", (*world).replace},
 	{"a route changes", (*world).reroute},
+	{"a route leads to collectors that are not there", (*world).deadEnd},
 	{"the plugin is killed", (*world).kill},
 	{"a source of collectors fails", (*world).outage},
 	{"a source of collectors names nobody", (*world).empty},
@@ -304,14 +305,27 @@ func (w *world) replace(ctx context.Context) error {
 
 // reroute has the containers of a group go to another group's pool, or back.
 func (w *world) reroute(ctx context.Context) error {
-	movable := []string{"file", "dns", "consul"}
-	g := movable[w.rnd.IntN(len(movable))]
+	g := groups[1+w.rnd.IntN(len(groups)-1)]
 	to := g
-	if w.settings.pools[g] == g {
-		to = []string{"static", "etcd"}[w.rnd.IntN(2)]
+	for w.settings.pools[g] == g && to == g {
+		to = groups[w.rnd.IntN(len(groups))]
 	}
 	say("  group %s goes to pool %s, not %s", g, to, w.settings.pools[g])
 	w.settings.pools[g] = to
+	return w.applied(ctx)
+}
+
+// deadEnd has the containers of a group go nowhere for a while, then back.
+func (w *world) deadEnd(ctx context.Context) error {
+	g := groups[w.rnd.IntN(len(groups))]
+	back := w.settings.pools[g]
+	say("  group %s goes nowhere", g)
+	w.settings.pools[g] = "dead"
+	if err := w.apply(ctx); err != nil {
+		return err
+	}
+	rest(ctx, w.hold()/2)
+	w.settings.pools[g] = back
 	return w.applied(ctx)
 }
 

@@ -59,6 +59,7 @@ func (s *settings) text() string {
 	pool("srv", "'srv+relp://_logs._tcp.chaos.test'", "")
 	pool("consul", "'consul+relp://"+consulAddr+"/logs'", "")
 	pool("etcd", "'etcd+relp://"+etcdAddr+"/logs/'", "")
+	pool("dead", fmt.Sprintf("'relp://10.9.0.99:%d', 'relp://%s:9'", port, addressOf(0)), "")
 	pool("audit", fmt.Sprintf("'relp://%s:%d'", addressOf(auditor), port), ", private: true, on-full: throttle")
 	b.WriteString("routes:\n")
 	for _, g := range groups {
@@ -109,7 +110,11 @@ func (w *world) apply(ctx context.Context) error {
 // refuse gives the plugin a bad configuration and expects that it says so and
 // goes on with the one in force. The bad one stays until the next.
 func (w *world) refuse(ctx context.Context) error {
-	fault := faults[w.rnd.IntN(len(faults))]
+	w.settings.version++
+	fault, text := faults[w.rnd.IntN(len(faults))], w.settings.text()
+	for !strings.Contains(text, fault.from) {
+		fault = faults[w.rnd.IntN(len(faults))]
+	}
 	say("  %q in place of %q", fault.to, fault.from)
 	version, err := w.metric(ctx, "config_info")
 	if err != nil {
@@ -119,12 +124,7 @@ func (w *world) refuse(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	w.settings.version++
-	text := w.settings.text()
 	bad := strings.Replace(text, fault.from, fault.to, 1)
-	if bad == text {
-		return fmt.Errorf("%q is not in the configuration", fault.from)
-	}
 	if err := w.put(ctx, configDir+"/dockline-log.yaml", bad); err != nil {
 		return err
 	}
