@@ -197,8 +197,9 @@ func (w *world) drain(ctx context.Context) error {
 	return w.applied(ctx)
 }
 
-// followed waits until every container's newest record is at a collector that
-// its pool has, with a weight: those that left or are drained get nothing more.
+// followed waits until every container's newest record was written since the
+// change, and is at a collector that its pool has with a weight: those that left
+// or are drained get nothing more, and nothing is held up.
 func (w *world) followed(ctx context.Context) error {
 	begin := time.Now()
 	err := w.await(ctx, "the containers to follow", func(context.Context) (bool, error) {
@@ -208,12 +209,12 @@ func (w *world) followed(ctx context.Context) error {
 			if m == nil {
 				m = w.settings.static
 			}
-			here := false
+			newest, here := w.ledger.newest(c.name), false
 			for _, i := range m.active() {
-				here = here || w.ledger.newest(c.name)&only[i] != 0
+				here = here || newest.at&only[i] != 0
 			}
-			if !here {
-				return false, fmt.Errorf("%s's newest record is not where its pool %s has collectors: %v", c.name, pool, m)
+			if !here || newest.wrote < begin.UnixNano() {
+				return false, fmt.Errorf("%s's newest record is of %.1f s before the change, and at %08b; its pool %s has %v", c.name, begin.Sub(time.Unix(0, newest.wrote)).Seconds(), newest.at, pool, m)
 			}
 		}
 		return true, nil

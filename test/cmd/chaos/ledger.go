@@ -135,15 +135,15 @@ func (l *ledger) distinct() (sum uint64) {
 	return sum
 }
 
-// newest says where a container's newest record is, as a bit for each collector.
-func (l *ledger) newest(container string) uint8 {
+// newest returns where a container's newest record is, and when it was written.
+func (l *ledger) newest(container string) arrival {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f := l.flows[flowKey{container, false}]
 	if f == nil || f.next == 0 {
-		return 0
+		return arrival{}
 	}
-	return f.records[f.next-1].at
+	return f.records[f.next-1]
 }
 
 // alone returns, by collector, when the records were written of which nobody
