@@ -50,6 +50,20 @@ func Meta() *ship.Meta {
 	}
 }
 
+// Fields are what may be lifted out of a line: every type, a name that is there
+// twice or is ours in some protocol, and bytes that are not UTF-8.
+func Fields() []ship.Field {
+	raw := func(key, value string) ship.Field {
+		return ship.Field{Key: []byte(key), Value: []byte(value), Raw: true}
+	}
+	text := func(key, value string) ship.Field { return ship.Field{Key: []byte(key), Value: []byte(value)} }
+	return []ship.Field{
+		raw("status", "200"), raw("took", "1.5"), raw("ok", "true"), raw("none", "null"), raw("list", `[1,{"a":"b"}]`), raw("big", "12345678901234567890"),
+		text("user.name", `jo "ü"`), text("user_name", "x"), text("status", "again"), text("log.record.uid", "forged"), text("id", "forged"),
+		text("raw", "\xff"), text("k\xff", ""),
+	}
+}
+
 // Host is what a sink without files sees of its host.
 func Host() sink.Host {
 	return sink.Host{Resolver: net.DefaultResolver, Log: slog.New(slog.DiscardHandler)}

@@ -1,0 +1,60 @@
+package lifted
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/dockline/dockline/logdriver/ship"
+)
+
+func TestNames(t *testing.T) {
+	n := Names{Encode: AppendValid, Mark: '~', Reserved: map[string]bool{"id": true, "id~2": true}}
+	for _, tc := range []struct{ keys, want string }{
+		{"a b", "a b"},
+		{"a a a", "a a~2 a~3"},
+		{"id a id", "id~3 a id~4"},
+		{"a a~2 a", "a a~2 a~3"},
+		{"a a a~2", "a a~2 a~2~2"},
+		{"a~2 a a", "a~2 a a~3"},
+		{"\xff \xfe", "\ufffd \ufffd~2"},
+	} {
+		n.Reset()
+		var got []string
+		for key := range strings.SplitSeq(tc.keys, " ") {
+			got = append(got, string(n.Next([]byte(key))))
+		}
+		if want := strings.Split(tc.want, " "); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", tc.keys, got, want)
+		}
+	}
+}
+
+func TestOf(t *testing.T) {
+	for text, want := range map[string]Value{
+		"": {}, "true": {Kind: Bool, Bool: true}, "false": {Kind: Bool}, "null": {Kind: Null},
+		"0": {Kind: Int}, "-12": {Kind: Int, Int: -12}, "9223372036854775807": {Kind: Int, Int: 1<<63 - 1}, "9223372036854775808": {},
+		"1.5": {Kind: Float, Float: 1.5}, "-1E3": {Kind: Float, Float: -1000}, "1e999": {}, "[1]": {}, `{"a":1}`: {},
+	} {
+		if got := Of(&ship.Field{Value: []byte(text), Raw: true}); got != want {
+			t.Errorf("%s: %+v, want %+v", text, got, want)
+		}
+		if got := Of(&ship.Field{Value: []byte(text)}); got != (Value{}) {
+			t.Errorf("%q: %+v", text, got)
+		}
+	}
+}
+
+func TestNothingAllocates(t *testing.T) {
+	n := Names{Encode: AppendValid, Mark: '~', Reserved: map[string]bool{"id": true}}
+	fields := []ship.Field{{Key: []byte("id")}, {Key: []byte("a\xff")}, {Key: []byte("a\xff"), Value: []byte("1.25"), Raw: true}}
+	if allocs := testing.AllocsPerRun(100, func() {
+		n.Reset()
+		for i := range fields {
+			n.Next(fields[i].Key)
+			Of(&fields[i])
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations", allocs)
+	}
+}
