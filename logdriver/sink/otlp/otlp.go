@@ -7,11 +7,12 @@
 //
 // A container's stream is a resource, with attributes after the semantic
 // conventions: what field.Resource makes of the fields, and the attributes that
-// were asked for under their own names.
-// A record has time, observed time, and as attributes log.iostream (stdout or
-// stderr), log.record.uid (the record's id, the same when it is sent again), and
-// log.cut where it is one piece of a longer line. The body is a string, or bytes
-// where the line is not UTF-8.
+// were asked for under their own names. A record has time (the application's,
+// where it says one) and observed time (the engine's), severity, and as attributes
+// log.iostream (stdout or stderr), log.record.uid (the record's id, the same when
+// it is sent again), log.cut where it is one piece of a longer line, and the
+// fields that were lifted out of the line. The body is a string, or bytes where
+// the line is not UTF-8.
 package otlp
 
 import (

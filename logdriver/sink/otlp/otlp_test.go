@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/go-cmp/cmp"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
@@ -15,6 +16,8 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/dockline/dockline/logdriver/field"
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
@@ -117,11 +120,11 @@ func one(t *testing.T, m *ship.Meta, r *ship.Record) (pcommon.Map, plog.LogRecor
 }
 
 func TestRecord(t *testing.T) {
-	r := &ship.Record{Time: 1_700_000_000_000_000_120, Offset: 0xdeadbeef, Stderr: true, Cut: true, Line: []byte("a\tb")}
+	r := &ship.Record{Time: 1_700_000_000_000_000_120, Stamped: 1_700_000_000_500_000_000, Offset: 0xdeadbeef, Stderr: true, Cut: true, Line: []byte("a\tb")}
 	resource, record := one(t, sinktest.Meta(), r)
 	for key, want := range map[string]string{
 		"host.name": "host ü", "service.name": "web-1", "container.name": "web-1", "container.image.name": `reg:5000/a"b]c\d`, "container.image.id": "sha256:feed",
-		"container.command_line": "sh -c \"echo \x01\"", "dockline.tag": "täg/web", "com.docker.compose.project.config_hash": "c", "id": "forged", "team=x": "bad \ufffd utf-8",
+		"container.command_line": "sh -c \"echo \x01\"", "dockline.tag": "täg/web", "dockline.container.created": "2026-01-02T02:04:05.000000006Z", "com.docker.compose.project.config_hash": "c", "id": "forged", "team=x": "bad \ufffd utf-8",
 	} {
 		if v, _ := resource.Get(key); v.Str() != want {
 			t.Errorf("%s is %q, want %q", key, v.Str(), want)
@@ -129,8 +132,55 @@ func TestRecord(t *testing.T) {
 	}
 	uid, _ := record.Attributes().Get("log.record.uid")
 	cut, _ := record.Attributes().Get("log.cut")
-	if record.Timestamp() != pcommon.Timestamp(r.Time) || record.ObservedTimestamp() != record.Timestamp() || uid.Str() != "s1-00000000deadbeef" || !cut.Bool() || record.Body().Str() != "a\tb" {
+	if record.Timestamp() != pcommon.Timestamp(r.Time) || record.ObservedTimestamp() != pcommon.Timestamp(r.Stamped) || uid.Str() != "s1-00000000deadbeef" || !cut.Bool() || record.Body().Str() != "a\tb" {
 		t.Errorf("%v %q %v %q", record.Timestamp(), uid.Str(), cut.Bool(), record.Body().Str())
+	}
+}
+
+// TestResource: what the container is part of goes by the names of the
+// conventions, and no attribute takes the place of a field.
+func TestResource(t *testing.T) {
+	m := &ship.Meta{
+		Stream: "s", ContainerID: "c", ContainerName: "shop-web-1", Engine: "docker", Version: "v1",
+		Workload: []ship.Attr{{Key: field.ComposeProject, Value: "shop"}, {Key: field.ComposeService, Value: "web"}, {Key: field.K8sPod, Value: "p"}},
+		Attrs:    []ship.Attr{{Key: "container.id", Value: "forged"}, {Key: "\xfe", Value: "1"}, {Key: "\xff", Value: "2"}},
+	}
+	got, _ := one(t, m, &ship.Record{})
+	want := map[string]any{
+		"container.id": "c", "container.name": "shop-web-1", "container.runtime.name": "docker", "dockline.version": "v1",
+		"dockline.compose.project": "shop", "dockline.compose.service": "web", "k8s.pod.name": "p", "service.name": "web", "service.namespace": "shop",
+		"container.id~2": "forged", "\ufffd": "1", "\ufffd~2": "2",
+	}
+	if d := cmp.Diff(want, got.AsRaw()); d != "" {
+		t.Error(d)
+	}
+	m.Attrs = []ship.Attr{{Key: "service.name", Value: "asked"}}
+	if got, _ := one(t, m, &ship.Record{}); got.AsRaw()["service.name"] != "asked" {
+		t.Errorf("service.name is %v", got.AsRaw()["service.name"])
+	}
+}
+
+func TestFields(t *testing.T) {
+	_, record := one(t, &ship.Meta{Stream: "s"}, &ship.Record{Level: process.Warn, Line: []byte("x"), Fields: sinktest.Fields()})
+	want := map[string]any{
+		"log.iostream": "stdout", "log.record.uid": "s-0000000000000000",
+		"status": int64(200), "took": 1.5, "ok": true, "none": nil, "list": `[1,{"a":"b"}]`, "big": "12345678901234567890",
+		"user.name": "jo \"ü\"", "user_name": "x", "status~2": "again", "log.record.uid~2": "forged", "id": "forged", "raw": []byte("\xff"), "k\ufffd": "",
+	}
+	if d := cmp.Diff(want, record.Attributes().AsRaw()); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestSeverity(t *testing.T) {
+	for level, want := range map[process.Level]plog.SeverityNumber{
+		process.NoLevel: plog.SeverityNumberUnspecified, process.Trace: plog.SeverityNumberTrace, process.Debug: plog.SeverityNumberDebug,
+		process.Info: plog.SeverityNumberInfo, process.Notice: plog.SeverityNumberInfo2, process.Warn: plog.SeverityNumberWarn,
+		process.Error: plog.SeverityNumberError, process.Critical: plog.SeverityNumberFatal, process.Alert: plog.SeverityNumberFatal2, process.Emergency: plog.SeverityNumberFatal3,
+	} {
+		if _, r := one(t, &ship.Meta{Stream: "s"}, &ship.Record{Level: level}); r.SeverityNumber() != want || r.SeverityText() != level.String() {
+			t.Errorf("%v: %v %q", level, r.SeverityNumber(), r.SeverityText())
+		}
 	}
 }
 
@@ -139,7 +189,8 @@ func FuzzAppend(f *testing.F) {
 	f.Add([]byte("\xff"), "container.id", "\xff", int64(-1), uint64(0), false)
 	f.Fuzz(func(t *testing.T, line []byte, key, value string, ns int64, offset uint64, flag bool) {
 		m := &ship.Meta{Stream: "s", Host: value, Attrs: []ship.Attr{{Key: key, Value: value}}}
-		_, record := one(t, m, &ship.Record{Time: ns, Offset: offset, Stderr: flag, Cut: flag, Line: line})
+		fields := []ship.Field{{Key: []byte(key), Value: line}, {Key: []byte(key), Value: []byte(value), Raw: flag}}
+		_, record := one(t, m, &ship.Record{Time: ns, Offset: offset, Stderr: flag, Cut: flag, Line: line, Fields: fields})
 		got := record.Body().Str()
 		if record.Body().Type() == pcommon.ValueTypeBytes {
 			got = string(record.Body().Bytes().AsRaw())
@@ -184,7 +235,7 @@ func TestJudge(t *testing.T) {
 func TestAppendDoesNotAllocate(t *testing.T) {
 	tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
 	for _, line := range []string{"plain", "not \xff UTF-8"} {
-		r := ship.Record{Line: []byte(line)}
+		r := ship.Record{Line: []byte(line), Level: process.Error, Fields: sinktest.Fields()}
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%q: %v allocations", line, n)
 		}

@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"encoding/binary"
+	"math"
 	"slices"
 	"unicode/utf8"
 
@@ -9,6 +10,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -24,6 +26,8 @@ const (
 	scopeLogsRecord   = 2
 	scopeName         = 1
 	recordTime        = 1
+	recordSeverity    = 2
+	recordLevel       = 3
 	recordBody        = 5
 	recordAttr        = 6
 	recordObserved    = 11
@@ -31,7 +35,16 @@ const (
 	attrValue         = 2
 	valueString       = 1
 	valueBool         = 2
+	valueInt          = 3
+	valueDouble       = 4
 	valueBytes        = 7
+)
+
+// Attributes of a record that are ours.
+const (
+	attrSource = "log.iostream"
+	attrID     = "log.record.uid"
+	attrCut    = "log.cut"
 )
 
 const (
@@ -44,17 +57,22 @@ const (
 type template struct {
 	group web.Group
 	rest  [2][2][]byte // the attributes up to the offset in the id; by source, and whether cut
+	names lifted.Names
+	said  []byte // scratch for what the application says of a record
 }
 
 func newTemplate(m *ship.Meta) *template {
-	t := &template{group: web.Group{Stream: m.Stream, Container: m.ContainerName, Head: resource(m)}}
+	t := &template{
+		group: web.Group{Stream: m.Stream, Container: m.ContainerName, Head: resource(m)},
+		names: lifted.Names{Encode: lifted.AppendValid, Mark: '~', Reserved: map[string]bool{attrSource: true, attrID: true, attrCut: true}},
+	}
 	for s, source := range [2]string{"stdout", "stderr"} {
 		for c, cut := range [2]bool{false, true} {
-			dst := appendAttr(nil, recordAttr, "log.iostream", source)
+			dst := appendAttr(nil, recordAttr, attrSource, source)
 			if cut {
-				dst = appendKeyValue(dst, recordAttr, "log.cut", []byte{valueBool << 3, 1})
+				dst = appendKeyValue(dst, recordAttr, attrCut, []byte{valueBool << 3, 1})
 			}
-			dst = appendAttr(dst, recordAttr, "log.record.uid", valid(m.Stream)+"-"+offsetZeros)
+			dst = appendAttr(dst, recordAttr, attrID, valid(m.Stream)+"-"+offsetZeros)
 			t.rest[s][c] = slices.Clip(dst[:len(dst)-offsetDigits])
 		}
 	}
@@ -109,12 +127,70 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	if !utf8.Valid(r.Line) {
 		kind = valueBytes<<3 | 2
 	}
-	rest, body, ns := t.rest[source][cut], 1+protowire.SizeBytes(len(r.Line)), uint64(max(r.Time, 0))
-	size := 2*(1+8) + 1 + protowire.SizeBytes(body) + len(rest) + offsetDigits
+	rest, body := t.rest[source][cut], 1+protowire.SizeBytes(len(r.Line))
+	said := t.say(r)
+	size := 2*(1+8) + 1 + protowire.SizeBytes(body) + len(said) + len(rest) + offsetDigits
 	dst = protowire.AppendVarint(append(dst, scopeLogsRecord<<3|2), uint64(size))
-	dst = binary.LittleEndian.AppendUint64(append(dst, recordTime<<3|1), ns)
-	dst = binary.LittleEndian.AppendUint64(append(dst, recordObserved<<3|1), ns)
+	dst = binary.LittleEndian.AppendUint64(append(dst, recordTime<<3|1), uint64(max(r.Time, 0)))
+	dst = binary.LittleEndian.AppendUint64(append(dst, recordObserved<<3|1), uint64(max(r.Stamped, 0)))
 	dst = protowire.AppendVarint(append(dst, recordBody<<3|2), uint64(body))
 	dst = protowire.AppendBytes(append(dst, kind), r.Line)
+	dst = append(dst, said...)
 	return stamp.AppendOffset(append(dst, rest...), r.Offset)
+}
+
+// severities are SeverityNumbers by level, from none over trace to emergency: what
+// the data model's appendix B has for the levels of most libraries, for which
+// "fatal" and "critical" are the worst. What syslog has beyond these is worse still.
+//
+//nolint:gochecknoglobals // a constant
+var severities = [...]byte{0, 1, 5, 9, 10, 13, 17, 21, 22, 23}
+
+// say makes the fields that hold what the application says of a record.
+func (t *template) say(r *ship.Record) []byte {
+	t.said = t.said[:0]
+	if r.Level != 0 {
+		t.said = append(t.said, recordSeverity<<3, severities[r.Level])
+		t.said = protowire.AppendString(append(t.said, recordLevel<<3|2), r.Level.String())
+	}
+	t.names.Reset()
+	for i := range r.Fields {
+		t.said = appendField(t.said, t.names.Next(r.Fields[i].Key), &r.Fields[i])
+	}
+	return t.said
+}
+
+// appendField appends an attribute with the value's own type: what is neither a
+// number nor a boolean is a string, or bytes where that is not UTF-8.
+func appendField(dst, name []byte, f *ship.Field) []byte {
+	v, kind, size := lifted.Of(f), byte(valueString<<3|2), 0
+	switch v.Kind {
+	case lifted.Null: // a value without any
+	case lifted.Bool:
+		kind, size = valueBool<<3, 2
+	case lifted.Int:
+		kind, size = valueInt<<3, 1+protowire.SizeVarint(uint64(v.Int)) //nolint:gosec // two's complement, as int64 is encoded
+	case lifted.Float:
+		kind, size = valueDouble<<3|1, 1+8
+	default:
+		size = 1 + protowire.SizeBytes(len(f.Value))
+		if !utf8.Valid(f.Value) {
+			kind = valueBytes<<3 | 2
+		}
+	}
+	pair := 1 + protowire.SizeBytes(len(name)) + 1 + protowire.SizeBytes(size)
+	dst = protowire.AppendVarint(append(dst, recordAttr<<3|2), uint64(pair))
+	dst = protowire.AppendBytes(append(dst, attrKey<<3|2), name)
+	dst = protowire.AppendVarint(append(dst, attrValue<<3|2), uint64(size))
+	switch v.Kind {
+	case lifted.Null:
+		return dst
+	case lifted.Bool:
+		return protowire.AppendVarint(append(dst, kind), protowire.EncodeBool(v.Bool))
+	case lifted.Int:
+		return protowire.AppendVarint(append(dst, kind), uint64(v.Int)) //nolint:gosec // two's complement
+	case lifted.Float:
+		return binary.LittleEndian.AppendUint64(append(dst, kind), math.Float64bits(v.Float))
+	}
+	return protowire.AppendBytes(append(dst, kind), f.Value)
 }
