@@ -6,12 +6,14 @@
 //
 //	tenant   the header X-Scope-OrgID
 //	labels   which values are labels, parted by + (in a URL: %2B) or spaces, of
-//	         names of fields (field.All) and of attributes; "host+container_name" unless given
+//	         names of fields and of attributes; "host+container_name" unless given
 //
 // Labels are few, for Loki keeps each combination of their values apart. All else
 // is structured metadata, which Loki 3 takes unless told not to: id (the record's
-// id), source (stdout or stderr), cut (true where the record is one piece of a
-// longer line), the fields, and the attributes that were asked for.
+// id), source (stdout or stderr), level, cut (true where the record is one piece
+// of a longer line), the fields, the attributes that were asked for, and what was
+// lifted out of the line; where that is too much, the rest is behind the line as
+// name="value".
 //
 // A line that is not UTF-8 has U+FFFD there, and up to 32 KiB of such a line are
 // exact in line_base64.

@@ -5,16 +5,20 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
 
 	"github.com/gogo/protobuf/proto"
+	"github.com/google/go-cmp/cmp"
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/snappy"
 	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/logdriver/field"
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -122,6 +126,54 @@ func TestEntry(t *testing.T) {
 	}
 }
 
+func TestFields(t *testing.T) {
+	m := &ship.Meta{Stream: "s", Host: "h", ContainerName: "web-1", Engine: "docker", Version: "v1", Workload: []ship.Attr{{Key: field.SwarmService, Value: "web"}, {Key: field.SwarmNode, Value: "n"}}}
+	labels, e := entry(t, m, []string{"host", "swarm_service"}, &ship.Record{Level: process.Warn, Line: []byte("x"), Fields: sinktest.Fields()})
+	if labels != `{host="h", swarm_service="web"}` || e.Line != "x" {
+		t.Errorf("%s %q", labels, e.Line)
+	}
+	want := map[string]string{
+		"id": "s-0000000000000000", "source": "stdout", "level": "warn", "container_name": "web-1", "engine": "docker", "dockline_version": "v1", "swarm_node": "n",
+		"status": "200", "took": "1.5", "ok": "true", "none": "null", "list": `[1,{"a":"b"}]`, "big": "12345678901234567890",
+		"user_name": `jo "ü"`, "user_name_2": "x", "status_2": "again", "log_record_uid": "forged", "id_2": "forged", "raw": "\ufffd",
+	}
+	if d := cmp.Diff(want, metadata(e)); d != "" {
+		t.Error(d)
+	}
+}
+
+// TestManyFields: Loki bounds metadata, and nothing is lost for it.
+func TestManyFields(t *testing.T) {
+	m := &ship.Meta{Stream: "s", Host: "h"}
+	for i := range 200 {
+		m.Attrs = append(m.Attrs, ship.Attr{Key: fmt.Sprint("a", i), Value: "v"})
+	}
+	r := &ship.Record{Level: process.Info, Cut: true, Line: []byte(strings.Repeat("\xff", 100<<10)), Fields: []ship.Field{
+		{Key: []byte("large"), Value: []byte(strings.Repeat("x", 20<<10))}, {Key: []byte("fits"), Value: []byte(strings.Repeat("y", 15<<10))},
+	}}
+	for i := range 64 {
+		r.Fields = append(r.Fields, ship.Field{Key: []byte("n"), Value: fmt.Append(nil, i, "\n")})
+	}
+	_, e := entry(t, m, []string{"host"}, r)
+	size := 0
+	for _, p := range e.StructuredMetadata {
+		size += len(p.Name) + len(p.Value)
+	}
+	if size > 64000 || len(e.StructuredMetadata) > 128 || len(metadata(e)) != len(e.StructuredMetadata) {
+		t.Errorf("%d bytes of metadata, %d pairs", size, len(e.StructuredMetadata))
+	}
+	for i := range r.Fields {
+		key := string(r.Fields[i].Key)
+		if i > 2 {
+			key = fmt.Sprint("n_", i-1)
+		}
+		value := string(r.Fields[i].Value)
+		if behind := " " + key + "=" + strconv.Quote(value); metadata(e)[key] != value && !strings.Contains(e.Line, behind) {
+			t.Errorf("%s is lost", key)
+		}
+	}
+}
+
 func TestTimes(t *testing.T) {
 	for _, ns := range []int64{0, -1, 1, -1_000_000_001, 1 << 62, 999_999_999} {
 		if _, e := entry(t, &ship.Meta{Stream: "s"}, nil, &ship.Record{Time: ns}); !e.Timestamp.Equal(time.Unix(0, ns)) {
@@ -179,7 +231,7 @@ func TestNew(t *testing.T) {
 func TestAppendDoesNotAllocate(t *testing.T) {
 	tmpl, buf := newTemplate(sinktest.Meta(), []string{"host"}), make([]byte, 0, 4096)
 	for _, line := range []string{"plain", "not \xff UTF-8"} {
-		r := ship.Record{Line: []byte(line)}
+		r := ship.Record{Line: []byte(line), Level: process.Error, Fields: sinktest.Fields()}
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%q: %v allocations", line, n)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -35,10 +37,13 @@ const (
 	// maxValue bounds the value of a label or of metadata, in bytes: Loki's
 	// max_label_value_length.
 	maxValue = 2048
-	// maxMetadata bounds what of a stream becomes metadata; Loki's
-	// max_structured_metadata_size is 64 KB with line_base64.
+	// maxMetadata bounds what of a stream becomes metadata, and what was lifted out
+	// of a line; Loki's max_structured_metadata_size is 64 KB with line_base64.
 	maxMetadata = 16 << 10
 	maxExact    = 32 << 10
+	// maxPairs bounds how many each may be; Loki's
+	// max_structured_metadata_entries_count is 128 with those that are a record's.
+	maxPairs = 60
 	// offsetDigits is how many the second half of a record's id has.
 	offsetDigits = 16
 	offsetZeros  = "0000000000000000"
@@ -48,12 +53,18 @@ const (
 type template struct {
 	group web.Group
 	rest  [2][2][]byte // the metadata up to the offset in the id; by source, and whether cut
-	fixed []byte       // scratch for a line that is not UTF-8
+	names lifted.Names
+	fixed []byte // scratch for a line that is not sent as it is
+	said  []byte // scratch for what the application says of a record
+	value []byte // scratch for a value that is not UTF-8
 }
 
 func newTemplate(m *ship.Meta, labels []string) *template {
-	head, metadata := divide(m, labels)
-	t := &template{group: web.Group{Stream: m.Stream, Container: m.ContainerName, Head: head}}
+	head, metadata, used := divide(m, labels)
+	t := &template{
+		group: web.Group{Stream: m.Stream, Container: m.ContainerName, Head: head},
+		names: lifted.Names{Encode: appendName, Mark: '_', Reserved: used},
+	}
 	for s, source := range [2]string{"stdout", "stderr"} {
 		for c, cut := range [2]bool{false, true} {
 			dst := appendPair(slices.Clone(metadata), "source", source)
@@ -69,46 +80,53 @@ func newTemplate(m *ship.Meta, labels []string) *template {
 
 func (t *template) Group() *web.Group { return &t.group }
 
-// divide returns the labels as a stream has them, and the rest as metadata.
-func divide(m *ship.Meta, labels []string) (head, metadata []byte) {
-	values := m.Fields()
-	used := map[string]bool{"id": true, "source": true, "cut": true, "line_base64": true}
+// divide returns the labels as a stream has them, the rest as metadata, and all
+// names that are taken.
+func divide(m *ship.Meta, labels []string) (head, metadata []byte, used map[string]bool) {
+	used = map[string]bool{"id": true, "source": true, "cut": true, "level": true, exactName: true}
 	for _, f := range field.All() {
 		used[f.Name] = true
 	}
+	values, pairs := m.Fields(), 0
+	fields := len(values)
 	var set []string
 	for i, v := range append(values, m.Attrs...) {
 		key, value := name(v.Key), shorten(valid(v.Value))
-		if i >= len(values) {
+		if i >= fields {
 			key = strings.ReplaceAll(wire.Unique(used, key, 0), "~", "_")
 		}
 		switch {
 		case value == "":
 		case slices.Contains(labels, v.Key):
 			set = append(set, key+"="+strconv.Quote(value))
-		case len(metadata) < maxMetadata:
+		case len(metadata) < maxMetadata && pairs < maxPairs:
 			metadata = appendPair(metadata, key, value)
+			pairs++
 		}
 	}
 	if len(set) == 0 {
 		set = []string{`job="dockline"`} // there has to be one
 	}
 	head = protowire.AppendTag(nil, streamLabels, protowire.BytesType)
-	return protowire.AppendString(head, "{"+strings.Join(set, ", ")+"}"), metadata
+	return protowire.AppendString(head, "{"+strings.Join(set, ", ")+"}"), metadata, used
 }
 
 // name returns s as the name of a label has to be.
-func name(s string) string {
-	s = strings.Map(func(r rune) rune {
-		if r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '_'
-	}, s)
-	if s == "" || s[0] >= '0' && s[0] <= '9' {
-		s = "_" + s
+func name(s string) string { return string(appendName(nil, []byte(s))) }
+
+// appendName appends s as the name of a label has to be.
+func appendName(dst, s []byte) []byte {
+	from := len(dst)
+	if len(s) == 0 || s[0] >= '0' && s[0] <= '9' {
+		dst = append(dst, '_')
 	}
-	return s[:min(len(s), maxValue/2)]
+	for _, r := range string(s) {
+		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (r < '0' || r > '9') {
+			r = '_'
+		}
+		dst = append(dst, byte(r)) //nolint:gosec // it is ASCII
+	}
+	return dst[:min(len(dst), from+maxValue/2)]
 }
 
 // valid returns s with U+FFFD for each byte that is not UTF-8.
@@ -125,11 +143,12 @@ func shorten(s string) string {
 	return s[:n]
 }
 
-func appendPair(dst []byte, name, value string) []byte {
+func appendPair[text string | []byte](dst []byte, name, value text) []byte {
 	dst = protowire.AppendTag(dst, entryMetadata, protowire.BytesType)
 	dst = protowire.AppendVarint(dst, uint64(2+protowire.SizeBytes(len(name))+protowire.SizeBytes(len(value))))
-	dst = protowire.AppendString(protowire.AppendTag(dst, pairName, protowire.BytesType), name)
-	return protowire.AppendString(protowire.AppendTag(dst, pairValue, protowire.BytesType), value)
+	dst = protowire.AppendVarint(append(dst, pairName<<3|2), uint64(len(name)))
+	dst = protowire.AppendVarint(append(append(dst, name...), pairValue<<3|2), uint64(len(value)))
+	return append(dst, value...)
 }
 
 // Append implements ship.Template.
@@ -143,23 +162,58 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	}
 	line, exact := r.Line, 0
 	if !utf8.Valid(line) {
-		line = t.repair(line)
-		exact = exactSize(len(r.Line))
+		t.fixed = lifted.AppendValid(t.fixed[:0], line)
+		line, exact = t.fixed, min(len(line), maxExact)
+	}
+	line = t.say(r, line)
+	said := t.said
+	if exact > 0 {
+		exact = max(min(exact, maxExact-len(said)), 0)
+		said = appendExact(said, r.Line[:exact])
+		t.said = said[:0]
 	}
 	seconds, nanos := split(r.Time)
 	moment := protowire.SizeVarint(seconds) + protowire.SizeVarint(nanos) + 2
 	rest := t.rest[source][cut]
-	size := 2 + moment + 1 + protowire.SizeBytes(len(line)) + len(rest) + offsetDigits + exact
+	size := 2 + moment + 1 + protowire.SizeBytes(len(line)) + len(said) + len(rest) + offsetDigits
 	dst = protowire.AppendVarint(append(dst, streamEntry<<3|2), uint64(size))
 	dst = append(dst, entryTime<<3|2, byte(moment), timeSeconds<<3)
 	dst = protowire.AppendVarint(dst, seconds)
 	dst = protowire.AppendVarint(append(dst, timeNanos<<3), nanos)
 	dst = protowire.AppendBytes(append(dst, entryLine<<3|2), line)
-	dst = stamp.AppendOffset(append(dst, rest...), r.Offset)
-	if exact > 0 {
-		dst = appendExact(dst, r.Line)
+	return stamp.AppendOffset(append(append(dst, said...), rest...), r.Offset)
+}
+
+// say makes the metadata of what the application says of a record. What there is
+// no room for is put behind the line instead, which is returned.
+func (t *template) say(r *ship.Record, line []byte) []byte {
+	t.said = t.said[:0]
+	t.names.Reset()
+	behind := false
+	if r.Level != 0 {
+		t.said = appendPair(t.said, "level", r.Level.String())
 	}
-	return dst
+	for i := range r.Fields {
+		key, value := t.names.Next(r.Fields[i].Key), r.Fields[i].Value
+		switch {
+		case len(value) == 0: // the same as none
+		case i >= maxPairs || len(t.said)+len(key)+len(value) > maxMetadata:
+			if !behind {
+				t.fixed, behind = append(t.fixed[:0], line...), true
+			}
+			t.fixed = append(append(t.fixed, ' '), key...)
+			t.fixed, _ = jsontext.Append(append(t.fixed, `="`...), value)
+			t.fixed = append(t.fixed, '"')
+			line = t.fixed
+		default:
+			if !utf8.Valid(value) {
+				t.value = lifted.AppendValid(t.value[:0], value)
+				value = t.value
+			}
+			t.said = appendPair(t.said, key, value)
+		}
+	}
+	return line
 }
 
 // split is the time as a Timestamp has it, nanos being at least 0.
@@ -171,27 +225,9 @@ func split(ns int64) (seconds, nanos uint64) {
 	return uint64(s), uint64(n)
 }
 
-// repair returns the line with U+FFFD where it is not UTF-8.
-func (t *template) repair(line []byte) []byte {
-	t.fixed = t.fixed[:0]
-	for len(line) > 0 {
-		r, size := utf8.DecodeRune(line)
-		t.fixed = utf8.AppendRune(t.fixed, r)
-		line = line[size:]
-	}
-	return t.fixed
-}
-
 const exactName = "line_base64"
 
-// exactSize is how long what appendExact appends is.
-func exactSize(n int) int {
-	text := base64.StdEncoding.EncodedLen(min(n, maxExact))
-	return 1 + protowire.SizeBytes(2+protowire.SizeBytes(len(exactName))+protowire.SizeBytes(text))
-}
-
 func appendExact(dst, line []byte) []byte {
-	line = line[:min(len(line), maxExact)]
 	text := base64.StdEncoding.EncodedLen(len(line))
 	dst = protowire.AppendVarint(append(dst, entryMetadata<<3|2), uint64(2+protowire.SizeBytes(len(exactName))+protowire.SizeBytes(text)))
 	dst = protowire.AppendString(append(dst, pairName<<3|2), exactName)
