@@ -15,12 +15,15 @@
 //	message_base64       the line's exact bytes, where it is not UTF-8
 //	stream               stdout or stderr
 //	event.id             record id, <stream>-<offset>
-//	host.name, tags, container.id, container.name, container.image.name,
-//	container.image.id, container.runtime, process.command_line, agent.version
+//	log.level            what the application says
+//	host.name, tags, container.id, container.name, container.runtime,
+//	container.image.name, container.image.id, process.command_line,
+//	agent.version
 //	labels               object: what the container is part of (compose_project,
-//	                     …, see field.All) and the attributes that were asked for;
-//	                     dots in their names are underscores, for with dots some
-//	                     would be objects and values at once
+//	                     …, see field.All) and the attributes that were asked for
+//	fields               object: what was lifted out of the line; arrays and objects
+//	                     as strings. Dots in these names are underscores, for with
+//	                     dots some would be objects and values at once
 //	cut                  true where the record is one piece of a longer line
 package elastic
 

@@ -7,12 +7,16 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/logdriver/field"
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -62,9 +66,10 @@ type document struct {
 	} `json:"host"`
 	Tags      []string `json:"tags"`
 	Container struct {
-		ID    string `json:"id"`
-		Name  string `json:"name"`
-		Image struct {
+		ID      string `json:"id"`
+		Name    string `json:"name"`
+		Runtime string `json:"runtime"`
+		Image   struct {
 			Name string `json:"name"`
 			ID   string `json:"id"`
 		} `json:"image"`
@@ -72,7 +77,14 @@ type document struct {
 	Process struct {
 		CommandLine string `json:"command_line"`
 	} `json:"process"`
+	Agent struct {
+		Version string `json:"version"`
+	} `json:"agent"`
+	Log struct {
+		Level string `json:"level"`
+	} `json:"log"`
 	Labels map[string]string `json:"labels"`
+	Fields map[string]any    `json:"fields"`
 	Cut    bool              `json:"cut"`
 }
 
@@ -142,6 +154,45 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+func TestFields(t *testing.T) {
+	m := &ship.Meta{Stream: "s", ContainerID: "c", Engine: "docker", Version: "v1", Workload: []ship.Attr{{Key: field.ComposeProject, Value: "shop"}, {Key: field.ComposeService, Value: "web"}}}
+	r := ship.Record{Level: process.Warn, Line: []byte("x"), Fields: append(sinktest.Fields(), ship.Field{})}
+	const want = `"container":{"id":"c","runtime":"docker"},"agent":{"version":"v1"},"labels":{"compose_project":"shop","compose_service":"web"},` +
+		`"log":{"level":"warn"},"fields":{"status":200,"took":1.5,"ok":true,"none":null,"list":"[1,{\"a\":\"b\"}]","big":"12345678901234567890",` +
+		`"user_name":"jo \"ü\"","user_name~2":"x","status~2":"again","log_record_uid":"forged","id":"forged","raw":"` + "\ufffd" + `","k` + "\ufffd" + `":"","_":""},"message":"x"}` + "\n"
+	got := newTemplate(m).Append(nil, &r)
+	if !bytes.HasSuffix(got, []byte(want)) {
+		t.Errorf("\n got %s\nwant …%s", got, want)
+	}
+	var d document
+	if err := strict(bytes.Split(got, []byte("\n"))[1], &d); err != nil || len(d.Fields) != len(r.Fields) {
+		t.Errorf("%v: %v", err, d.Fields)
+	}
+}
+
+// TestIndexTemplate: what is sent is mapped.
+func TestIndexTemplate(t *testing.T) {
+	text, err := os.ReadFile("../../../plugin-config/dockline-log/index-template.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index struct {
+		Template struct {
+			Mappings struct {
+				Properties map[string]any `json:"properties"`
+			} `json:"mappings"`
+		} `json:"template"`
+	}
+	if err := json.Unmarshal(text, &index); err != nil {
+		t.Fatal(err)
+	}
+	for f := range reflect.TypeFor[document]().Fields() {
+		if name := f.Tag.Get("json"); index.Template.Mappings.Properties[name] == nil {
+			t.Errorf("%s is not mapped", name)
+		}
+	}
+}
+
 func TestJudge(t *testing.T) {
 	for _, tc := range []struct {
 		name, answer  string
@@ -193,7 +244,7 @@ func TestNew(t *testing.T) {
 
 func TestAppendDoesNotAllocate(t *testing.T) {
 	tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
-	r := ship.Record{Line: []byte("not \xff UTF-8")}
+	r := ship.Record{Line: []byte("not \xff UTF-8"), Level: process.Error, Fields: sinktest.Fields()}
 	if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}

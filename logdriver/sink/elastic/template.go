@@ -1,12 +1,14 @@
 package elastic
 
 import (
+	"bytes"
 	"encoding/base64"
 	"slices"
 	"strings"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -19,10 +21,14 @@ type template struct {
 	source [2][]byte // from behind the time to the offset in event.id
 	fields []byte    // from behind that to cut
 	clock  stamp.Cache
+	names  lifted.Names
 }
 
 func newTemplate(m *ship.Meta) *template {
-	t := &template{clock: stamp.New(), group: web.Group{Stream: m.Stream, Container: m.ContainerName}, fields: fields(m)}
+	t := &template{
+		clock: stamp.New(), group: web.Group{Stream: m.Stream, Container: m.ContainerName}, fields: fields(m),
+		names: lifted.Names{Encode: appendName, Mark: '~'},
+	}
 	id, _ := jsontext.Append(nil, []byte(m.Stream))
 	t.id = append(id, '-')
 	for i, source := range [2]string{"stdout", "stderr"} {
@@ -89,6 +95,12 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	dst = t.clock.AppendNano(dst, r.Time)
 	dst = stamp.AppendOffset(append(dst, source...), r.Offset)
 	dst = append(dst, t.fields...)
+	if r.Level != 0 {
+		dst = append(append(append(dst, `"log":{"level":"`...), r.Level.String()...), `"},`...)
+	}
+	if len(r.Fields) > 0 {
+		dst = t.appendLifted(dst, r.Fields)
+	}
 	if r.Cut {
 		dst = append(dst, `"cut":true,`...)
 	}
@@ -98,4 +110,41 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 		dst = base64.StdEncoding.AppendEncode(dst, r.Line)
 	}
 	return append(dst, "\"}\n"...)
+}
+
+// appendLifted appends an object with what was lifted out of a line, and a comma.
+// Numbers and booleans are such; arrays and objects are strings, because a name
+// cannot be an object in one record and a value in another.
+func (t *template) appendLifted(dst []byte, fields []ship.Field) []byte {
+	dst = append(dst, `"fields":{`...)
+	t.names.Reset()
+	for i := range fields {
+		f := &fields[i]
+		dst, _ = jsontext.Append(append(dst, '"'), t.names.Next(f.Key))
+		dst = append(dst, `":`...)
+		if kind := lifted.Of(f).Kind; kind != lifted.Text {
+			dst = append(append(dst, f.Value...), ',')
+			continue
+		}
+		dst, _ = jsontext.Append(append(dst, '"'), f.Value)
+		dst = append(dst, `",`...)
+	}
+	dst[len(dst)-1] = '}' // instead of the last comma
+	return append(dst, ',')
+}
+
+// appendName appends a name with underscores for its dots, for with dots some
+// would be objects and values at once; an empty one Elasticsearch refuses.
+func appendName(dst, key []byte) []byte {
+	from := len(dst)
+	dst = lifted.AppendValid(dst, key)
+	for i := from; i < len(dst); i++ {
+		if dst[i] == '.' {
+			dst[i] = '_'
+		}
+	}
+	if len(bytes.TrimSpace(dst[from:])) == 0 {
+		dst = append(dst, '_')
+	}
+	return dst
 }
