@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"maps"
 	"math"
 	"net"
 	"net/url"
@@ -14,9 +15,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 
 	"github.com/dockline/dockline/internal/testcert"
+	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -276,6 +279,33 @@ func TestEntry(t *testing.T) {
 	}
 }
 
+func TestFields(t *testing.T) {
+	m := &ship.Meta{Stream: "s", Attrs: []ship.Attr{{Key: "level", Value: "forged"}}}
+	for _, tc := range []struct {
+		name string
+		r    ship.Record
+		want map[string]any
+	}{
+		{"neither", ship.Record{}, nil},
+		{"level", ship.Record{Level: process.Warn}, map[string]any{"level": "warn"}},
+		{"fields", ship.Record{Fields: []ship.Field{{}}}, map[string]any{"fields": map[string]any{"": ""}}},
+		{"both, cut", ship.Record{Level: process.Info, Cut: true, Fields: sinktest.Fields()}, map[string]any{"level": "info", "cut": true, "fields": map[string]any{
+			"status": int64(200), "took": 1.5, "ok": true, "none": nil, "list": `[1,{"a":"b"}]`, "big": "12345678901234567890",
+			"user.name": `jo "ü"`, "user_name": "x", "status~2": "again", "log.record.uid": "forged", "id": "forged", "raw": []byte("\xff"), "k\ufffd": "",
+		}}},
+	} {
+		all, err := readEntries(newTemplate(m, "").Append(nil, &tc.r))
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%s: %v, %v", tc.name, all, err)
+		}
+		want := map[string]any{"source": "stdout", "id": "s-0000000000000000", "log": "", "level~2": "forged"}
+		maps.Copy(want, tc.want)
+		if d := cmp.Diff(want, all[0].record); d != "" {
+			t.Errorf("%s: %s", tc.name, d)
+		}
+	}
+}
+
 // TestTime has the specification's form of EventTime, byte by byte.
 func TestTime(t *testing.T) {
 	for ns, want := range map[int64]string{
@@ -367,7 +397,7 @@ func TestNothingIsAllocated(t *testing.T) {
 	}
 	tmpl, buf := newTemplate(sinktest.Meta(), ""), make([]byte, 0, 1<<20)
 	for _, line := range []string{"plain", "not \xff UTF-8"} {
-		r := ship.Record{Line: []byte(line)}
+		r := ship.Record{Line: []byte(line), Level: process.Error, Fields: sinktest.Fields()}
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = c.Append(buf, tmpl, &r) }); n != 0 {
 			t.Errorf("%q: %v allocations", line, n)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
@@ -22,12 +23,15 @@ const offsetDigits = 16
 // template makes entries of one stream's records: [time, map].
 type template struct {
 	tag  string
-	head [2][2][]byte // the map up to the offset in the id; by source, and whether cut
+	head [2][2][]byte // the map's pairs up to the offset in the id; by source, and whether cut
+	size [2]uint32    // how many pairs the map has; by whether cut
 	line []byte       // what is between the offset and the line
+
+	names lifted.Names
 }
 
 func newTemplate(m *ship.Meta, tag string) *template {
-	t := &template{tag: tag, line: msgp.AppendString(nil, "log")}
+	t := &template{tag: tag, line: msgp.AppendString(nil, "log"), names: lifted.Names{Encode: lifted.AppendValid, Mark: '~'}}
 	for _, candidate := range []string{m.Tag, m.ContainerName, noTag} {
 		if t.tag == "" {
 			t.tag = candidate
@@ -36,38 +40,36 @@ func newTemplate(m *ship.Meta, tag string) *template {
 	t.tag = t.tag[:min(len(t.tag), maxTag)]
 	for s, source := range [2]string{"stdout", "stderr"} {
 		for c, cut := range [2]bool{false, true} {
-			t.head[s][c] = head(m, source, cut)
+			t.head[s][c], t.size[c] = head(m, source, cut)
 		}
 	}
 	return t
 }
 
-// head is the map but for the line, with the id last.
-func head(m *ship.Meta, source string, cut bool) []byte {
+// head is what is the same for all records, with the id last, and how many pairs
+// the map has with the line.
+func head(m *ship.Meta, source string, cut bool) (dst []byte, size uint32) {
 	fields := append([]ship.Attr{{Key: "source", Value: source}}, m.Fields()...)
 	// A container must not forge the id that collectors tell duplicates by, nor
 	// anything else of ours.
-	used := map[string]bool{"log": true, "source": true, "id": true, "cut": true}
+	used := map[string]bool{"log": true, "source": true, "id": true, "cut": true, "level": true, "fields": true}
 	for _, f := range field.All() {
 		used[f.Name] = true
 	}
 	for _, a := range m.Attrs {
 		fields = append(fields, ship.Attr{Key: wire.Unique(used, valid(a.Key), 0), Value: a.Value})
 	}
-	size := uint32(len(fields) + 2) // and id and log
-	if cut {
-		size++
-	}
-	dst := msgp.AppendMapHeader(nil, size)
+	size = uint32(len(fields) + 2) //nolint:gosec // and id and log
 	for _, f := range fields {
 		dst = msgp.AppendString(msgp.AppendString(dst, f.Key), valid(f.Value))
 	}
 	if cut {
 		dst = msgp.AppendBool(msgp.AppendString(dst, "cut"), true)
+		size++
 	}
 	stream := valid(m.Stream)
 	dst = appendStringHeader(msgp.AppendString(dst, "id"), len(stream)+1+offsetDigits)
-	return append(append(dst, stream...), '-')
+	return append(append(dst, stream...), '-'), size
 }
 
 // valid returns s with U+FFFD for each byte that is not UTF-8, which is what
@@ -90,13 +92,53 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 		cut = 1
 	}
 	dst = appendTime(append(dst, 0x92), r.Time) // an array of two
-	dst = append(dst, t.head[source][cut]...)
-	dst = stamp.AppendOffset(dst, r.Offset)
-	dst = append(dst, t.line...)
-	if utf8.Valid(r.Line) {
-		return msgp.AppendStringFromBytes(dst, r.Line)
+	size := t.size[cut]
+	if r.Level != 0 {
+		size++
 	}
-	return msgp.AppendBytes(dst, r.Line)
+	if len(r.Fields) > 0 {
+		size++
+	}
+	dst = append(msgp.AppendMapHeader(dst, size), t.head[source][cut]...)
+	dst = stamp.AppendOffset(dst, r.Offset)
+	if r.Level != 0 {
+		dst = msgp.AppendString(msgp.AppendString(dst, "level"), r.Level.String())
+	}
+	if len(r.Fields) > 0 {
+		dst = t.appendFields(dst, r.Fields)
+	}
+	return appendText(append(dst, t.line...), r.Line)
+}
+
+// appendText appends a string, or bytes where it is not UTF-8.
+func appendText(dst, text []byte) []byte {
+	if utf8.Valid(text) {
+		return msgp.AppendStringFromBytes(dst, text)
+	}
+	return msgp.AppendBytes(dst, text)
+}
+
+// appendFields appends a map of what was lifted out of a line, each value in its
+// own type; arrays and objects are strings.
+func (t *template) appendFields(dst []byte, fields []ship.Field) []byte {
+	dst = msgp.AppendMapHeader(msgp.AppendString(dst, "fields"), uint32(len(fields))) //nolint:gosec // they are few
+	t.names.Reset()
+	for i := range fields {
+		dst = msgp.AppendStringFromBytes(dst, t.names.Next(fields[i].Key))
+		switch v := lifted.Of(&fields[i]); v.Kind {
+		case lifted.Null:
+			dst = msgp.AppendNil(dst)
+		case lifted.Bool:
+			dst = msgp.AppendBool(dst, v.Bool)
+		case lifted.Int:
+			dst = msgp.AppendInt64(dst, v.Int)
+		case lifted.Float:
+			dst = msgp.AppendFloat64(dst, v.Float)
+		default:
+			dst = appendText(dst, fields[i].Value)
+		}
+	}
+	return dst
 }
 
 // appendTime appends an EventTime: ext type 0, with seconds and nanoseconds in
