@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,19 +48,24 @@ type configuration struct {
 	dir      string            // where versions are kept
 	pools    *pools
 	log      *slog.Logger
-	before   func(was, next *config.Config) error // called before a version comes in force
-	apply    func(*config.Config)                 // called when it has
+	before   beforeConfig         // called before a version comes in force
+	apply    func(*config.Config) // called when it has
 
-	offers sync.Mutex // one offer at a time
+	offers sync.Mutex // one offer at a time; guards wanted
+	wanted []byte     // what the source said last, if that was refused
 
 	mu     sync.Mutex // guards what follows
 	now    *config.Config
 	status ConfigStatus
 }
 
+// beforeConfig prepares for the next configuration, and returns the pools that it
+// does not have and that are still needed.
+type beforeConfig func(was, next *config.Config) (former []*config.Pool, err error)
+
 // newConfiguration takes up the version that was in force last, or what the
 // settings say.
-func newConfiguration(cfg Config, p *pools, before func(was, next *config.Config) error, log *slog.Logger) *configuration {
+func newConfiguration(cfg Config, p *pools, before beforeConfig, log *slog.Logger) *configuration {
 	c := &configuration{dir: filepath.Join(cfg.StateDir, configFolder), fallback: cfg.fallback(), pools: p, log: log, beside: cfg.ConfigMount, before: before, apply: func(*config.Config) {}}
 	switch from := c.origin(); {
 	case cfg.ConfigFrom == noConfig || from == "" && cfg.ConfigFrom+cfg.ConfigMount == "":
@@ -132,7 +138,7 @@ func (c *configuration) origin() string {
 func (c *configuration) forget() {
 	next := c.ofSettings()
 	c.resume()
-	err := c.before(c.now, next)
+	_, err := c.before(c.now, next)
 	if err == nil {
 		err = os.RemoveAll(c.dir)
 	}
@@ -229,6 +235,21 @@ func (c *configuration) follow(ctx context.Context) {
 func (c *configuration) offer(text []byte, err error) {
 	c.offers.Lock()
 	defer c.offers.Unlock()
+	c.offerLocked(text, err)
+}
+
+// again offers once more what was refused: a file of the host that it names may
+// be there now. Not every source says again what it has.
+func (c *configuration) again() {
+	c.offers.Lock()
+	defer c.offers.Unlock()
+	if c.wanted != nil {
+		c.offerLocked(c.wanted, nil)
+	}
+}
+
+func (c *configuration) offerLocked(text []byte, err error) {
+	c.wanted = nil
 	if err != nil {
 		c.failed(err)
 		return
@@ -243,6 +264,7 @@ func (c *configuration) offer(text []byte, err error) {
 	}
 	next, err := c.take(v)
 	if err != nil {
+		c.wanted = text
 		c.refused(v.id, err)
 		return
 	}
@@ -269,14 +291,37 @@ func (c *configuration) take(v *version) (*config.Config, error) {
 		c.log.Warn("the configuration says something that is most likely not meant", "what", w.Error())
 	}
 	next.Version = v.id
-	err = c.before(c.current(), next)
+	former, err := c.before(c.current(), next)
 	if err == nil {
+		c.carry(v, former)
 		err = writeWhole(filepath.Join(c.dir, originFile), []byte(c.status.Source+"\n"), true)
 	}
 	if err == nil {
 		err = v.install(c.dir)
 	}
 	return next, err
+}
+
+// carry keeps the files of pools that the version does not have any more, unless
+// it has others of these names: those pools may have to be connected to anew.
+func (c *configuration) carry(to *version, former []*config.Pool) {
+	if len(former) == 0 {
+		return
+	}
+	was, err := readVersion(nil, filepath.Join(c.dir, currentConfig))
+	if err != nil {
+		c.log.Error("pools that the configuration no longer has may miss their files", "err", err)
+		return
+	}
+	for name, data := range was.files {
+		named := func(p *config.Pool) bool { return p.Names(name) }
+		if _, has := to.files[name]; has || !slices.ContainsFunc(former, named) {
+			continue
+		}
+		if err := writeWhole(filepath.Join(c.dir, to.id, name), data, true); err != nil {
+			c.log.Error("a pool that the configuration no longer has may miss a file", "file", name, "err", err)
+		}
+	}
 }
 
 func (c *configuration) isCurrent(id string) bool {

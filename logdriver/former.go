@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/dockline/dockline/logdriver/config"
@@ -43,8 +45,9 @@ func (f *former) get(name string) *config.Pool {
 }
 
 // keep notes pools that are to be known though the next configuration does not
-// have them: those that something is owed to, of what was known before.
-func (f *former) keep(was, next *config.Config, owed map[string]bool) error {
+// have them: those that something is owed to, of what was known before. It returns
+// all that are.
+func (f *former) keep(was, next *config.Config, owed map[string]bool) ([]*config.Pool, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	known := f.pools
@@ -61,14 +64,14 @@ func (f *former) keep(was, next *config.Config, owed map[string]bool) error {
 		}
 	}
 	if len(f.pools)+len(known) == 0 {
-		return nil
+		return nil, nil
 	}
 	data, err := json.Marshal(f.pools)
 	if err == nil {
 		err = writeWhole(f.file, data, true)
 	}
 	if err != nil {
-		return fmt.Errorf("note which pools there were: %w", err)
+		return nil, fmt.Errorf("note which pools there were: %w", err)
 	}
-	return nil
+	return slices.Collect(maps.Values(f.pools)), nil
 }

@@ -156,6 +156,8 @@ func (p *Plugin) runLooks(ctx context.Context) {
 		case <-tick.C:
 			seen = p.giveUpIdle(seen)
 			p.going.lookAgain()
+			p.conf.again()
+			p.pools.recheck()
 		}
 	}
 }

@@ -9,9 +9,9 @@ import (
 	"maps"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
@@ -19,8 +19,12 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
-// maxSecret bounds a file that holds a secret, in bytes.
-const maxSecret = 64 << 10
+// maxSecret bounds a file that holds a secret, and maxPoolFile any other that a
+// pool names, in bytes.
+const (
+	maxSecret   = 64 << 10
+	maxPoolFile = 1 << 20
+)
 
 // member opens a collector as its pool says: with the pool's options, with the
 // paths of its files, and with its secrets, which nobody else gets to see.
@@ -75,11 +79,32 @@ func (p *pools) filePath(name, dir string) string {
 }
 
 func hashFile(to io.Writer, path string) error {
-	data, err := os.ReadFile(path)
+	data, err := readBounded(path, maxPoolFile)
 	if err == nil {
 		_, err = to.Write(data)
 	}
 	return err
+}
+
+// readBounded reads a file. One that is a pipe, or is huge, holds up nobody.
+func readBounded(path string, most int64) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = errors.New("not a file")
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	data, err := io.ReadAll(io.LimitReader(f, most+1))
+	if err == nil && int64(len(data)) > most {
+		err = &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("larger than %d bytes", most)}
+	}
+	return data, err
 }
 
 // nameless has an error name a file as the configuration does.
@@ -92,18 +117,13 @@ func nameless(err error, name string) error {
 }
 
 func readSecret(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSecret+1))
+	data, err := readBounded(path, maxSecret)
 	if err != nil {
 		return "", err
 	}
 	secret := string(bytes.TrimRight(data, "\r\n"))
-	if len(data) > maxSecret || secret == "" {
-		return "", fmt.Errorf("%s is empty, or larger than %d bytes", filepath.Base(path), maxSecret)
+	if secret == "" {
+		return "", &os.PathError{Op: "read", Path: path, Err: errors.New("it is empty")}
 	}
 	return secret, nil
 }

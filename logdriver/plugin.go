@@ -139,7 +139,7 @@ func (p *Plugin) resumeReading(st *spool.Stream) {
 }
 
 // keepFormer notes what the next configuration does not have and is still needed.
-func (p *Plugin) keepFormer(was, next *config.Config) error {
+func (p *Plugin) keepFormer(was, next *config.Config) ([]*config.Pool, error) {
 	owed := map[string]bool{}
 	for _, st := range p.spool.Streams() {
 		for _, r := range st.Routes() {

@@ -61,6 +61,7 @@ type openPool struct {
 	defined int                // how often
 	cancel  context.CancelFunc // nil where nothing is followed
 	pending int                // containers that are about to be shipped to it
+	refused *refusedMembers    // nil where what was told last is in use
 }
 
 func newPools(s *ship.Shipper, names resolver, etc, state string, log *slog.Logger) *pools {
@@ -101,11 +102,16 @@ func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
 		if err := p.check(def, sources, p.dir); err != nil {
 			return ship.Pool{}, func() {}, err
 		}
-		// A collector that is wrong in the list is the container's fault; one
-		// that a source named before cannot be wrong.
+		mayBeEmpty := dynamic || def.Name != "" && !def.Setting
 		known := discover.Known(sources, p.last)
-		pool, err := p.pool(id, def, known, dynamic || def.Name != "" && !def.Setting)
-		if err != nil {
+		pool, err := p.pool(id, def, known, mayBeEmpty)
+		if err != nil && dynamic {
+			// What a source named before may have been for a pool with other options,
+			// or another version of the plugin. It is not the container's fault.
+			known = discover.Known(sources, nil)
+			pool, err = p.pool(id, def, known, mayBeEmpty)
+		}
+		if err != nil { // a collector that is wrong in the list is
 			return ship.Pool{}, func() {}, err
 		}
 		o = &openPool{def: def, pool: pool, members: known}
@@ -287,6 +293,11 @@ func (p *pools) refollow(o *openPool, defined int, sources []discover.Source) {
 func (p *pools) update(o *openPool, defined int, members []discover.Collector, states []discover.State) {
 	p.tell.Lock()
 	defer p.tell.Unlock()
+	p.adopt(o, defined, members, states)
+}
+
+// adopt has a pool be what its sources say. p.tell is held.
+func (p *pools) adopt(o *openPool, defined int, members []discover.Collector, states []discover.State) {
 	changed, save := p.take(o, defined, members, states)
 	if save != nil {
 		if err := renameio.WriteFile(p.file, save, 0o600); err != nil {
@@ -317,12 +328,16 @@ func (p *pools) take(o *openPool, defined int, members []discover.Collector, sta
 	}
 	pool, err := p.pool(o.pool.ID, o.def, members, true)
 	if err != nil {
-		p.log.Error("the collectors that a source names cannot be used; those that it named last stay", "err", err)
+		if o.refused == nil || o.refused.why != err.Error() {
+			p.log.Error("a pool's collectors, or its files, cannot be used; it stays as it was", "pool", o.def.Name, "err", err)
+		}
+		o.refused = &refusedMembers{members, slices.Clone(states), err.Error()}
 		for i := range states {
 			states[i].Err = cmp.Or(states[i].Err, err)
 		}
 		return false, nil
 	}
+	o.refused = nil
 	if changed = !same(o.members, members) || !sameWay(o.pool, pool); changed {
 		p.log.Info("the collectors of a pool have changed", "pool", o.def.Name, "were", describe(o.members), "are", describe(members))
 		o.pool, o.members = pool, members

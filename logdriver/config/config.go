@@ -7,6 +7,8 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net/url"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -52,6 +54,18 @@ type Pool struct {
 func (p *Pool) Same(q *Pool) bool {
 	return p.Name == q.Name && p.List == q.List && p.Setting == q.Setting &&
 		maps.Equal(p.Options, q.Options) && maps.Equal(p.Files, q.Files) && maps.Equal(p.Secrets, q.Secrets)
+}
+
+// Names reports whether a file beside the configuration may be one of the pool's.
+// It may say so of one that is not.
+func (p *Pool) Names(file string) bool {
+	said := []string{p.List}
+	for _, m := range []map[string]string{p.Options, p.Files, p.Secrets} {
+		said = slices.AppendSeq(said, maps.Values(m))
+	}
+	return slices.ContainsFunc(said, func(s string) bool {
+		return strings.Contains(s, file) || strings.Contains(s, url.QueryEscape(file)) || filepath.Clean(s) == file
+	})
 }
 
 // Route says where the records of some containers go.

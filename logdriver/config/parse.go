@@ -280,6 +280,9 @@ func (r *reader) collectors(p *Pool, entries []item, key *yaml.Node, where strin
 // poolNames reads names of pools that there are.
 func (r *reader) poolNames(n *yaml.Node, where string) []string {
 	names := []string{}
+	if r.resolve(n) == nil {
+		r.problem(n, where, "it names no pools; pools: [] keeps records on the host")
+	}
 	for _, i := range r.list(n, where) {
 		switch {
 		case r.config.Pools[i.text] == nil:

@@ -1,0 +1,158 @@
+package logdriver
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/discover"
+)
+
+// nowhere is an address where nobody listens.
+func nowhere(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A pool that the configuration no longer has, and that is owed records, keeps
+// the files beside the configuration that it named, for as long as it is owed any.
+func TestAFormerPoolKeepsItsFiles(t *testing.T) {
+	addr := nowhere(t)
+	h, put := configured(t, "")
+	file := func(name, text string) { members(t, filepath.Join(h.cfg.ConfigMount, name), text) }
+	file("old-time", "17s\n")
+	file("other", "of nobody")
+	put("pools:\n  old: {collectors: 'json+tcp://" + addr + "?name=c', secrets: {timeout: old-time}}\ndefaults: {pools: [old]}\n")
+	first := h.untilVersion("")
+	r := h.run(1, nil)
+	r.write("one")
+	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	for _, name := range []string{"old-time", "other"} {
+		if err := os.Remove(filepath.Join(h.cfg.ConfigMount, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
+	second := h.untilVersion(first)
+	for range 2 { // it is kept over versions and processes
+		def := h.plugin.former.get("old")
+		if def == nil {
+			t.Fatal("the pool is not known any more")
+		}
+		if err := h.plugin.pools.validate(def, h.plugin.pools.dir); err != nil {
+			t.Errorf("the pool cannot be opened any more: %v", err)
+		}
+		if _, err := os.Stat(filepath.Join(h.plugin.pools.dir, "other")); !os.IsNotExist(err) {
+			t.Errorf("a file that no pool names is kept (%v)", err)
+		}
+		put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=e'}\ndefaults: {pools: []}\n")
+		h.untilVersion(second)
+		h.restart()
+	}
+	r.stop()
+}
+
+// openID is what tells the collector of a pool in use from others.
+func (h *host) openID(pool string) string {
+	p := h.plugin.pools
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.open[pool].pool.Collectors[0].ID
+}
+
+// A file that is not beside the configuration counts when it changes, too; one
+// that cannot be used leaves the pool as it is, until it can.
+func TestAPoolsFileOfTheHostChanges(t *testing.T) {
+	addr, lines := collector(t)
+	secret := filepath.Join(t.TempDir(), "time")
+	members(t, secret, "17s")
+	h, _ := configured(t, fmt.Sprintf("pools:\n  web: {collectors: 'json+tcp://%s?name=c', secrets: {timeout: %s}}\ndefaults: {pools: [web]}\n", addr, secret))
+	r := h.run(1, nil)
+	r.write("one")
+	expect(t, lines, "one")
+	version, was := h.plugin.Status().Config.Version, h.openID("web")
+	for _, step := range []struct {
+		text    string
+		changes bool
+	}{{"17s", false}, {"18s", true}, {"", false}, {"nonsense", false}, {"19s", true}} {
+		members(t, secret, step.text)
+		h.plugin.pools.recheck()
+		is := h.openID("web")
+		if (is != was) != step.changes {
+			t.Errorf("%q: the collector is another one: %v", step.text, is != was)
+		}
+		was = is
+		line := "with " + step.text
+		r.write(line)
+		expect(t, lines, line)
+	}
+	if got := h.plugin.Status().Config.Version; got != version {
+		t.Errorf("version %s, was %s", got, version)
+	}
+	r.stop()
+}
+
+// What a source named last may be of no use for this pool. Its containers start.
+func TestMembersThatWereKnownCannotBeUsed(t *testing.T) {
+	addr, lines := collector(t)
+	list := filepath.Join(t.TempDir(), "list")
+	h := newHost(t, "")
+	h.plugin.pools.mu.Lock()
+	h.plugin.pools.last["file://"+list] = []discover.Collector{{Name: "x", Weight: 1, URL: &url.URL{Scheme: "of-before", Host: "127.0.0.1:1"}}}
+	h.plugin.pools.mu.Unlock()
+	r := h.run(1, map[string]string{"collectors": "file://" + list})
+	r.write("one")
+	members(t, list, "json+tcp://"+addr)
+	expect(t, lines, "one")
+	r.stop()
+}
+
+// A pipe that a pool names holds up nobody.
+func TestAPoolsFileIsAPipe(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newHost(t, "").plugin.pools
+	for _, def := range []*config.Pool{
+		{Name: "a", List: "relp://127.0.0.1:1", Secrets: map[string]string{"timeout": pipe}},
+		{Name: "b", List: "relp://127.0.0.1:1", Files: map[string]string{"tls-ca": pipe}},
+	} {
+		if err := p.validate(def, ""); err == nil {
+			t.Errorf("pool %s is taken", def.Name)
+		}
+	}
+}
+
+// A version that misses a file of the host is taken when that is there, though
+// the source says nothing new.
+func TestARefusedVersionIsLookedAtAgain(t *testing.T) {
+	addr := nowhere(t)
+	secret := filepath.Join(t.TempDir(), "time")
+	c := newHost(t, "").plugin.conf // which has no source of its own
+	was := c.Status().Version
+	c.offer(fmt.Appendf(nil, "pools:\n  b: {collectors: 'json+tcp://%s', secrets: {timeout: %s}}\n", addr, secret), nil)
+	c.again()
+	if s := c.Status(); s.Refused == "" || s.Version != was || s.Refusals != 1 {
+		t.Errorf("it is not refused once: %+v", s)
+	}
+	members(t, secret, "17s")
+	c.again()
+	if s := c.Status(); s.Refused != "" || s.Version == was {
+		t.Errorf("it is not taken: %+v", s)
+	}
+	at := c.Status().Applied
+	if c.again(); c.Status().Applied != at {
+		t.Error("it is taken twice")
+	}
+}
