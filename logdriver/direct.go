@@ -299,6 +299,8 @@ func (p *Plugin) shipAll(st *spool.Stream, pl plan) error {
 		case p.going.of(st.ID(), r) != nil:
 		case p.going.finished(st.ID(), r) || st.Cursor(r) >= until || !owed(st, r):
 			errs = append(errs, st.RemoveRoute(r))
+		case def == nil && p.former.lost: // it may come back, with the next configuration
+			errs = append(errs, fmt.Errorf("nobody knows which collectors pool %q had", name))
 		case def == nil:
 			errs = append(errs, p.giveUp(st, r, "nobody knows its collectors any more"))
 		default:

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 
@@ -18,9 +19,14 @@ import (
 type former struct {
 	file string
 
+	lost bool // which there were is not known: nothing is given up at once for that
+
 	mu    sync.Mutex // guards pools
 	pools map[string]*config.Pool
 }
+
+// damaged is behind the name of a file that could not be read.
+const damaged = ".damaged"
 
 func loadFormer(file string) (*former, error) {
 	f := &former{file: file, pools: map[string]*config.Pool{}}
@@ -32,8 +38,8 @@ func loadFormer(file string) (*former, error) {
 		err = json.Unmarshal(data, &f.pools)
 	}
 	if err != nil {
-		f.pools = map[string]*config.Pool{}
-		return f, fmt.Errorf("read which pools there were: %w", err)
+		f.pools, f.lost = map[string]*config.Pool{}, true
+		return f, fmt.Errorf("read which pools there were, which stays as %s: %w", filepath.Base(file)+damaged, errors.Join(err, os.Rename(file, file+damaged)))
 	}
 	return f, nil
 }

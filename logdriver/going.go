@@ -170,7 +170,7 @@ type progress struct {
 
 // giveUpIdle gives up routes of pools that are leaving and acknowledge nothing.
 func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
-	now := map[goingKey]progress{}
+	now, known := map[goingKey]progress{}, p.conf.current() != nil
 	for _, st := range p.spool.Streams() {
 		for _, r := range st.Routes() {
 			if !isLeaving(r) {
@@ -178,7 +178,8 @@ func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
 			}
 			key := goingKey{st.ID(), r}
 			is := progress{st.Cursor(r), time.Now()}
-			if was, ok := seen[key]; ok && was.at == is.at {
+			// Without a configuration nothing is sent, and the time does not count.
+			if was, ok := seen[key]; ok && was.at == is.at && known {
 				is.since = was.since
 			}
 			now[key] = is

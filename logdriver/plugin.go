@@ -69,7 +69,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
-		log.Error("pools that the configuration no longer has may be given up", "err", err)
+		log.Error("pools that the configuration no longer has are not known; what they are owed waits a while for one that has them", "err", err, "while", cfg.LeaveTime)
 	}
 	p.conf = newConfiguration(cfg, p.pools, p.keepFormer, log)
 	p.history = openHistory(cfg, p.ship, log)

@@ -62,6 +62,29 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 	r.stop()
 }
 
+// That the file is damaged says nothing of the records.
+func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
+	addr := nowhere(t)
+	h, put := configured(t, "")
+	put("pools:\n  old: {collectors: 'json+tcp://" + addr + "?name=c'}\ndefaults: {pools: [old]}\n")
+	first := h.untilVersion("")
+	r := h.run(1, nil)
+	r.write("one")
+	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
+	h.untilVersion(first)
+	file := filepath.Join(h.cfg.StateDir, "pools.json")
+	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
+	h.until("it waits", func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
+	if text, err := os.ReadFile(file + damaged); err != nil || string(text) != "{" {
+		t.Errorf("the damaged file is %q, %v", text, err)
+	}
+	r.stop()
+}
+
 // openID is what tells the collector of a pool in use from others.
 func (h *host) openID(pool string) string {
 	p := h.plugin.pools
