@@ -104,6 +104,22 @@ func entry(t *testing.T, m *ship.Meta, labels []string, r *ship.Record) (string,
 	return s.Labels, s.Entries[0]
 }
 
+// A time that Loki would refuse the record for is beside it.
+func TestATimeThatIsFarOff(t *testing.T) {
+	const stamped = 1_700_000_000_000_000_120
+	for _, off := range []time.Duration{0, time.Minute, -astray, astray, astray + 1, -astray - 1, -24 * time.Hour} {
+		r := &ship.Record{Time: stamped + int64(off), Stamped: stamped, Line: []byte("a")}
+		want, beside := r.Time, ""
+		if off.Abs() > astray {
+			want, beside = stamped, time.Unix(0, r.Time).UTC().Format(time.RFC3339Nano)
+		}
+		_, e := entry(t, sinktest.Meta(), nil, r)
+		if got := metadata(e)["time"]; !e.Timestamp.Equal(time.Unix(0, want)) || got != beside {
+			t.Errorf("%v off: at %v, beside %q, want %v, %q", off, e.Timestamp, got, time.Unix(0, want), beside)
+		}
+	}
+}
+
 func TestEntry(t *testing.T) {
 	r := &ship.Record{Time: 1_700_000_000_000_000_120, Offset: 0xdeadbeef, Stderr: true, Cut: true, Line: []byte("a\xffb")}
 	labels, e := entry(t, sinktest.Meta(), []string{"host", "container_name", "team=x"}, r)

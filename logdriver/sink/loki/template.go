@@ -83,7 +83,7 @@ func (t *template) Group() *web.Group { return &t.group }
 // divide returns the labels as a stream has them, the rest as metadata, and all
 // names that are taken.
 func divide(m *ship.Meta, labels []string) (head, metadata []byte, used map[string]bool) {
-	used = map[string]bool{"id": true, "source": true, "cut": true, "level": true, exactName: true}
+	used = map[string]bool{"id": true, "source": true, "cut": true, "level": true, "time": true, exactName: true}
 	for _, f := range field.All() {
 		used[f.Name] = true
 	}
@@ -172,7 +172,7 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 		said = appendExact(said, r.Line[:exact])
 		t.said = said[:0]
 	}
-	seconds, nanos := split(r.Time)
+	seconds, nanos := split(at(r))
 	moment := protowire.SizeVarint(seconds) + protowire.SizeVarint(nanos) + 2
 	rest := t.rest[source][cut]
 	size := 2 + moment + 1 + protowire.SizeBytes(len(line)) + len(said) + len(rest) + offsetDigits
@@ -192,6 +192,10 @@ func (t *template) say(r *ship.Record, line []byte) []byte {
 	behind := false
 	if r.Level != 0 {
 		t.said = appendPair(t.said, "level", r.Level.String())
+	}
+	if at(r) != r.Time {
+		t.value = time.Unix(0, r.Time).UTC().AppendFormat(t.value[:0], time.RFC3339Nano)
+		t.said = appendPair(t.said, timeName, t.value)
 	}
 	for i := range r.Fields {
 		key, value := t.names.Next(r.Fields[i].Key), r.Fields[i].Value
@@ -216,6 +220,19 @@ func (t *template) say(r *ship.Record, line []byte) []byte {
 	return line
 }
 
+// astray is how far what the application says may be from the engine's time and
+// still be the entry's. Loki refuses what is more than an hour older than the
+// newest of the same labels, and nobody could repair the record's time.
+const astray = 15 * time.Minute
+
+// at returns the time of a record's entry, in nanoseconds since 1970.
+func at(r *ship.Record) int64 {
+	if d := r.Time - r.Stamped; r.Stamped != 0 && (d > int64(astray) || d < -int64(astray)) {
+		return r.Stamped
+	}
+	return r.Time
+}
+
 // split is the time as a Timestamp has it, nanos being at least 0.
 func split(ns int64) (seconds, nanos uint64) {
 	s, n := ns/int64(time.Second), ns%int64(time.Second)
@@ -226,6 +243,8 @@ func split(ns int64) (seconds, nanos uint64) {
 }
 
 const exactName = "line_base64"
+
+var timeName = []byte("time")
 
 func appendExact(dst, line []byte) []byte {
 	text := base64.StdEncoding.EncodedLen(len(line))
