@@ -125,6 +125,24 @@ configure() {
     docker plugin set "$name" "$@"
 }
 
+# disable fails where the plugin is in use; the engine may let go of it only some
+# moments after the last container is gone.
+disable() {
+    local name=$1 said
+    for _ in {1..20}; do
+        ! said=$(docker plugin disable "$name" 2>&1 >/dev/null) || return 0
+        [[ $said == *"in use"* && $(users "$name") == 0 ]] || break
+        sleep 1
+    done
+    printf '%s\n' "$said" >&2
+    return 1
+}
+
+# users prints how many running containers log by a plugin.
+users() {
+    docker ps -q | xargs -r docker inspect --format '{{.HostConfig.LogConfig.Type}}' 2>/dev/null | grep -c "^$1\(:latest\)\?$" || true
+}
+
 install_plugin() {
     local name=$1
     shift
@@ -175,7 +193,7 @@ uninstall_plugin() {
         docker plugin disable -f "$name" >/dev/null 2>&1 || true
     elif [[ $(inspect "$name" '{{.Enabled}}') == true ]]; then
         # Containers that go on writing would be stuck without their plugin.
-        docker plugin disable "$name" >/dev/null || die "$name is in use (see above). FORCE=yes removes it all the same"
+        disable "$name" || die "$name is in use (see above). FORCE=yes removes it all the same"
     fi
     docker plugin rm -f "$name" >/dev/null
     say "$name is removed"
