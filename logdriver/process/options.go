@@ -148,11 +148,17 @@ func Parse(what string, given map[string]string) (*Spec, error) {
 }
 
 // Settle has what a container gives itself win over the defaults that it was
-// merged with, where only one of two can be.
+// merged with, where only one of two can be, and drops defaults that mean nothing
+// without what it switched off.
 func Settle(given, own map[string]string) {
 	for a, b := range map[string]string{"multiline": "multiline-start", "multiline-start": "multiline"} {
 		if own[a] != "" && own[b] == "" {
 			delete(given, b)
+		}
+	}
+	for name := range needs {
+		if own[name] == "" && given[name] != "" && checkNeeds(name, given) != nil {
+			delete(given, name)
 		}
 	}
 }

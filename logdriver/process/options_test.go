@@ -66,6 +66,11 @@ func TestSettle(t *testing.T) {
 	if len(given) != 2 || given["multiline"] != "" {
 		t.Errorf("%v", given)
 	}
+	given = map[string]string{"rate": "", "burst": "200", "rate-mode": "delay", "parse-keep": "true"}
+	Settle(given, map[string]string{"rate": "", "rate-mode": "delay"})
+	if given["burst"] != "" || given["parse-keep"] != "" || given["rate-mode"] != "delay" {
+		t.Errorf("after rate was switched off: %v", given)
+	}
 }
 
 // Whoever lists the options finds all that a table needs.

@@ -126,6 +126,7 @@ func TestRedaction(t *testing.T) {
 		{"url", "redact=url-passwords", "postgres://bob:s3c@ret@db/x http://a:b@c http://bob@h http://h:80/@", "postgres://bob:[redacted:url-passwords]@db/x http://a:[redacted:url-passwords]@c http://bob@h http://h:80/@"},
 		{"own", `redact.card=\d{4}-\d{4}`, "1234-5678 and 1111-2222", "[redacted:card] and [redacted:card]"},
 		{"own, a group", `redact.pw=password=(\S+)`, "password=a password=b", "password=[redacted:pw] password=[redacted:pw]"},
+		{"own, a group of an alternative", `redact.pw=password=(\S+)|passwd:\S+`, "passwd:a password=b", "[redacted:pw] password=[redacted:pw]"},
 		{"own, empty", `redact.e=x*`, "axxb", "a[redacted:e]b"},
 		{"all and own", `redact=all redact.n=\d+`, "mail a@b.org 42", "mail [redacted:email] [redacted:n]"},
 		{"not UTF-8", `redact.n=\d+`, "\xff12\xfe", "\xff[redacted:n]\xfe"},

@@ -42,6 +42,7 @@ func (s *State) admit(offset uint64, at int64, emit func(*Record)) bool {
 		s.mark(emit)
 		s.between()
 	}
+	l.due = min(l.due, at+int64(r.every)*int64(r.burst)) // further away only where the clock was set back
 	due := max(l.due, at)
 	if due-at <= int64(r.every)*int64(r.burst-1) {
 		l.due = due + int64(r.every)

@@ -111,7 +111,7 @@ func (s *State) hideMatches(d *redactor, line []byte, hidden *int) []byte {
 				break
 			}
 			lo, hi := at+m[0], at+m[1]
-			if len(m) > 2 {
+			if len(m) > 2 && m[2] >= 0 { // it may have been an alternative without the group
 				lo, hi = at+m[2], at+m[3]
 			}
 			again = max(again, at+m[1])

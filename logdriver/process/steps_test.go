@@ -151,6 +151,19 @@ func TestRateDrops(t *testing.T) {
 	}
 }
 
+// A clock that is set back by an hour drops no hour.
+func TestRateWithAClockSetBack(t *testing.T) {
+	s := spec(t, "rate=10", "burst=3").New(&Stats{})
+	var got []out
+	emit := func(r *Record) { got = append(got, outOf(r)) }
+	for i, at := range []time.Duration{0, time.Millisecond, -time.Hour, -time.Hour + 200*time.Millisecond} {
+		s.Add(&record.Joined{Offset: uint64(i), Time: sunday + int64(at), Line: []byte("x")}, emit)
+	}
+	if s.Flush(emit); len(got) != 4 || got[3].Line != "x" && got[2].Line != "x" {
+		t.Errorf("came: %+v", got)
+	}
+}
+
 func TestRateDelays(t *testing.T) {
 	var stats Stats
 	s := spec(t, "rate=10", "burst=2", "rate-mode=delay").New(&stats)
