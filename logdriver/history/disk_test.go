@@ -135,7 +135,7 @@ func TestRefusingDisk(t *testing.T) {
 			t.Errorf("refused for long: %+v", s)
 		}
 		full.Store(false)
-		time.Sleep(rounds + time.Second)
+		time.Sleep(rounds + time.Second) // in the bubble's time
 		if s := r.Stats(); s.Unwritten {
 			t.Errorf("the disk takes it again: %+v", s)
 		}

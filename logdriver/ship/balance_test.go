@@ -44,7 +44,7 @@ func TestALoudStreamIsSplitInTimeSlices(t *testing.T) {
 				small.write(frames(t, n/10-1, 1))
 			}
 			n += 9
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // in the bubble's time, as below: it is the rate
 		}
 		split := map[string]int{}
 		for _, p := range s.Places() {
@@ -82,7 +82,7 @@ func TestALoudStreamIsSplitInTimeSlices(t *testing.T) {
 		for range 400 {
 			loud.write(frames(t, n, 10))
 			n += 10
-			time.Sleep(100 * time.Millisecond)
+			time.Sleep(100 * time.Millisecond) // the rate
 		}
 		for _, p := range s.Places() {
 			if p.Split != 1 {
