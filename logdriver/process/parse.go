@@ -18,7 +18,7 @@ const (
 // Bounds of what is lifted out of a line. Where one is reached the line stays as
 // it was written, beside what was lifted until then.
 const (
-	maxParsed = 256 << 10 // bytes of a line that is taken apart
+	maxParsed = 32 << 10 // bytes of a line that is taken apart: fields, and the original, have to fit into a message
 	maxFields = 64
 	maxKey    = 128 // bytes of a name, with those of the objects around it
 	maxLevels = 4   // objects in each other that are taken apart; the values of deeper ones stay JSON
