@@ -36,6 +36,8 @@
 //  3. network.Manager.routes: what the host has routes to; network.Manager.passing:
 //     what passes the firewall. Neither is taken while the other is held
 //  4. ipam.Manager.mu; before it, and never while it is held, watch.Manager.syncing
+//     A Backend's View is called with it held and takes the backend's own mutex,
+//     a leaf; its other calls wait for a network and come without
 //  5. network.Manager.mu, endpoint.Manager.mu, and the mutex of each wire in
 //     watch: leaves, held over no call
 //

@@ -2,7 +2,9 @@ package engine
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"strings"
 
 	plugin "github.com/docker/go-plugins-helpers/ipam"
 
@@ -28,7 +30,8 @@ func (d *Driver) registerIPAM(s *pluginserver.Server) {
 }
 
 func (d *Driver) requestPool(r *plugin.RequestPoolRequest) (*plugin.RequestPoolResponse, error) {
-	if err := checkOptions("IPAM option", r.Options, poolLabels()); err != nil {
+	own, err := poolOptions(r.Options)
+	if err != nil {
 		return nil, err
 	}
 	prefix, err := optionalPrefix(r.Pool)
@@ -39,11 +42,27 @@ func (d *Driver) requestPool(r *plugin.RequestPoolRequest) (*plugin.RequestPoolR
 	if err != nil {
 		return nil, fmt.Errorf("read the address range: %w", err)
 	}
-	p, err := d.IPAM.RequestPool(ipam.PoolRequest{Space: r.AddressSpace, Prefix: prefix, Range: from, V6: r.V6})
+	p, err := d.IPAM.RequestPool(ipam.PoolRequest{Space: r.AddressSpace, Prefix: prefix, Range: from, V6: r.V6, Options: own})
 	if err != nil {
 		return nil, err
 	}
 	return &plugin.RequestPoolResponse{PoolID: p.ID, Pool: p.Prefix.String(), Data: map[string]string{}}, nil
+}
+
+// poolOptions returns what is not the engine's own; whose it is checks it.
+func poolOptions(given map[string]string) (own map[string]string, err error) {
+	labels := map[string]string{}
+	for key, value := range given {
+		if strings.HasPrefix(key, labelPrefix) {
+			labels[key] = value
+			continue
+		}
+		if own == nil {
+			own = map[string]string{}
+		}
+		own[key] = value
+	}
+	return own, checkOptions("IPAM option", labels, poolLabels())
 }
 
 func optionalPrefix(text string) (netip.Prefix, error) {
@@ -76,8 +95,14 @@ func (d *Driver) requestAddress(r *plugin.RequestAddressRequest) (*plugin.Reques
 	if key == "" {
 		key = r.Options[labelName] // since engine 29.0
 	}
+	var mac net.HardwareAddr
+	if text := r.Options[labelMAC]; text != "" {
+		if mac, err = net.ParseMAC(text); err != nil {
+			return nil, fmt.Errorf("read the MAC address: %w", err)
+		}
+	}
 	given, err := d.IPAM.RequestAddress(r.PoolID, ipam.AddressRequest{
-		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: key,
+		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: key, MAC: mac,
 	})
 	if err != nil {
 		return nil, err

@@ -1,9 +1,9 @@
 package ipam
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -18,83 +18,95 @@ type AddressRequest struct {
 	// container gets the same address as long as that is free. Without a key
 	// addresses rotate: one just released is the last to be given again.
 	Key string
+	// MAC is the endpoint's, nil where the engine does not say.
+	MAC net.HardwareAddr
+	// Host says that it is for the host itself, and, like a gateway, goes with
+	// the pool.
+	Host bool
 }
 
-// RequestAddress gives out an address, with the pool's prefix length. Where
-// nothing is known yet of who has the address on the wire, it waits for that.
-func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
-	for try := 0; ; try++ {
-		got, ask, err := m.request(id, r, try)
-		if len(ask.addrs) == 0 {
-			return got, err
-		}
-		m.cfg.Wire.Probe(ask.pool, ask.addrs...)
-	}
-}
-
-func (m *Manager) request(id string, r AddressRequest, try int) (netip.Prefix, question, error) {
+// next says what comes next in answering a request.
+func (m *Manager) next(id string, r AddressRequest, probes int) (step, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.pools[id]
 	if p == nil {
-		return netip.Prefix{}, question{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
+		return step{}, fmt.Errorf("pool %q: %w", id, ErrNoPool)
 	}
 	if err := m.knownLocked(p); err != nil {
-		return netip.Prefix{}, question{}, err
+		return step{}, err
 	}
 	if !r.Addr.IsValid() {
 		if !r.Gateway {
 			m.closeEpochLocked() // a replay names the address
 		}
-		addr, ask, err := m.findLocked(p, r, try)
-		if err != nil || len(ask.addrs) > 0 {
-			return netip.Prefix{}, ask, err
-		}
-		got, err := m.giveLocked(p, addr, r.Gateway)
-		return got, question{}, err
+		return m.findLocked(p, r, probes)
 	}
-	confirmed, err := m.takeLocked(p, r.Addr, r.Gateway)
-	switch {
-	case err != nil:
-		return netip.Prefix{}, question{}, err
-	case confirmed:
-		return netip.PrefixFrom(r.Addr, p.Prefix.Bits()), question{}, nil
-	case !r.Gateway && !m.asideLocked(p, r.Addr):
-		if ask, err := m.checkWire(p, r.Addr, try); err != nil || len(ask.addrs) > 0 {
-			return netip.Prefix{}, ask, err
-		}
-	}
-	got, err := m.giveLocked(p, r.Addr, r.Gateway)
-	return got, question{}, err
+	return m.takeLocked(p, r, probes)
 }
 
-// takeLocked checks an address that was named. It is confirmed, and nothing is
-// left to do, where it was given before and the request is a repetition.
-func (m *Manager) takeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed bool, err error) {
+// takeLocked is about an address that was named. Nothing is left to do where it
+// was given before and the request is a repetition.
+func (m *Manager) takeLocked(p *pool, r AddressRequest, probes int) (step, error) {
+	if _, busy := p.busy[r.Addr]; busy {
+		return step{wait: m.changed}, nil
+	}
+	o := m.ownerLocked(p, r)
+	confirmed, replay, err := m.mayTakeLocked(p, r.Addr, r.Gateway)
+	switch {
+	case err != nil:
+		return step{}, err
+	case confirmed:
+		return step{given: netip.PrefixFrom(r.Addr, p.Prefix.Bits())}, nil
+	case o.Kind == Container:
+		if ask, err := m.checkWire(p, r.Addr, probes); err != nil || len(ask.addrs) > 0 {
+			return step{ask: ask}, err
+		}
+	}
+	s := m.claimLocked(p, r, o, replay, r.Addr)
+	s.claim.named = true
+	return s, nil
+}
+
+// ownerLocked says for whom an address is asked for.
+func (m *Manager) ownerLocked(p *pool, r AddressRequest) Owner {
+	o := Owner{Key: r.Key, MAC: r.MAC}
+	switch {
+	case r.Host:
+		o.Kind = Host
+	case r.Gateway, r.Addr.IsValid() && r.Key == "" && m.asideLocked(p, r.Addr):
+		o.Kind = Aside
+	}
+	return o
+}
+
+// mayTakeLocked checks an address that was named: whether it was given before to
+// the same, and whether the engine says so of one of which nothing is known.
+func (m *Manager) mayTakeLocked(p *pool, addr netip.Addr, gateway bool) (confirmed, replayed bool, err error) {
 	if err := p.check(addr); err != nil {
-		return false, err
+		return false, false, err
 	}
 	g := p.given[addr]
 	replay := m.epoch.open && p.replayed == m.epoch.number
 	switch {
 	case g == nil && gateway:
-		return false, nil
+		return false, replay, nil
 	case g == nil && !replay && m.asideLocked(p, addr):
-		return false, m.checkOurs(addr)
+		return false, false, m.checkOurs(addr)
 	case g == nil && !replay:
-		return false, errors.Join(m.checkOurs(addr), m.checkHost(addr))
+		return false, false, errors.Join(m.checkOurs(addr), m.checkHost(addr))
 	case g == nil && m.asideLocked(p, addr):
-		return false, nil
+		return false, true, nil
 	case g == nil:
-		return false, m.checkHost(addr)
+		return false, true, m.checkHost(addr)
 	case gateway && g.Gateway:
 	case replay && g.confirmed != m.epoch.number:
 	case m.orphanLocked(p, g, m.cfg.Endpoints()):
-		return false, nil
+		return false, false, nil
 	default:
-		return false, fmt.Errorf("address %s: %w", addr, ErrInUse)
+		return false, false, fmt.Errorf("address %s: %w", addr, ErrInUse)
 	}
-	return true, m.confirmLocked(g)
+	return true, replay, m.confirmLocked(g)
 }
 
 // asideLocked reports whether an address that is asked for is one that a network
@@ -165,18 +177,6 @@ func (m *Manager) EndpointDeleted(addrs ...netip.Addr) {
 	}
 }
 
-func (m *Manager) giveLocked(p *pool, addr netip.Addr, gateway bool) (netip.Prefix, error) {
-	g := &given{Given: Given{Pool: p.ID, Addr: addr, Gateway: gateway}, confirmed: m.epoch.number, idle: m.cfg.Now()}
-	if err := m.putAddressLocked(g); err != nil {
-		return netip.Prefix{}, err
-	}
-	p.given[addr] = g
-	if m.cfg.Wire != nil {
-		m.cfg.Wire.Taken(p.Prefix, addr)
-	}
-	return netip.PrefixFrom(addr, p.Prefix.Bits()), nil
-}
-
 func (m *Manager) putAddressLocked(g *given) error {
 	if err := m.cfg.Addresses.Put(addressKey(g.Pool, g.Addr), g.Given); err != nil {
 		return fmt.Errorf("store address %s: %w", g.Addr, err)
@@ -184,49 +184,58 @@ func (m *Manager) putAddressLocked(g *given) error {
 	return nil
 }
 
-// findLocked chooses a free address, after a second look at the orphans where
-// there seems to be none.
-func (m *Manager) findLocked(p *pool, r AddressRequest, try int) (netip.Addr, question, error) {
-	t, err := m.taken()
-	if err != nil {
-		return netip.Addr{}, question{}, err
+// findLocked chooses free addresses, after a second look at the orphans where
+// there seem to be none.
+func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error) {
+	o := m.ownerLocked(p, r)
+	t, err := m.takenLocked(p, o)
+	switch {
+	case err != nil:
+		return step{}, err
+	case t.view.Chooses && o.Kind == Container:
+		return m.claimLocked(p, r, o, false), nil
 	}
-	addr, ask, ok := m.pickLocked(p, r, t, try)
-	if !ok {
-		m.dropOrphansLocked(p)
-		addr, ask, ok = m.pickLocked(p, r, t, try)
-	}
-	if !ok && try == tries {
-		return netip.Addr{}, question{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
+	found, ask, ok := m.pickLocked(p, r, t, probes)
+	switch {
+	case ok && len(ask.addrs) > 0:
+		return step{ask: ask}, nil
+	case ok:
+		return m.claimLocked(p, r, o, false, found...), nil
+	case m.dropOrphansLocked(p) > 0, len(p.busy) > 0:
+		return step{wait: m.changed}, nil // what is busy may become free
+	case probes == tries:
+		return step{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
 			p.Prefix, p.Range, m.quarantined(p))
 	}
-	if !ok {
-		return netip.Addr{}, question{}, fmt.Errorf("pool %s, range %s, %d addresses given%s: %w", p.Prefix, p.Range, len(p.given), m.quarantined(p), ErrExhausted)
-	}
-	if len(ask.addrs) > 0 {
-		return netip.Addr{}, ask, nil
-	}
-	if r.Key == "" && !r.Gateway {
-		p.cursor = addr
-	}
-	return addr, question{}, nil
+	return step{}, fmt.Errorf("pool %s, range %s, %d addresses given%s: %w", p.Prefix, t.span, len(p.given), m.quarantined(p), ErrExhausted)
 }
 
 // taken are the addresses that are not to be chosen, whether given or not: the
-// host's own and those of our networks, and those of endpoints in a sandbox.
+// host's own and those of our networks, those of endpoints in a sandbox, and
+// what the backend knows; and the part of the range that is chosen from.
 type taken struct {
 	own  map[netip.Addr]bool
 	ends map[netip.Addr]bool
+	view View
+	span span
 }
 
-func (t taken) has(a netip.Addr) bool { return t.own[a] || t.ends[a] }
+func (t taken) has(a netip.Addr) bool {
+	return t.own[a] || t.ends[a] || t.view.Taken != nil && t.view.Taken(a)
+}
 
-func (m *Manager) taken() (taken, error) {
+func (m *Manager) takenLocked(p *pool, o Owner) (taken, error) {
 	own, err := m.cfg.HostAddrs()
 	if err != nil {
 		return taken{}, fmt.Errorf("look at the host's addresses: %w", err)
 	}
-	t := taken{own: map[netip.Addr]bool{}, ends: m.cfg.Endpoints()}
+	t := taken{
+		own: map[netip.Addr]bool{}, ends: m.cfg.Endpoints(),
+		view: m.backend(p.Backend).View(p.Pool, o), span: span{p.Range.Addr(), last(p.Range)},
+	}
+	if t.view.First.IsValid() {
+		t.span = span{t.view.First, t.view.Last}
+	}
 	for _, a := range append(own, m.cfg.Reserved()...) {
 		t.own[a] = true
 	}
@@ -236,6 +245,7 @@ func (m *Manager) taken() (taken, error) {
 // Sweep takes back the addresses that are left over on networks of our own, and
 // returns how many.
 func (m *Manager) Sweep() int {
+	defer m.settleSoon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n := 0
@@ -246,55 +256,36 @@ func (m *Manager) Sweep() int {
 }
 
 func (m *Manager) dropOrphansLocked(p *pool) (n int) {
-	endpoints := m.cfg.Endpoints()
+	endpoints, before := m.cfg.Endpoints(), len(p.given)
 	for _, g := range p.given {
 		if m.orphanLocked(p, g, endpoints) {
 			m.forgetAddressLocked(p, g)
-			n++
 		}
 	}
-	return n
+	return before - len(p.given)
 }
 
 // start is where the search begins: the first address for a gateway, a place
 // that follows from the key, or behind the address given last.
-func (p *pool) start(r AddressRequest) netip.Addr {
+func (p *pool) start(r AddressRequest, t taken) netip.Addr {
 	switch {
 	case r.Gateway:
-		return p.Range.Addr()
+		return t.span.first
+	case t.view.Prefer.IsValid() && t.span.contains(t.view.Prefer):
+		return t.view.Prefer
 	case r.Key != "":
-		return offset(p.Range, xxhash.Sum64String(r.Key))
-	case p.Range.Contains(p.cursor):
-		return p.after(p.cursor)
+		return t.span.at(xxhash.Sum64String(r.Key))
+	case t.span.contains(p.cursor):
+		return t.span.after(p.cursor)
+	case t.span.contains(t.view.Start):
+		return t.view.Start
 	}
-	return p.Range.Addr()
-}
-
-// free returns the first free address of the range at or behind start, going
-// round. Only given addresses, taken ones and the two at the ends are skipped,
-// so that many steps are enough whatever the size of the range.
-func (p *pool) free(start netip.Addr, t taken) (netip.Addr, bool) {
-	a := start
-	for range len(p.given) + len(t.own) + len(t.ends) + 3 {
-		if p.available(a, t) {
-			return a, true
-		}
-		if a = p.after(a); a == start {
-			break
-		}
-	}
-	return netip.Addr{}, false
+	return t.span.first
 }
 
 func (p *pool) available(a netip.Addr, t taken) bool {
-	return p.given[a] == nil && !t.has(a) && p.check(a) == nil
-}
-
-func (p *pool) after(a netip.Addr) netip.Addr {
-	if next := a.Next(); p.Range.Contains(next) {
-		return next
-	}
-	return p.Range.Addr()
+	_, busy := p.busy[a]
+	return !busy && p.given[a] == nil && !t.has(a) && p.check(a) == nil
 }
 
 // check says why an address cannot be given to anybody.
@@ -318,6 +309,7 @@ func (p *pool) check(a netip.Addr) error {
 // endpoint has in a sandbox is not released before that endpoint is deleted, or
 // its network: such a release is of somebody who had it before.
 func (m *Manager) ReleaseAddress(id string, addr netip.Addr) error {
+	defer m.settleSoon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.pools[id]
@@ -332,7 +324,8 @@ func (m *Manager) ReleaseAddress(id string, addr netip.Addr) error {
 
 // dropAddressLocked makes an address free, and therefore writes down first where
 // the next one is to be looked for: that is not needed earlier, as what was given
-// since is not free.
+// since is not free. The backend is told last: what it gives to somebody else is
+// nowhere ours any more.
 func (m *Manager) dropAddressLocked(p *pool, addr netip.Addr) error {
 	if p.cursor != p.written {
 		if err := m.cfg.Cursors.Put(p.ID, p.cursor); err != nil {
@@ -343,36 +336,8 @@ func (m *Manager) dropAddressLocked(p *pool, addr netip.Addr) error {
 	if err := m.cfg.Addresses.Delete(addressKey(p.ID, addr)); err != nil {
 		return fmt.Errorf("release address %s: %w", addr, err)
 	}
+	g := p.given[addr]
 	delete(p.given, addr)
+	m.dueLocked(p, Held{Addr: addr, Kind: g.kind(), Key: g.Key})
 	return nil
-}
-
-// last returns the highest address of a prefix.
-func last(p netip.Prefix) netip.Addr {
-	b := p.Addr().As16()
-	for i := p.Bits() + 128 - p.Addr().BitLen(); i < 128; i++ {
-		b[i/8] |= 1 << (7 - i%8)
-	}
-	return like(p, netip.AddrFrom16(b))
-}
-
-// offset returns the address that lies n, reduced to the prefix's size, behind
-// its first one.
-func offset(p netip.Prefix, n uint64) netip.Addr {
-	host := min(p.Addr().BitLen()-p.Bits(), 64)
-	if host < 64 {
-		n &= 1<<host - 1
-	}
-	b := p.Addr().As16()
-	low := binary.BigEndian.Uint64(b[8:])
-	binary.BigEndian.PutUint64(b[8:], low|n)
-	return like(p, netip.AddrFrom16(b))
-}
-
-// like gives a 16-byte address the family of the prefix.
-func like(p netip.Prefix, a netip.Addr) netip.Addr {
-	if p.Addr().Is4() {
-		return a.Unmap()
-	}
-	return a
 }

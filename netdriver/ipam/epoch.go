@@ -24,6 +24,7 @@ func (m *Manager) Registered() {
 // ReplayOver says that the engine has asked for something that no replay
 // contains and that it asks for only when the replay is over.
 func (m *Manager) ReplayOver() {
+	defer m.settleSoon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.closeEpochLocked()

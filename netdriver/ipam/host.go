@@ -14,7 +14,7 @@ func (m *Manager) ReserveForHost(prefix netip.Prefix, addr netip.Addr) (netip.Ad
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	given, err := m.RequestAddress(id, AddressRequest{Addr: addr, Gateway: true})
+	given, err := m.RequestAddress(id, AddressRequest{Addr: addr, Gateway: true, Host: true})
 	return given.Addr(), err
 }
 

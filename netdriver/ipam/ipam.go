@@ -1,6 +1,7 @@
 // Package ipam gives out address pools and the addresses in them. It is pure
 // logic over three tables that its caller owns; it knows no protocol and no
-// kernel.
+// kernel. The Manager keeps what the engine was told; who in the cluster has an
+// address is decided by the pool's Backend.
 //
 // A pool's id follows from its address space, prefix and range alone, so that
 // a replay after a restart of the engine yields the id that the engine has
@@ -25,6 +26,39 @@
 // of another driver on the same subnet is not told from one. So what was not
 // replayed is let go only after that happened at lostAfter starts of the engine
 // in a row.
+//
+// # Backends
+//
+// A pool's options say which Backend it has, for its whole life. The embedded
+// one agrees to everything: this host is alone. What a backend may rely on:
+//
+//   - Claim, Release, Leave and Prepare are called without the Manager's mutex,
+//     from many goroutines, and may wait for a network; the engine waits as well,
+//     so they answer within two seconds where nobody else answers (a DHCP server
+//     gets longer). View is called with the mutex and may not wait.
+//   - What concerns one address of a pool comes in turn: from the call of Claim
+//     until it returned, none of its candidates is in another claim or release,
+//     and an address stays out of claims until its Release has returned.
+//   - An address is written down after its claim, and forgotten before its
+//     release. So a crash leaves claims of which the Manager knows nothing, never
+//     an address in use that nobody claimed. Held says what the Manager knows; a
+//     backend gives back what of this host's is not there, after a grace.
+//   - Addresses that were given before this process began are not claimed again:
+//     Held has them, and the backend sees to it that the cluster does. With
+//     Replay a claim is of an address that the engine knows and we do not. Where
+//     nobody can be asked, it has to succeed at once: an engine that starts waits
+//     for each. What turns out to be another host's is for the backend to report,
+//     clearly and lastingly; no container is re-addressed.
+//
+// And what the Manager may rely on:
+//
+//   - A claim that succeeded is of no other host until it is released, or taken
+//     away by an operator. One for a Container or a Host excludes all others, one
+//     set Aside all but the like.
+//   - Claiming what this host has in the cluster and the Manager does not know
+//     succeeds. Releasing what was never claimed succeeds.
+//   - An error is of two kinds that have the Manager choose again, ErrTaken and
+//     ErrAway, after which the View is different; any other goes to the user.
 //
 // # How long things live
 //
@@ -88,6 +122,10 @@ type Pool struct {
 	Prefix netip.Prefix
 	Range  netip.Prefix // the part that addresses are chosen from; never invalid
 	Missed int          `json:",omitempty"` // starts of the engine in a row that did not replay it
+	// Backend is who gives its addresses; "" is the embedded one. It and the
+	// options stay what they were when the pool was made.
+	Backend string            `json:",omitempty"`
+	Options map[string]string `json:",omitempty"`
 	// Used says that the engine has asked for something of it since a network
 	// of our own is on it: it knows that network.
 	Used bool `json:",omitempty"`
@@ -104,7 +142,9 @@ type Given struct {
 	Pool    string
 	Addr    netip.Addr
 	Gateway bool
-	Missed  int `json:",omitempty"` // as in Pool
+	Kind    Kind   `json:",omitempty"` // Container also of gateways from before there were kinds
+	Key     string `json:",omitempty"` // see Owner
+	Missed  int    `json:",omitempty"` // as in Pool
 }
 
 // Store is a table of the caller's. Put returns when the value is safe; Delete
@@ -115,7 +155,8 @@ type Store[V any] interface {
 	All() (map[string]V, error)
 }
 
-// Config is what a Manager works on. All fields but Wire are needed.
+// Config is what a Manager works on. All fields but Wire
+// and those of the backends are needed.
 type Config struct {
 	Pools     Store[Pool]
 	Addresses Store[Given]
@@ -136,6 +177,11 @@ type Config struct {
 	// of each whether its endpoint is in a sandbox.
 	Endpoints func() map[netip.Addr]bool
 
+	// Backends are those beside the embedded one, by name; Default names that of
+	// pools that name none, "" being the embedded one.
+	Backends map[string]Backend
+	Default  string
+
 	// Wire says who has addresses that nobody got from us; nil: nobody is asked.
 	Wire Wire
 
@@ -151,12 +197,17 @@ type Manager struct {
 	mu    sync.Mutex // guards all below and orders writes to the tables
 	pools map[string]*pool
 	epoch epoch
+
+	due     []due           // what backends have to be told
+	leaving map[string]bool // pools that backends are being told to be gone
+	changed chan struct{}   // closed when something is busy no more
 }
 
 type pool struct {
 	Pool
 	given    map[netip.Addr]*given
-	cursor   netip.Addr // the address given last, and the one written down as that
+	busy     map[netip.Addr]Held // being claimed or given back
+	cursor   netip.Addr          // the address given last, and the one written down as that
 	written  netip.Addr
 	replayed uint64    // the epoch in which it was asked for or made
 	used     uint64    // the epoch in which an address of it was last asked for
@@ -173,7 +224,7 @@ type given struct {
 
 // New loads the tables.
 func New(cfg Config) (*Manager, error) {
-	m := &Manager{cfg: cfg, pools: map[string]*pool{}, epoch: epoch{number: 1}}
+	m := &Manager{cfg: cfg, pools: map[string]*pool{}, epoch: epoch{number: 1}, leaving: map[string]bool{}, changed: make(chan struct{})}
 	pools, err := cfg.Pools.All()
 	if err != nil {
 		return nil, fmt.Errorf("load pools: %w", err)
@@ -187,7 +238,8 @@ func New(cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("load cursors: %w", err)
 	}
 	for id, p := range pools {
-		m.pools[id] = &pool{Pool: p, given: map[netip.Addr]*given{}, cursor: cursors[id], written: cursors[id], released: cfg.Now()}
+		m.pools[id] = newPool(p)
+		m.pools[id].cursor, m.pools[id].written, m.pools[id].released = cursors[id], cursors[id], cfg.Now()
 	}
 	for _, g := range addrs {
 		if p := m.pools[g.Pool]; p != nil {
@@ -195,6 +247,10 @@ func New(cfg Config) (*Manager, error) {
 		}
 	}
 	return m, nil
+}
+
+func newPool(p Pool) *pool {
+	return &pool{Pool: p, given: map[netip.Addr]*given{}, busy: map[netip.Addr]Held{}}
 }
 
 // Pools returns the pools there are, for inspection.

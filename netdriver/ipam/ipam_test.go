@@ -38,6 +38,7 @@ type world struct {
 	ends     map[netip.Addr]bool
 	now      time.Time
 	wire     Wire
+	backends map[string]Backend
 }
 
 func newWorld() *world {
@@ -53,8 +54,8 @@ func (w *world) start(t testing.TB) *Manager {
 		Bound:     func(Pool) bool { return w.bound },
 		Reserved:  func() []netip.Addr { return slices.Clone(w.reserved) },
 		Endpoints: func() map[netip.Addr]bool { return w.ends },
-		Wire:      w.wire,
-		Now:       func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
+		Wire:      w.wire, Backends: w.backends,
+		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -14,6 +15,8 @@ type PoolRequest struct {
 	Prefix netip.Prefix // invalid: choose one
 	Range  netip.Prefix // invalid: all of the prefix
 	V6     bool         // the family to choose where no prefix is given
+	// Options say which backend gives its addresses, and how (--ipam-opt).
+	Options map[string]string
 }
 
 // defaultV4 are the blocks that pools of size /24 are cut from where none is
@@ -30,29 +33,96 @@ const (
 	ulaTries      = 16
 )
 
-// RequestPool gives out a pool, or confirms one in a replay.
+// RequestPool gives out a pool, or confirms one in a replay. For a new one it
+// waits for the backend.
 func (m *Manager) RequestPool(r PoolRequest) (Pool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	if r.Space != LocalSpace {
 		return Pool{}, fmt.Errorf("address space %q: only %q is served", r.Space, LocalSpace)
 	}
-	if !r.Prefix.IsValid() {
-		m.closeEpochLocked() // a replay names the pool
-		return m.chooseLocked(r)
+	ctx, cancel := context.WithTimeout(context.Background(), claimMost)
+	defer cancel()
+	if p, there, err := m.knownPool(ctx, r); there || err != nil {
+		return p, err
 	}
-	want, err := r.pool()
+	m.settle(ctx) // what the end of a replay let go may be chosen again
+	name, err := m.chosen(r.Options)
 	if err != nil {
 		return Pool{}, err
 	}
-	if p := m.pools[want.ID]; p != nil {
-		return m.replayPoolLocked(p)
+	if r, err = m.backend(name).Prepare(ctx, r); err != nil {
+		return Pool{}, err
 	}
-	for _, p := range m.pools {
-		if p.Prefix.Overlaps(want.Prefix) {
-			return Pool{}, fmt.Errorf("pool %s overlaps %s: %w", want.Prefix, p.Prefix, ErrInUse)
+	if name == Embedded {
+		name = ""
+	}
+	return m.newPool(ctx, r, name)
+}
+
+// knownPool answers a request for a pool that there is.
+func (m *Manager) knownPool(ctx context.Context, r PoolRequest) (Pool, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !r.Prefix.IsValid() {
+		m.closeEpochLocked() // a replay names the pool
+		return Pool{}, false, nil
+	}
+	want, err := r.pool()
+	if err != nil {
+		return Pool{}, false, err
+	}
+	if err := m.goneLocked(ctx, want.ID); err != nil {
+		return Pool{}, false, err
+	}
+	if p := m.pools[want.ID]; p != nil {
+		got, err := m.replayPoolLocked(p)
+		return got, true, err
+	}
+	return Pool{}, false, m.overlapLocked(want)
+}
+
+// goneLocked waits until a backend knows that an earlier pool of that id is gone.
+func (m *Manager) goneLocked(ctx context.Context, id string) error {
+	for m.leaving[id] {
+		changed := m.changed
+		m.mu.Unlock()
+		err := await(ctx, changed)
+		m.mu.Lock()
+		if err != nil {
+			return err
 		}
 	}
+	return nil
+}
+
+func (m *Manager) overlapLocked(want Pool) error {
+	for _, p := range m.pools {
+		if p.Prefix.Overlaps(want.Prefix) {
+			return fmt.Errorf("pool %s overlaps %s: %w", want.Prefix, p.Prefix, ErrInUse)
+		}
+	}
+	return nil
+}
+
+func (m *Manager) newPool(ctx context.Context, r PoolRequest, backend string) (Pool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var want Pool
+	var err error
+	if r.Prefix.IsValid() {
+		want, err = r.pool()
+	} else {
+		want, err = m.chooseLocked(r)
+	}
+	if err == nil {
+		err = m.goneLocked(ctx, want.ID)
+	}
+	if err == nil {
+		err = m.overlapLocked(want)
+	}
+	if err != nil {
+		return Pool{}, err
+	}
+	want.Backend, want.Options = backend, r.Options
 	return m.addPoolLocked(want)
 }
 
@@ -93,7 +163,9 @@ func (m *Manager) addPoolLocked(p Pool) (Pool, error) {
 	if err := m.putPoolLocked(p); err != nil {
 		return Pool{}, err
 	}
-	m.pools[p.ID] = &pool{Pool: p, given: map[netip.Addr]*given{}, replayed: m.epoch.number, asked: m.cfg.Now()}
+	added := newPool(p)
+	added.replayed, added.asked = m.epoch.number, m.cfg.Now()
+	m.pools[p.ID] = added
 	return p, nil
 }
 
@@ -123,7 +195,7 @@ func (m *Manager) chooseLocked(r PoolRequest) (Pool, error) {
 	if err != nil {
 		return Pool{}, err
 	}
-	return m.addPoolLocked(Pool{ID: poolID(r.Space, prefix, prefix), Space: r.Space, Prefix: prefix, Range: prefix})
+	return Pool{ID: poolID(r.Space, prefix, prefix), Space: r.Space, Prefix: prefix, Range: prefix}, nil
 }
 
 func chooseV4(taken []netip.Prefix) (netip.Prefix, error) {
@@ -168,6 +240,7 @@ func overlapsAny(p netip.Prefix, others []netip.Prefix) bool {
 // on the same subnet that was refused, and what it asked for was no replay. A
 // pool that is not there is success.
 func (m *Manager) ReleasePool(id string) error {
+	defer m.settleSoon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.pools[id]
@@ -197,6 +270,7 @@ func (m *Manager) ReleasePool(id string) error {
 
 // NetworkRemoved says that no network of our own is on these pools any more.
 func (m *Manager) NetworkRemoved(prefixes []netip.Prefix) error {
+	defer m.settleSoon()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var errs []error
@@ -236,5 +310,7 @@ func (m *Manager) dropPoolLocked(p *pool) error {
 		return fmt.Errorf("release pool %s: %w", p.Prefix, err)
 	}
 	delete(m.pools, p.ID)
+	m.leaving[p.ID] = true
+	m.due = append(m.due, due{pool: p, leave: true})
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -60,30 +61,34 @@ type question struct {
 	addrs []netip.Addr
 }
 
-// pickLocked chooses an address: of those known to be free, where the wire is
-// asked, the first at or behind the request's start, and if there is none, what
+// pickLocked chooses addresses: of those known to be free, where the wire is
+// asked, the nearest at or behind the request's start, and if there is none, what
 // to ask for.
-func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, try int) (netip.Addr, question, bool) {
-	start := p.start(r)
+func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, probes int) ([]netip.Addr, question, bool) {
+	start, several := p.start(r, t), max(1, t.view.Several)
 	free, asking := m.reserve(p)
 	if !asking || r.Gateway {
-		a, ok := p.free(start, t)
-		return a, question{}, ok
+		found := p.next(start, several, t, nil)
+		return found, question{}, len(found) > 0
 	}
-	var best netip.Addr
-	for _, a := range free {
-		if p.Range.Contains(a) && p.available(a, t) && (!best.IsValid() || nearer(start, a, best)) {
-			best = a
+	if a := t.view.Prefer; a == start && p.available(a, t) {
+		switch known := m.cfg.Wire.Look(p.Prefix, a).Known; {
+		case known == Free:
+			return []netip.Addr{a}, question{}, true
+		case known == Unknown && probes == 0:
+			return nil, question{p.Prefix, []netip.Addr{a}}, true
 		}
 	}
-	if best.IsValid() {
-		return best, question{}, true
+	free = slices.DeleteFunc(free, func(a netip.Addr) bool { return !t.span.contains(a) || !p.available(a, t) })
+	slices.SortFunc(free, func(a, b netip.Addr) int { return t.span.order(start, a, b) })
+	if len(free) > 0 {
+		return free[:min(several, len(free))], question{}, true
 	}
-	if try == tries {
-		return netip.Addr{}, question{}, false
+	if probes == tries {
+		return nil, question{}, false
 	}
-	ask := p.next(start, min(askAtOnce<<(try/2), askMost), t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
-	return netip.Addr{}, question{p.Prefix, ask}, len(ask) > 0
+	ask := p.next(start, min(askAtOnce<<(probes/2), askMost), t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
+	return nil, question{p.Prefix, ask}, len(ask) > 0
 }
 
 func (m *Manager) reserve(p *pool) ([]netip.Addr, bool) {
@@ -93,14 +98,6 @@ func (m *Manager) reserve(p *pool) ([]netip.Addr, bool) {
 	return m.cfg.Wire.Reserve(p.Prefix)
 }
 
-// nearer reports whether a comes before b on the way round from start.
-func nearer(start, a, b netip.Addr) bool {
-	if aBehind, bBehind := a.Less(start), b.Less(start); aBehind != bBehind {
-		return bBehind
-	}
-	return a.Less(b)
-}
-
 // maxSteps bounds a search in a range whose addresses are all in use.
 const maxSteps = 1 << 16
 
@@ -108,11 +105,11 @@ const maxSteps = 1 << 16
 // are not known.
 func (p *pool) next(start netip.Addr, n int, t taken, known func(netip.Addr) bool) (found []netip.Addr) {
 	a := start
-	for range maxSteps {
-		if p.available(a, t) && !known(a) {
+	for range maxSteps + len(p.given) {
+		if p.available(a, t) && (known == nil || !known(a)) {
 			found = append(found, a)
 		}
-		if a = p.after(a); a == start || len(found) == n {
+		if a = t.span.after(a); a == start || len(found) == n {
 			break
 		}
 	}
@@ -143,7 +140,8 @@ func (m *Manager) quarantined(p *pool) string {
 	if _, asking := m.reserve(p); !asking {
 		return ""
 	}
-	p.next(p.Range.Addr(), maxSteps, taken{}, func(a netip.Addr) bool {
+	whole := taken{span: span{p.Range.Addr(), last(p.Range)}}
+	p.next(p.Range.Addr(), maxSteps, whole, func(a netip.Addr) bool {
 		if m.cfg.Wire.Look(p.Prefix, a).Known == Used {
 			n++
 		}
@@ -164,12 +162,15 @@ func (m *Manager) Candidates(prefix netip.Prefix, n int, known func(netip.Addr) 
 		if p.Prefix != prefix {
 			continue
 		}
-		t, err := m.taken()
+		t, err := m.takenLocked(p, Owner{})
 		if err != nil {
 			m.cfg.Log.Warn("look for addresses to keep in reserve", "pool", p.ID, "err", err)
 			return nil
 		}
-		return p.next(p.start(AddressRequest{}), n, t, known)
+		if t.view.Chooses {
+			return nil
+		}
+		return p.next(p.start(AddressRequest{}, t), n, t, known)
 	}
 	return nil
 }

@@ -1,0 +1,192 @@
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/dockline/dockline/internal/options"
+)
+
+// Backend decides who in the cluster has an address. The Manager keeps what the
+// engine knows; a backend is asked before an address is given and told after it
+// is free. See the package's comment for what either may rely on.
+type Backend interface {
+	// Prepare checks the request for a new pool, of which it fills in what was
+	// left open. It may wait. Replays of pools that are known do not come here.
+	Prepare(ctx context.Context, r PoolRequest) (PoolRequest, error)
+	// View says what is known at once of a pool's addresses, for an owner. It is
+	// called with the Manager's mutex held, and so are the View's functions.
+	View(p Pool, o Owner) View
+	// Claim gets one address for an owner and returns it. It may wait.
+	Claim(ctx context.Context, p Pool, c Claim) (netip.Addr, error)
+	// Release gives an address back that was claimed. It may wait. What it
+	// cannot give back now it gives back later by itself (see Manager.Held).
+	Release(ctx context.Context, p Pool, h Held) error
+	// Leave says that the pool is gone, with all that was claimed of it. It may
+	// wait, and goes on by itself as Release does.
+	Leave(ctx context.Context, p Pool) error
+}
+
+// Kind says what an address is claimed for.
+type Kind string
+
+const (
+	// Container is an endpoint: nobody else in the cluster gets the address.
+	Container Kind = ""
+	// Host is the host itself, on a port of its own; nobody else gets it either.
+	Host Kind = "host"
+	// Aside is a gateway, or what a user sets aside: every host may say so of
+	// the same address, but no container gets it.
+	Aside Kind = "aside"
+)
+
+// Owner is for whom an address is claimed, on this host.
+type Owner struct {
+	Kind Kind
+	Key  string           // the same whenever the same container starts; "" where nothing is known of it
+	MAC  net.HardwareAddr // nil: not known yet
+}
+
+// Claim asks a backend for an address.
+type Claim struct {
+	Owner
+	// Candidates are the addresses that may be given, the best first. No other
+	// claim and no release of this Manager concerns them meanwhile. There are
+	// none where the View left the choice to the backend, unless the engine
+	// named one.
+	Candidates []netip.Addr
+	// Replay says that the engine knows the address to be the owner's since
+	// before: where nobody can be asked now, it is his, and found out later.
+	Replay bool
+}
+
+// View is what a backend knows without asking anybody. Its zero value leaves
+// everything to the Manager.
+type View struct {
+	// Chooses says that the backend chooses addresses, not the Manager.
+	Chooses bool
+	// Prefer is the address to try first; invalid: none.
+	Prefer netip.Addr
+	// First and Last bound what is chosen from; invalid: the pool's range.
+	First, Last netip.Addr
+	// Start is where the first search begins for an owner without a key;
+	// invalid: at the first address.
+	Start netip.Addr
+	// Taken reports whether somebody is known to have an address; nil: nobody.
+	Taken func(netip.Addr) bool
+	// Several is how many candidates a claim should have; 0 is one.
+	Several int
+}
+
+// Errors that a Backend's Claim ends in and that have the Manager choose again.
+var (
+	// ErrTaken says that every candidate is somebody else's, and that the View
+	// knows by now.
+	ErrTaken = errors.New("taken by another host")
+	// ErrAway says that nobody can be asked, and that the View knows by now,
+	// which has what can be given all the same.
+	ErrAway = errors.New("nobody can be asked")
+)
+
+// Held is an address that this host has of a pool, as the Manager knows it.
+type Held struct {
+	Addr netip.Addr
+	Kind Kind
+	Key  string
+	// Busy says that it is being claimed or given back: leave it alone.
+	Busy bool
+}
+
+// embedded is the backend of a host that is alone: every free address is its own.
+type embedded struct{}
+
+// Prepare implements Backend.
+func (embedded) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error) {
+	return r, CheckOptions(r.Options)
+}
+
+// View implements Backend.
+func (embedded) View(Pool, Owner) View { return View{} }
+
+// Claim implements Backend.
+func (embedded) Claim(_ context.Context, _ Pool, c Claim) (netip.Addr, error) {
+	return c.Candidates[0], nil
+}
+
+// Release implements Backend.
+func (embedded) Release(context.Context, Pool, Held) error { return nil }
+
+// Leave implements Backend.
+func (embedded) Leave(context.Context, Pool) error { return nil }
+
+// absent stands for a backend that pools have and this process was not given:
+// what is there stays, and nothing is added.
+type absent struct {
+	embedded
+	name string
+}
+
+// Prepare implements Backend.
+func (a absent) Prepare(context.Context, PoolRequest) (PoolRequest, error) {
+	return PoolRequest{}, a.err()
+}
+
+// Claim implements Backend.
+func (a absent) Claim(_ context.Context, _ Pool, c Claim) (netip.Addr, error) {
+	if c.Replay {
+		return c.Candidates[0], nil
+	}
+	return netip.Addr{}, a.err()
+}
+
+func (a absent) err() error {
+	return fmt.Errorf("addresses come from backend %q, which this plugin is not set up for (docker plugin set)", a.name)
+}
+
+// Embedded is the name of the backend that a Manager has of its own.
+const Embedded = "embedded"
+
+// optionBackend names the backend among the options of a pool (--ipam-opt).
+const optionBackend = "backend"
+
+// CheckOptions refuses options of a pool that a backend with the known ones does
+// not have.
+func CheckOptions(given map[string]string, known ...string) error {
+	return options.CheckKeys("IPAM option", given, append(known, optionBackend))
+}
+
+// chosen returns the name of the backend that options ask for.
+func (m *Manager) chosen(given map[string]string) (string, error) {
+	name := given[optionBackend]
+	if name == "" {
+		name = m.cfg.Default
+	}
+	if name == "" {
+		name = Embedded
+	}
+	if _, there := m.cfg.Backends[name]; there || name == Embedded {
+		return name, nil
+	}
+	names := append(slices.Collect(maps.Keys(m.cfg.Backends)), Embedded)
+	slices.Sort(names)
+	return "", &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name,
+		Err: fmt.Errorf("this plugin has %s", strings.Join(names, ", "))}
+}
+
+// backend returns the one of that name; "" is the embedded one, as pools have it
+// that were stored before there were others.
+func (m *Manager) backend(name string) Backend {
+	if name == "" || name == Embedded {
+		return embedded{}
+	}
+	if b := m.cfg.Backends[name]; b != nil {
+		return b
+	}
+	return absent{name: name}
+}
