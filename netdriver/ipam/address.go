@@ -74,7 +74,9 @@ func (m *Manager) ownerLocked(p *pool, r AddressRequest) Owner {
 	switch {
 	case r.Host:
 		o.Kind = Host
-	case r.Gateway, r.Addr.IsValid() && r.Key == "" && m.asideLocked(p, r.Addr):
+	case r.Gateway:
+		o.Kind = Gateway
+	case r.Addr.IsValid() && r.Key == "" && m.asideLocked(p, r.Addr):
 		o.Kind = Aside
 	}
 	return o
@@ -203,6 +205,8 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 		return m.claimLocked(p, r, o, false, found...), nil
 	case m.dropOrphansLocked(p) > 0, len(p.busy) > 0:
 		return step{wait: m.changed}, nil // what is busy may become free
+	case t.view.Fault != nil:
+		return step{}, fmt.Errorf("pool %s: %w", p.Prefix, t.view.Fault)
 	case probes == tries:
 		return step{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
 			p.Prefix, p.Range, m.quarantined(p))

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,10 +42,14 @@ const (
 	Container Kind = ""
 	// Host is the host itself, on a port of its own; nobody else gets it either.
 	Host Kind = "host"
-	// Aside is a gateway, or what a user sets aside: every host may say so of
-	// the same address, but no container gets it.
-	Aside Kind = "aside"
+	// Gateway is a network's gateway, and Aside what a user sets aside: every
+	// host may say so of the same address, but no container gets it.
+	Gateway Kind = "gateway"
+	Aside   Kind = "aside"
 )
+
+// Shared reports whether several hosts may claim an address for this.
+func (k Kind) Shared() bool { return k == Gateway || k == Aside }
 
 // Owner is for whom an address is claimed, on this host.
 type Owner struct {
@@ -80,6 +85,8 @@ type View struct {
 	Start netip.Addr
 	// Taken reports whether somebody is known to have an address; nil: nobody.
 	Taken func(netip.Addr) bool
+	// Fault says why nothing but this is known; it is said where nothing is left.
+	Fault error
 	// Several is how many candidates a claim should have; 0 is one.
 	Several int
 }
@@ -161,21 +168,28 @@ func CheckOptions(given map[string]string, known ...string) error {
 	return options.CheckKeys("IPAM option", given, append(known, optionBackend))
 }
 
-// chosen returns the name of the backend that options ask for.
-func (m *Manager) chosen(given map[string]string) (string, error) {
-	name := given[optionBackend]
-	if name == "" {
-		name = m.cfg.Default
+// CheckDefaults returns an error for defaults that name no backend there is.
+func (c Config) CheckDefaults() error {
+	_, _, err := c.chosen(nil)
+	return err
+}
+
+// chosen returns the name of the backend that options ask for, and the options
+// with the defaults of that backend.
+func (c Config) chosen(given map[string]string) (string, map[string]string, error) {
+	preset := cmp.Or(c.Defaults[optionBackend], Embedded)
+	name := cmp.Or(given[optionBackend], preset)
+	if name == preset && len(c.Defaults) > 0 {
+		merged := maps.Clone(c.Defaults)
+		maps.Copy(merged, given)
+		given = merged
 	}
-	if name == "" {
-		name = Embedded
+	if _, there := c.Backends[name]; there || name == Embedded {
+		return name, given, nil
 	}
-	if _, there := m.cfg.Backends[name]; there || name == Embedded {
-		return name, nil
-	}
-	names := append(slices.Collect(maps.Keys(m.cfg.Backends)), Embedded)
+	names := append(slices.Collect(maps.Keys(c.Backends)), Embedded)
 	slices.Sort(names)
-	return "", &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name,
+	return "", nil, &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name,
 		Err: fmt.Errorf("this plugin has %s", strings.Join(names, ", "))}
 }
 

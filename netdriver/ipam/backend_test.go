@@ -143,7 +143,7 @@ func TestClaims(t *testing.T) {
 	if err := errors.Join(m.ReleaseAddress(p.ID, a), m.ReleasePool(p.ID)); err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"claim aside 10.0.0.1", "claim  10.0.0.4", "release  10.0.0.4", "leave 10.0.0.0/24"}; !slices.Equal(c.said, want) {
+	if want := []string{"claim gateway 10.0.0.1", "claim  10.0.0.4", "release  10.0.0.4", "leave 10.0.0.0/24"}; !slices.Equal(c.said, want) {
 		t.Errorf("the backend was told %q, want %q", c.said, want)
 	}
 }

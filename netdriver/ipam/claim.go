@@ -233,7 +233,7 @@ func (m *Manager) Held(backend string) []HeldPool {
 // kind is that of addresses also that were stored before it was.
 func (g *given) kind() Kind {
 	if g.Kind == Container && g.Gateway {
-		return Aside
+		return Gateway
 	}
 	return g.Kind
 }

@@ -177,10 +177,10 @@ type Config struct {
 	// of each whether its endpoint is in a sandbox.
 	Endpoints func() map[netip.Addr]bool
 
-	// Backends are those beside the embedded one, by name; Default names that of
-	// pools that name none, "" being the embedded one.
+	// Backends are those beside the embedded one, by name. Defaults are options of
+	// new pools that name no other backend than they do; those of the request win.
 	Backends map[string]Backend
-	Default  string
+	Defaults map[string]string
 
 	// Wire says who has addresses that nobody got from us; nil: nobody is asked.
 	Wire Wire

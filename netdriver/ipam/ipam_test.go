@@ -39,6 +39,7 @@ type world struct {
 	now      time.Time
 	wire     Wire
 	backends map[string]Backend
+	defaults map[string]string
 }
 
 func newWorld() *world {
@@ -54,7 +55,7 @@ func (w *world) start(t testing.TB) *Manager {
 		Bound:     func(Pool) bool { return w.bound },
 		Reserved:  func() []netip.Addr { return slices.Clone(w.reserved) },
 		Endpoints: func() map[netip.Addr]bool { return w.ends },
-		Wire:      w.wire, Backends: w.backends,
+		Wire:      w.wire, Backends: w.backends, Defaults: w.defaults,
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -45,10 +45,11 @@ func (m *Manager) RequestPool(r PoolRequest) (Pool, error) {
 		return p, err
 	}
 	m.settle(ctx) // what the end of a replay let go may be chosen again
-	name, err := m.chosen(r.Options)
+	name, merged, err := m.cfg.chosen(r.Options)
 	if err != nil {
 		return Pool{}, err
 	}
+	r.Options = merged
 	if r, err = m.backend(name).Prepare(ctx, r); err != nil {
 		return Pool{}, err
 	}

@@ -43,6 +43,10 @@ func (s span) at(n uint64) netip.Addr {
 	return plus(s.first, n)
 }
 
+// At returns the address that lies n, reduced to the prefix's size, behind its
+// first one.
+func At(p netip.Prefix, n uint64) netip.Addr { return span{p.Addr(), last(p)}.at(n) }
+
 // most is how far the last address lies behind the first, or the greatest number
 // where it is further.
 func (s span) most() uint64 {
