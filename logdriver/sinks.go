@@ -38,6 +38,8 @@ func sinks() map[string]newSink {
 		"json+https":          jsonl.NewHTTP,
 		"otlp+http":           otlp.New,
 		"otlp+https":          otlp.New,
+		"otlp+grpc":           otlp.NewGRPC,
+		"otlp+grpc+tls":       otlp.NewGRPC,
 		"loki+http":           loki.New,
 		"loki+https":          loki.New,
 		"elasticsearch+http":  elastic.New,

@@ -1,9 +1,11 @@
-// Package otlp sends records by the OpenTelemetry Protocol over HTTP, in protobuf
-// (opentelemetry.io/docs/specs/otlp).
+// Package otlp sends records by the OpenTelemetry Protocol, in protobuf over HTTP
+// or over gRPC (opentelemetry.io/docs/specs/otlp).
 //
 //	otlp+http://host[:4318][/v1/logs]    otlp+https://host
+//	otlp+grpc://host[:4317]              otlp+grpc+tls://host
 //
-// Parameters are those of all sinks over HTTP.
+// Parameters are those of all sinks over HTTP; over gRPC there is one connection,
+// with several requests under way, but never two with records of one stream.
 //
 // A container's stream is a resource, with attributes after the semantic
 // conventions: what field.Resource makes of the fields, and the attributes that
@@ -23,6 +25,10 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 )
 
+// maxLine leaves room for what is around a line in the 4 MiB that servers of gRPC
+// take in a message unless they are told otherwise.
+const maxLine = 3 << 20
+
 type collector struct{ *web.Collector }
 
 // New returns the sink that u describes.
@@ -34,6 +40,20 @@ func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 		return nil, err
 	}
 	c.Format = export{}
+	return &collector{c}, nil
+}
+
+// NewGRPC returns the sink that u describes.
+func NewGRPC(u *url.URL, host sink.Host) (ship.Sink, error) {
+	c, err := web.Parse(u, host, web.Spec{
+		Schemes: map[string]string{"otlp+grpc": "4317", "otlp+grpc+tls": "4317"}, ALPN: []string{"h2"},
+		Carried: true, Ordered: true, Connections: 4, Bytes: 1 << 20, Records: 8192, MaxLine: maxLine,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.Format = export{}
+	c.Carry = newCarrier(c, u.Scheme == "otlp+grpc+tls")
 	return &collector{c}, nil
 }
 

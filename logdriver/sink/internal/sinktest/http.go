@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +37,14 @@ type HTTP struct {
 	// again, nil where the protocol knows no such thing; Refuse one of which one
 	// record is refused.
 	Busy, Refuse func(records []Got, which int) []byte
+	// Play answers the requests on a connection until it ends, where that is not
+	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
+	// newline, and a body.
+	Play func(conn net.Conn, answer Answer)
 }
+
+// Answer has a collector take a request.
+type Answer func(r *http.Request, body []byte) (status string, answer []byte)
 
 // Web is a collector over HTTP, whose ways a test changes.
 type Web struct {
@@ -93,6 +101,10 @@ func (w *Web) serveAt(addr string) (string, func()) {
 
 // talk answers the requests of one connection.
 func (w *Web) talk(peer *Peer, out int64) {
+	if w.p.Play != nil {
+		w.p.Play(&cutOff{peer, out}, w.take)
+		return
+	}
 	for {
 		r, err := http.ReadRequest(peer.br)
 		if err != nil {
@@ -102,10 +114,7 @@ func (w *Web) talk(peer *Peer, out int64) {
 		if err != nil {
 			return
 		}
-		reply := w.take(r, body)
-		if reply == nil {
-			return
-		}
+		reply := reply(w.take(r, body))
 		if out >= 0 && int64(len(reply)) > out {
 			_, _ = peer.Write(reply[:out])
 			_ = peer.tcp.CloseWrite()
@@ -118,26 +127,43 @@ func (w *Web) talk(peer *Peer, out int64) {
 	}
 }
 
+// cutOff ends what is sent after so many bytes.
+type cutOff struct {
+	*Peer
+	left int64 // -1 for all
+}
+
+func (c *cutOff) Write(p []byte) (int, error) {
+	if c.left < 0 || int64(len(p)) <= c.left {
+		n, err := c.Peer.Write(p)
+		c.left = max(c.left-int64(n), min(c.left, 0))
+		return n, err
+	}
+	n, err := c.Peer.Write(p[:c.left])
+	c.left = 0
+	return n, errors.Join(err, c.tcp.CloseWrite(), io.ErrShortWrite)
+}
+
 // take keeps the records of a request and returns the answer.
-func (w *Web) take(r *http.Request, body []byte) []byte {
+func (w *Web) take(r *http.Request, body []byte) (string, []byte) {
 	records, answer, err := w.p.read(r, body)
 	if err != nil {
 		w.t.Errorf("a request is not as it has to be: %v", err)
-		return reply("400 Bad Request", []byte(err.Error()))
+		return "400 Bad Request", []byte(err.Error())
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.requests++
 	if w.answer != nil {
 		if status, text := w.answer(r, records); status != "" {
-			return reply(status, text)
+			return status, text
 		}
 	}
 	w.keep(records)
 	if w.done != nil {
 		w.done(records)
 	}
-	return reply("200 OK", answer)
+	return "200 OK", answer
 }
 
 // read takes a request apart.
@@ -224,8 +250,6 @@ func RunHTTP(t *testing.T, h HTTP) {
 		{"peer restarts", webRestart},
 		{"peer never answers", webSilent},
 		{"slow peer", webSlow},
-		{"answers that are none", webGarbage},
-		{"statuses", webStatuses},
 		{"poison among records", webPoison},
 		{"poison alone", webPoisonAlone},
 		{"all is refused", webAllRefused},
@@ -236,11 +260,34 @@ func RunHTTP(t *testing.T, h HTTP) {
 	} {
 		t.Run(tc.name, func(t *testing.T) { tc.run(t, h) })
 	}
+	if h.Play == nil {
+		t.Run("answers that are none", func(t *testing.T) { webGarbage(t, h) })
+		t.Run("statuses", func(t *testing.T) { webStatuses(t, h) })
+	}
 	p := h.protocol()
 	t.Run("dial", func(t *testing.T) { testDial(t, p) })
 	if p.secure() {
-		p.Next = h.next()
+		p.Next, p.serve = h.next(), h.serveTLS()
 		runTLS(t, p)
+	}
+}
+
+// serveTLS is the same, where requests are not HTTP/1.1's.
+func (h HTTP) serveTLS() func(peer *Peer, got func(line string)) {
+	if h.Play == nil {
+		return nil
+	}
+	return func(peer *Peer, got func(line string)) {
+		h.Play(peer, func(r *http.Request, body []byte) (string, []byte) {
+			records, answer, err := h.read(r, body)
+			if err != nil {
+				return "400 Bad Request", []byte(err.Error())
+			}
+			for _, g := range records {
+				got(g.Line)
+			}
+			return "200 OK", answer
+		})
 	}
 }
 

@@ -114,6 +114,10 @@ func (p Protocol) greet(peer *Peer) error {
 // the greeting, those of TLS among them, are read (limit < 0: no limit).
 func (p Protocol) receive(peer *Peer, limit int64, got func(line string)) {
 	peer.meter.limited, peer.meter.left = limit >= 0, limit
+	if p.serve != nil {
+		p.serve(peer, got)
+		return
+	}
 	for {
 		lines, reply, err := p.Next(peer.br)
 		if err != nil {

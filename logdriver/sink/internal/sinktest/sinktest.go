@@ -34,7 +34,8 @@ type Protocol struct {
 	// collector's TCP acknowledges.
 	Confirms bool
 
-	refuses bool // the collector is to refuse connections
+	refuses bool                                    // the collector is to refuse connections
+	serve   func(peer *Peer, got func(line string)) // in the place of Next
 }
 
 // Meta is a stream with something awkward in every field.

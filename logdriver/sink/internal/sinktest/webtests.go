@@ -47,7 +47,11 @@ func sendAnew(t *testing.T, s ship.Sink, tmpl ship.Template, first, batches, siz
 
 func webDelivers(t *testing.T, h HTTP) {
 	const batches, records = 40, 25
-	for _, params := range []string{"connections=1", "connections=4"} {
+	name := "connections"
+	if h.Play != nil {
+		name = "requests"
+	}
+	for _, params := range []string{name + "=1", name + "=4"} {
 		w, addr, _ := h.serve(t)
 		conn, tmpl := w.open(addr, params)
 		go func() {
@@ -62,7 +66,7 @@ func webDelivers(t *testing.T, h HTTP) {
 		}
 		w.exactly(batches*records, 100)
 		for i, got := range w.order {
-			if params == "connections=1" && got != id(i) {
+			if params == name+"=1" && got != id(i) {
 				t.Fatalf("record %d is %s: with one connection they are in order", i, got)
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -25,17 +26,25 @@ const maxConnections = 32
 
 // Spec says what the URLs of a sink hold, and how it likes its batches.
 type Spec struct {
-	Names   []string // of its schemes, before +http and +https
-	Port    string   // where the URL names none; "" for HTTP's own
-	Path    string   // where the URL names none
-	Params  []string // beside those that all have
-	MaxLine int      // see wire.Spec
+	Names   []string          // of its schemes, before +http and +https
+	Schemes map[string]string // others, with their ports
+	ALPN    []string          // see wire.Spec
+	Port    string            // where the URL names none; "" for HTTP's own
+	Path    string            // where the URL names none
+	Params  []string          // beside those that all have
+	MaxLine int               // see wire.Spec
 	// Connections is how many requests are under way at once, where the URL does
 	// not say. With more than one, batches may overtake each other.
 	Connections int
-	Bytes       int // of a batch
-	Records     int // of a batch
-	Packed      bool
+	// Ordered says that batches with records of the same stream are never under way
+	// together.
+	Ordered bool
+	// Carried says that requests go by a Carrier, all over one connection: the
+	// parameter is requests rather than connections, and a path means nothing.
+	Carried bool
+	Bytes   int // of a batch
+	Records int // of a batch
+	Packed  bool
 	// APIKey is the scheme of Authorization by which keys are shown, "" for none.
 	APIKey string
 }
@@ -46,6 +55,7 @@ type Collector struct {
 	*wire.Target
 	Format Format
 	Header http.Header // of every request; read only once there are connections
+	Carry  NewCarrier  // nil: by HTTP/1.1
 
 	path        string // with the query, as it is sent
 	authority   string // as the header Host has it
@@ -59,21 +69,29 @@ type Collector struct {
 
 // Parse checks u. The sink adds the Format.
 func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
-	schemes := map[string]string{}
+	schemes := maps.Clone(spec.Schemes)
+	if schemes == nil {
+		schemes = map[string]string{}
+	}
 	for _, name := range spec.Names {
 		schemes[name+"+http"], schemes[name+"+https"] = spec.Port, spec.Port
 		if spec.Port == "" {
 			schemes[name+"+http"], schemes[name+"+https"] = "80", "443"
 		}
 	}
-	params := append([]string{"connections", "query.", "header.", "password-file", "token-file"}, spec.Params...)
+	params := append([]string{spec.concurrency(), "header.", "password-file", "token-file"}, spec.Params...)
+	if !spec.Carried {
+		params = append(params, "query.")
+	} else if u.Path != "" && u.Path != "/" {
+		return nil, fmt.Errorf("collector URL %s: path %q has no meaning here", u.Redacted(), u.Path)
+	}
 	if spec.APIKey != "" {
 		params = append(params, "api-key-file")
 	}
 	if !spec.Packed {
 		params = append(params, "compress")
 	}
-	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: schemes, Params: params, MaxLine: spec.MaxLine, Web: true})
+	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: schemes, Params: params, MaxLine: spec.MaxLine, ALPN: spec.ALPN, Web: true})
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +103,20 @@ func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
 	return c, nil
 }
 
+// concurrency is the parameter that says how many requests are under way at once.
+func (s *Spec) concurrency() string {
+	if s.Carried {
+		return "requests"
+	}
+	return "connections"
+}
+
 func (c *Collector) parse() (err error) {
-	if text, given := c.Params["connections"]; given {
+	key := c.spec.concurrency()
+	if text, given := c.Params[key]; given {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > maxConnections {
-			return &options.ValueError{What: wire.ParamKind, Key: "connections", Value: text, Err: fmt.Errorf("not within 1 to %d", maxConnections)}
+			return &options.ValueError{What: wire.ParamKind, Key: key, Value: text, Err: fmt.Errorf("not within 1 to %d", maxConnections)}
 		}
 		c.connections = n
 	}
@@ -108,6 +135,12 @@ func (c *Collector) parse() (err error) {
 
 // own are the headers that are ours to set.
 var own = []string{"Authorization", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Expect", "Host", "Trailer", "Transfer-Encoding", "Upgrade"} //nolint:gochecknoglobals // a table
+
+// reserved are the headers that are gRPC's, or would be encoded by it.
+func reserved(name string) bool {
+	name = strings.ToLower(name)
+	return strings.HasPrefix(name, "grpc-") || strings.HasSuffix(name, "-bin") || name == "te" || name == "user-agent"
+}
 
 // parseRequest puts together what all requests have in common.
 func (c *Collector) parseRequest() error {
@@ -128,7 +161,7 @@ func (c *Collector) parseRequest() error {
 			return &options.ValueError{What: wire.ParamKind, Key: key, Value: value, Err: errors.New("not a header of HTTP")}
 		}
 		for _, ours := range own {
-			if strings.EqualFold(name, ours) {
+			if strings.EqualFold(name, ours) || c.spec.Carried && reserved(name) {
 				return &options.ValueError{What: wire.ParamKind, Key: key, Value: "…", Err: errors.New("this header is not yours to set; for Authorization there are token-file and password-file")}
 			}
 		}
@@ -137,6 +170,12 @@ func (c *Collector) parseRequest() error {
 	c.AddQuery(query)
 	return nil
 }
+
+// Encoding is what bodies are compressed with; "" for nothing.
+func (c *Collector) Encoding() string { return c.encoding }
+
+// Authority is the collector's host as requests name it.
+func (c *Collector) Authority() string { return c.authority }
 
 // AddQuery adds to the query of every request.
 func (c *Collector) AddQuery(query url.Values) {

@@ -24,6 +24,8 @@ type Conn struct {
 	ctx       context.Context // ends with the first error, or Close
 	cancel    context.CancelFunc
 	workers   sync.WaitGroup
+	carrier   Carrier // nil: HTTP/1.1, by the client
+	order     order
 	close     func() error
 	distrust  atomic.Pointer[wire.TLSError] // what a link noted first
 
@@ -66,6 +68,9 @@ func newConn(c *Collector, auth string, first net.Conn) *Conn {
 	n.client = &http.Client{
 		Transport:     n.transport,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	if c.Carry != nil {
+		n.carrier = c.Carry(n.header, n.dial)
 	}
 	n.close = sync.OnceValue(n.shut)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -142,6 +147,9 @@ func (c *Conn) Send(ctx context.Context, text []byte) error {
 	b.number, b.text = c.sent, append(b.text[:0], text...)
 	c.sent++
 	c.next = c.spare()
+	if c.collector.spec.Ordered {
+		c.order.begin(b)
+	}
 	select {
 	case c.queue <- b:
 	case <-c.ctx.Done():
@@ -176,12 +184,16 @@ func (c *Conn) work() {
 		case <-c.ctx.Done():
 			return
 		case b := <-c.queue:
+			if !b.first(c.ctx) {
+				return
+			}
 			refused, err := p.deliver(c.ctx, b)
 			if err != nil {
 				c.ledger.Fail(err)
 				c.cancel() // what the others do is in vain
 				return
 			}
+			c.order.end(b)
 			c.acknowledge(b, refused)
 		}
 	}
@@ -231,13 +243,17 @@ func (c *Conn) shut() error {
 	c.ledger.Fail(net.ErrClosed)
 	c.cancel()
 	c.workers.Wait()
+	var err error
+	if c.carrier != nil {
+		err = c.carrier.Close()
+	}
 	c.transport.CloseIdleConnections()
 	c.mu.Lock()
 	first := c.first
 	c.first = nil
 	c.mu.Unlock()
 	if first != nil {
-		return first.Close()
+		err = errors.Join(err, first.Close())
 	}
-	return nil
+	return err
 }

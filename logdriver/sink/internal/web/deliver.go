@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -64,28 +63,26 @@ func (d *delivery) allRefused() error {
 }
 
 // consider sees to the answer to a part.
-func (d *delivery) consider(ctx context.Context, part []Record, r *reply) error {
+func (d *delivery) consider(ctx context.Context, part []Record, r *Reply) error {
 	c := d.poster.conn.collector
-	outcome, err := r.outcome(c.path)
-	switch outcome {
-	case taken:
-		verdict, err := c.Format.Judge(r.body, len(part))
-		if err != nil {
-			return err
-		}
-		return d.judge(ctx, part, &verdict, r)
-	case refused:
-		if r.status == http.StatusRequestEntityTooLarge && len(part) > 1 {
+	switch {
+	case r.Err != nil:
+		return r.Err
+	case r.Class != "":
+		if r.Smaller && len(part) > 1 {
 			c.tooLarge(len(d.poster.raw))
 		}
 		return d.split(part, r)
-	default:
+	}
+	verdict, err := c.Format.Judge(r.Body, len(part))
+	if err != nil {
 		return err
 	}
+	return d.judge(ctx, part, &verdict, r)
 }
 
 // judge is for a part that was taken, but for what the verdict names.
-func (d *delivery) judge(ctx context.Context, part []Record, v *Verdict, r *reply) error {
+func (d *delivery) judge(ctx context.Context, part []Record, v *Verdict, r *Reply) error {
 	d.taken += len(part) - len(v.Refused) - len(v.Busy) - v.Partial
 	for _, one := range v.Refused {
 		d.add(part[one.Index:one.Index+1], 1, one.Class, one.Reason)
@@ -105,13 +102,13 @@ func (d *delivery) judge(ctx context.Context, part []Record, v *Verdict, r *repl
 }
 
 // wait is for a collector that is too busy for some records.
-func (d *delivery) wait(ctx context.Context, why string, r *reply) error {
+func (d *delivery) wait(ctx context.Context, why string, r *Reply) error {
 	if d.began.IsZero() {
 		d.began, d.pause = time.Now(), firstPause
 	}
-	pause := max(d.pause, r.after)
+	pause := max(d.pause, r.After)
 	if time.Since(d.began)+pause > giveUp {
-		return &Error{Said: why, Busy: true, After: r.after}
+		return &Error{Said: why, Busy: true, After: r.After}
 	}
 	d.pause = min(2*d.pause, maxPause)
 	timer := time.NewTimer(pause)
@@ -136,13 +133,13 @@ func (d *delivery) partial(part []Record, v *Verdict) {
 }
 
 // split is for a part that was refused as a whole.
-func (d *delivery) split(part []Record, r *reply) error {
+func (d *delivery) split(part []Record, r *Reply) error {
 	if len(part) > 1 {
 		half := len(part) / 2
 		d.todo = append([][]Record{part[:half], part[half:]}, d.todo...)
 		return nil
 	}
-	d.add(part, 1, r.class(), r.said())
+	d.add(part, 1, r.Class, r.Said)
 	if d.taken == 0 && len(d.refuse) > maxStrange {
 		return d.allRefused()
 	}

@@ -57,6 +57,19 @@ const (
 	failed          // with an error
 )
 
+// judged is the answer without what is HTTP's.
+func (r *reply) judged(path string) *Reply {
+	j := &Reply{Body: r.body, Said: r.said(), After: r.after}
+	outcome, err := r.outcome(path)
+	switch outcome {
+	case refused:
+		j.Class, j.Smaller = r.class(), r.status == http.StatusRequestEntityTooLarge
+	case failed:
+		j.Err = err
+	}
+	return j
+}
+
 // outcome returns the error for failed.
 func (r *reply) outcome(path string) (outcome, error) {
 	switch r.status {

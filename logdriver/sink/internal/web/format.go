@@ -88,6 +88,7 @@ type batch struct {
 	number  uint64 // since Dial
 	text    []byte
 	records []Record
+	turn    turn
 }
 
 func (b *batch) add(t Template, r *ship.Record, from, to int) {

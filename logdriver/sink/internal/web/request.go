@@ -42,10 +42,17 @@ type poster struct {
 
 // post sends records and returns the answer, which is the poster's until it is
 // called again.
-func (p *poster) post(ctx context.Context, text []byte, records []Record) (*reply, error) {
+func (p *poster) post(ctx context.Context, text []byte, records []Record) (*Reply, error) {
 	c := p.conn.collector
 	p.raw = c.Format.Body(p.raw[:0], text, records)
 	body := p.raw
+	if p.conn.carrier != nil {
+		r, err := p.conn.carrier.Post(ctx, body)
+		if err != nil {
+			return nil, p.reason(ctx, err)
+		}
+		return r, nil
+	}
 	switch c.encoding {
 	case "snappy":
 		p.packed = s2.EncodeSnappy(p.packed[:cap(p.packed)], p.raw)
@@ -56,7 +63,11 @@ func (p *poster) post(ctx context.Context, text []byte, records []Record) (*repl
 		}
 		body = p.packed
 	}
-	return p.send(ctx, body)
+	r, err := p.send(ctx, body)
+	if err != nil {
+		return nil, err
+	}
+	return r.judged(c.path), nil
 }
 
 func (p *poster) compress() (err error) {

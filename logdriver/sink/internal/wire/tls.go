@@ -48,6 +48,7 @@ type security struct {
 	ca, cert, key string // files; "" for the host's authorities, and for none
 	min           uint16
 	insecure      bool
+	alpn          []string // what is spoken above; nil: not said
 }
 
 func parseSecurity(params map[string]string, addr string, host sink.Host) (*security, error) {
@@ -91,7 +92,7 @@ func parseSecurity(params map[string]string, addr string, host sink.Host) (*secu
 // config reads the files.
 func (s *security) config() (*tls.Config, error) {
 	c := &tls.Config{
-		ServerName: s.name, MinVersion: s.min,
+		ServerName: s.name, MinVersion: s.min, NextProtos: s.alpn,
 		InsecureSkipVerify:          s.insecure, //nolint:gosec // asked for by tls-insecure=on, and logged
 		DynamicRecordSizingDisabled: true,       // batches are large
 	}

@@ -41,6 +41,9 @@ type Spec struct {
 	Web    bool
 	Params []string // beside those that all sinks have
 
+	// ALPN is what TLS offers to speak (RFC 7301); nil for nothing.
+	ALPN []string
+
 	// MaxLine is the standard of the parameter max-line: the longest line, in
 	// bytes, that is sent in one message; longer ones are sent in pieces. 0 is no
 	// bound.
@@ -106,7 +109,9 @@ func (t *Target) parse(u *url.URL, spec Spec) (err error) {
 		return err
 	}
 	if secure {
-		t.security, err = parseSecurity(t.Params, t.Addr, t.Host)
+		if t.security, err = parseSecurity(t.Params, t.Addr, t.Host); err == nil {
+			t.security.alpn = spec.ALPN
+		}
 	}
 	return err
 }
