@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 const (
@@ -51,8 +52,8 @@ func (p *poster) deliver(ctx context.Context, b *batch) ([]ship.Refusal, error) 
 	trust := &p.conn.collector.trust
 	switch {
 	case d.taken > 0:
-		trust.restore()
-	case len(d.refuse) > 0 && !trust.spend(len(d.refuse)):
+		trust.Restore()
+	case len(d.refuse) > 0 && !trust.Spend(len(d.refuse)):
 		return nil, d.allRefused()
 	}
 	return d.refuse, nil
@@ -143,7 +144,7 @@ func (d *delivery) split(part []Record, r *reply) error {
 		return nil
 	}
 	d.add(part, 1, r.class(), r.said())
-	if d.taken == 0 && len(d.refuse) > maxStrange {
+	if d.taken == 0 && len(d.refuse) > wire.MaxStrange {
 		return d.allRefused()
 	}
 	return nil
