@@ -53,6 +53,7 @@ func (c *conn) start() { c.worker.Go(c.work) }
 // batch is what Send was given, until it is acknowledged.
 type batch struct {
 	text    []byte // the values, one behind the other
+	end     int    // of those that are appended
 	notes   []byte // what headers and keys are made of
 	headers []kgo.RecordHeader
 	entries []entry
@@ -74,18 +75,18 @@ type entry struct {
 func (b *batch) note(from int) []byte { return b.notes[from:len(b.notes):len(b.notes)] }
 
 func (b *batch) reset() {
-	b.notes, b.headers, b.entries = b.notes[:0], b.headers[:0], b.entries[:0]
+	b.notes, b.headers, b.entries, b.end = b.notes[:0], b.headers[:0], b.entries[:0], 0
 }
 
 // Append implements ship.Conn.
 func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	b, tmpl := c.next, t.(*template)
-	if len(dst) == 0 {
-		b.reset()
+	if len(dst) < b.end {
+		b.reset() // what was appended was not sent
 	}
 	e := entry{template: tmpl, offset: r.Offset, time: r.Time, from: len(dst), first: len(b.headers), place: tmpl.place}
 	dst = tmpl.Append(dst, r)
-	e.to = len(dst)
+	e.to, b.end = len(dst), len(dst)
 	from := len(b.notes)
 	b.notes = stamp.AppendOffset(append(append(b.notes, tmpl.stream...), '-'), r.Offset)
 	e.id = b.note(from)
@@ -142,6 +143,7 @@ func (c *conn) spare() *batch {
 	}
 	b := c.free[n-1]
 	c.free = c.free[:n-1]
+	b.reset()
 	return b
 }
 
