@@ -14,6 +14,7 @@ import (
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -118,8 +119,9 @@ func (p *Plugin) definition(conf *config.Config, name string) *config.Pool {
 }
 
 // open opens the plan's pools, until done is called. It is an error if one cannot
-// be that has not been checked before.
-func (p *Plugin) open(pl plan) (done func(), err error) {
+// be that has not been checked before, or if a container that starts has nothing
+// of what a collector sorts its records by.
+func (p *Plugin) open(pl plan, starts bool) (done func(), err error) {
 	var opened []func()
 	done = func() {
 		for _, d := range opened {
@@ -127,10 +129,14 @@ func (p *Plugin) open(pl plan) (done func(), err error) {
 		}
 	}
 	for _, def := range pl.pools {
-		_, d, err := p.pools.use(def)
+		pool, d, err := p.pools.use(def)
 		switch {
 		case err == nil:
 			opened = append(opened, d)
+			if err := check(pool, p.meta("", pl.info, pl.options)); starts && err != nil {
+				done()
+				return nil, fmt.Errorf("pool %s: %w", cursorOf(def), err)
+			}
 		case def.Name == "" || def.Setting:
 			done()
 			return nil, poolError(def, err)
@@ -138,6 +144,18 @@ func (p *Plugin) open(pl plan) (done func(), err error) {
 		}
 	}
 	return done, nil
+}
+
+// check asks a pool's collectors whether they can do with a stream.
+func check(pool ship.Pool, m *ship.Meta) error {
+	for _, c := range pool.Collectors {
+		if s, ok := c.Sink.(ship.Checker); ok {
+			if err := s.Check(m); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // poolError says who has named the pool that cannot be opened.
@@ -327,7 +345,7 @@ func (p *Plugin) shipTo(st *spool.Stream, pl plan, def *config.Pool, route strin
 		g = &going{src: newSource(st, route), pool: pool.ID, leaving: isLeaving(route)}
 		p.going.add(st, route, g)
 	}
-	p.ship.Add(g.src, p.meta(st, pl.info, pl.options), pool, p.key(pl.options, def))
+	p.ship.Add(g.src, p.meta(st.ID(), pl.info, pl.options), pool, p.key(pl.options, def))
 	return nil
 }
 

@@ -26,9 +26,33 @@ const (
 	maxPoolFile = 1 << 20
 )
 
-// member opens a collector as its pool says: with the pool's options, with the
-// paths of its files, and with its secrets, which nobody else gets to see.
+// member opens a collector as its pool says.
 func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship.Collector, error) {
+	d, err := p.dress(def, c, dir)
+	if err != nil {
+		return ship.Collector{}, err
+	}
+	s, err := openSink([]*url.URL{d.url}, p.host(dir))
+	if err != nil {
+		return ship.Collector{}, hide(err, d.secrets)
+	}
+	return ship.Collector{Name: c.Name, ID: d.id, Sink: s}, nil
+}
+
+func (p *pools) host(dir string) sink.Host {
+	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Log: p.log}
+}
+
+// dressed is a collector's URL with what its pool says of all.
+type dressed struct {
+	url     *url.URL
+	id      string   // sets it apart from every other, and says no secret that the pool has
+	secrets []string // in the URL
+}
+
+// dress gives a collector its pool's options, the paths of its files, and its
+// secrets, which nobody else gets to see.
+func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dressed, error) {
 	u := *c.URL
 	sum := sha256.New()
 	q := u.Query()
@@ -40,7 +64,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	for _, key := range slices.Sorted(maps.Keys(def.Files)) {
 		path := p.filePath(def.Files[key], dir)
 		if err := hashFile(sum, path); err != nil {
-			return ship.Collector{}, fmt.Errorf("files: %s: %w", key, nameless(err, def.Files[key]))
+			return dressed{}, fmt.Errorf("files: %s: %w", key, nameless(err, def.Files[key]))
 		}
 		q.Set(key, def.Files[key])
 	}
@@ -48,7 +72,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	for _, key := range slices.Sorted(maps.Keys(def.Secrets)) {
 		secret, err := readSecret(p.filePath(def.Secrets[key], dir))
 		if err != nil {
-			return ship.Collector{}, fmt.Errorf("secrets: %s: %w", key, nameless(err, def.Secrets[key]))
+			return dressed{}, fmt.Errorf("secrets: %s: %w", key, nameless(err, def.Secrets[key]))
 		}
 		secrets = append(secrets, secret)
 		if key == "password" && u.User != nil {
@@ -60,16 +84,12 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	if len(def.Options)+len(def.Files)+len(secrets) > 0 {
 		u.RawQuery = q.Encode()
 	}
-	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Log: p.log})
-	if err != nil {
-		return ship.Collector{}, hide(err, secrets)
-	}
 	id := u.String()
 	if len(def.Files)+len(secrets) > 0 {
 		_, _ = io.WriteString(sum, id)
 		id = fmt.Sprintf("%s %x", c.URL, sum.Sum(nil))
 	}
-	return ship.Collector{Name: c.Name, ID: id, Sink: s}, nil
+	return dressed{&u, id, secrets}, nil
 }
 
 // filePath returns where a file is that a pool names: beside the configuration,

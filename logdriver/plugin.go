@@ -163,7 +163,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err != nil {
 		return err
 	}
-	done, err := p.open(pl)
+	done, err := p.open(pl, !p.live(info.ContainerID))
 	if err != nil {
 		return err
 	}
@@ -222,12 +222,13 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 	return nil
 }
 
-func (p *Plugin) meta(st *spool.Stream, info *container.Info, o container.Options) *ship.Meta {
+func (p *Plugin) meta(stream string, info *container.Info, o container.Options) *ship.Meta {
 	return &ship.Meta{
-		Stream: st.ID(), ContainerID: info.ContainerID, ContainerName: info.Name(),
+		Stream: stream, ContainerID: info.ContainerID, ContainerName: info.Name(),
 		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.ShownCommand(),
 		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Attrs: o.Attrs,
 		Engine: info.DaemonName, Version: p.cfg.Version, Workload: info.Workload(), Process: o.Process,
+		Key: o.HashKey, PerRecord: o.PerRecord,
 	}
 }
 

@@ -150,6 +150,12 @@ func (p *pools) validate(def *config.Pool, dir string) error {
 	}
 	for _, s := range sources {
 		fixed, _ := s.(discover.Static)
+		if kind := clusterOf(fixed); kind != "" {
+			if _, err := p.cluster(ship.Pool{}, kind, def, fixed, true, dir); err != nil {
+				return err
+			}
+			continue
+		}
 		for _, c := range fixed {
 			if _, err := p.member(def, c, dir); err != nil {
 				return err
@@ -364,6 +370,9 @@ func sameWay(a, b ship.Pool) bool {
 // pool makes a pool of collectors. One without any is an error unless some may come.
 func (p *pools) pool(id string, def *config.Pool, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
 	pool := ship.Pool{ID: id, Rank: func(string) []string { return nil }}
+	if kind := clusterOf(members); kind != "" {
+		return p.cluster(pool, kind, def, members, mayBeEmpty, p.dir)
+	}
 	var nodes []route.Node
 	for _, m := range members {
 		nodes = append(nodes, route.Node{Name: m.Name, Weight: m.Weight})
@@ -379,7 +388,7 @@ func (p *pools) pool(id string, def *config.Pool, members []discover.Collector, 
 		if mayBeEmpty {
 			return pool, nil
 		}
-		return ship.Pool{}, errors.New("no collector takes records: all have weight 0")
+		return ship.Pool{}, errNobodyTakes
 	}
 	table, err := route.New(nodes)
 	if err != nil {
@@ -388,6 +397,8 @@ func (p *pools) pool(id string, def *config.Pool, members []discover.Collector, 
 	pool.Rank, pool.Share, pool.Among = ranking(table)
 	return pool, nil
 }
+
+var errNobodyTakes = errors.New("no collector takes records: all have weight 0")
 
 // SourceStatus is one source of collectors as an operator sees it.
 type SourceStatus struct {

@@ -8,12 +8,12 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/internal/options"
-	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
@@ -21,6 +21,9 @@ import (
 )
 
 type newSink func(*url.URL, sink.Host) (ship.Sink, error)
+
+// newCluster opens one of the clusters.
+type newCluster func([]*url.URL, sink.Host) (ship.Sink, error)
 
 // sinks maps the schemes of collector URLs to the protocols behind them.
 func sinks() map[string]newSink {
@@ -49,17 +52,31 @@ func sinks() map[string]newSink {
 	}
 }
 
-func openSink(c discover.Collector, host sink.Host) (ship.Sink, error) {
-	known := sinks()
-	open := known[c.URL.Scheme]
+// clusters are the protocols whose collectors form one cluster of their own: a
+// pool of them is that cluster, and each of them is a way into it.
+func clusters() map[string]newCluster {
+	return map[string]newCluster{
+		"kafka":     kafka.New,
+		"kafka+tls": kafka.New,
+	}
+}
+
+// openSink opens a collector, or a cluster by the addresses of its members.
+func openSink(urls []*url.URL, host sink.Host) (ship.Sink, error) {
+	u, known := urls[0], sinks()
+	open := known[u.Scheme]
+	if cluster := clusters()[u.Scheme]; cluster != nil {
+		open = func(*url.URL, sink.Host) (ship.Sink, error) { return cluster(urls, host) }
+	}
 	if open == nil {
 		schemes := slices.Sorted(maps.Keys(known))
+		schemes = append(schemes, slices.Sorted(maps.Keys(clusters()))...)
 		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %q? There are %s",
-			c.URL.Redacted(), c.URL.Scheme, options.Nearest(c.URL.Scheme, schemes), strings.Join(schemes, ", "))
+			u.Redacted(), u.Scheme, options.Nearest(u.Scheme, schemes), strings.Join(schemes, ", "))
 	}
-	s, err := open(c.URL, host)
+	s, err := open(u, host)
 	if err != nil {
-		return nil, fmt.Errorf("collector %q: %w", c.URL.Redacted(), err)
+		return nil, fmt.Errorf("collector %q: %w", u.Redacted(), err)
 	}
 	return s, nil
 }

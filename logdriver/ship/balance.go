@@ -2,8 +2,11 @@ package ship
 
 import (
 	"math"
+	"math/bits"
 	"slices"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
 )
 
 const (
@@ -95,7 +98,7 @@ func (p *pool) splitLocked(now time.Time) {
 			h = &heavyKey{places: 1}
 			p.heavy[key] = h
 		}
-		if h.split(rate, above[key], len(p.lanes), now); h.places < 2 {
+		if h.split(rate, above[key], p.mostLocked(), now); h.places < 2 {
 			delete(p.heavy, key)
 		}
 	}
@@ -121,6 +124,21 @@ func (h *heavyKey) split(rate, above float64, most int, now time.Time) {
 	case low < h.places && now.Sub(h.grew) >= shrinkTime || most < h.places:
 		h.places = max(1, min(low, most))
 	}
+}
+
+// mostLocked is over how many places a key can be spread.
+func (p *pool) mostLocked() int {
+	if p.places > 0 {
+		return p.places
+	}
+	return len(p.lanes)
+}
+
+// turn picks the one of a cluster's places that has a heavy key in a time slice:
+// each gets its share, and hosts that number their slices alike agree.
+func turn(key string, places int, slice uint64) int64 {
+	at, _ := bits.Mul64(xxhash.Sum64String(key)+slice*0x9e3779b97f4a7c15, uint64(places))
+	return int64(at)
 }
 
 // splitAbove changes from which rate on a feed's key is split, from the next time

@@ -40,6 +40,7 @@ type feed struct {
 	closing atomic.Bool   // what has not been sent is not to be, see Shipper.End
 	parcels atomic.Int64  // parcels of it, wherever they are
 	taken   atomic.Uint64 // bytes read, those that were read again not counted
+	place   atomic.Int64  // of a cluster's, that its key has now, see Spreader
 
 	// What follows is guarded by pool.mu.
 	counts uint64  // taken, as of the last tick

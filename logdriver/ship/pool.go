@@ -24,6 +24,7 @@ type pool struct {
 	rank    func(string) []string
 	share   func(string, []string, uint64) string
 	among   func([]string) func([]byte) string
+	places  int              // of a cluster's own; 0: the lanes
 	lanes   map[string]*lane // of its collectors, by name
 	leaving map[*lane]struct{}
 	feeds   map[*feed]*lane // whose feed it is
@@ -81,7 +82,7 @@ func (p *pool) update(to Pool) {
 		l.leaving.Store(true)
 		p.leaving[l] = struct{}{}
 	}
-	p.share, p.among = to.Share, to.Among
+	p.share, p.among, p.places = to.Share, to.Among, to.Places
 	for f := range p.feeds {
 		p.placeLocked(f)
 	}
@@ -105,7 +106,10 @@ func (p *pool) placeLocked(f *feed) {
 	if len(ranking) == 0 {
 		ranking = append(ranking, place{lane: p.nobody})
 	}
-	if f.split = p.placesLocked(f); f.split > 1 {
+	f.place.Store(0)
+	if f.split = p.placesLocked(f); f.split > 1 && p.places > 0 {
+		f.place.Store(turn(f.key.Value, f.split, p.slice))
+	} else if f.split > 1 {
 		p.shareLocked(f, ranking)
 	}
 	f.ranking.Store(&ranking)

@@ -177,6 +177,9 @@ func (s *session) take(f *feed) {
 	if m := f.meta.Load(); f.tmpl == nil || f.prepared != m {
 		f.tmpl, f.prepared = s.sink.Prepare(m), m
 	}
+	if t, ok := f.tmpl.(Spreader); ok {
+		t.Spread(int(f.place.Load()))
+	}
 	before := s.batch.records
 	more, err := f.fill(&s.buf, func(r *Record) { s.add(f, r) })
 	if err != nil {

@@ -26,6 +26,8 @@ type Meta struct {
 	Engine        string // what the engine calls itself
 	Version       string // of the plugin
 	Workload      []Attr // what the container is part of, as fields
+	Key           string // that the ranking of collectors is computed from: for clusters that have places of their own
+	PerRecord     bool   // the key of each record is its own id instead
 
 	Process *process.Spec // what is to be done to its records; nil: nothing. Sinks have no use for it
 }
@@ -95,6 +97,19 @@ type Resolver interface {
 type Template interface {
 	Append(dst []byte, r *Record) []byte
 }
+
+// Spreader is a Template for a cluster that has places of its own, such as
+// partitions, and puts what has one key into one of them.
+type Spreader interface {
+	// Spread says how many places behind its own the key goes until the next call:
+	// none, but where the key is heavy and this time slice is another place's.
+	Spread(place int)
+}
+
+// Checker is a Sink that may find that it cannot tell where the records of some
+// streams belong. What it finds is for whoever starts the container: Prepare has
+// to do for each stream.
+type Checker interface{ Check(m *Meta) error }
 
 // Limits bounds what a connection is given.
 type Limits struct {

@@ -73,6 +73,9 @@ type Pool struct {
 	ID         string // pools with the same id are one
 	Collectors []Collector
 	Rank       func(key string) []string // names of the collectors that take the key, best first; may be empty
+	// Places is over how many of its own places a cluster, which is the only
+	// collector then, may spread a heavy key; 0 where the collectors are the places.
+	Places int
 	// Share returns the one of names, which are in the order of the key's
 	// ranking, that has a heavy key in a time slice. Nil where keys are not split.
 	Share func(key string, names []string, slice uint64) string

@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +63,7 @@ type Collector struct {
 	spec        Spec
 	connections int
 	bytes       atomic.Int64 // that batches may have: less than the spec's, where the collector took no such
-	trust       trust
+	trust       wire.Trust
 }
 
 // Parse checks u. The sink adds the Format.
@@ -235,29 +234,6 @@ const leastBytes = 32 << 10
 // tooLarge is for a body that the collector did not take for its size.
 func (c *Collector) tooLarge(bytes int) {
 	c.bytes.Store(min(c.bytes.Load(), int64(max(bytes/2, leastBytes))))
-}
-
-// maxStrange is how many records in a row a collector may refuse before it is
-// taken for one that refuses all.
-const maxStrange = 16
-
-// trust is how many refusals are taken for what they say, though nothing else
-// shows that the collector is set up rightly.
-type trust struct {
-	mu   sync.Mutex // guards left
-	left int
-}
-
-func (t *trust) restore() { t.mu.Lock(); defer t.mu.Unlock(); t.left = maxStrange }
-
-func (t *trust) spend(n int) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.left < n {
-		return false
-	}
-	t.left -= n
-	return true
 }
 
 // giveUp is for how long records that a collector is too busy for are tried again

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 const (
@@ -50,8 +51,8 @@ func (p *poster) deliver(ctx context.Context, b *batch) ([]ship.Refusal, error) 
 	trust := &p.conn.collector.trust
 	switch {
 	case d.taken > 0:
-		trust.restore()
-	case len(d.refuse) > 0 && !trust.spend(len(d.refuse)):
+		trust.Restore()
+	case len(d.refuse) > 0 && !trust.Spend(len(d.refuse)):
 		return nil, d.allRefused()
 	}
 	return d.refuse, nil
@@ -140,7 +141,7 @@ func (d *delivery) split(part []Record, r *Reply) error {
 		return nil
 	}
 	d.add(part, 1, r.Class, r.Said)
-	if d.taken == 0 && len(d.refuse) > maxStrange {
+	if d.taken == 0 && len(d.refuse) > wire.MaxStrange {
 		return d.allRefused()
 	}
 	return nil

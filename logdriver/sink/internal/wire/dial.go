@@ -42,6 +42,21 @@ func (t *Target) secure(ctx context.Context, raw *rawConn) (*secured, error) {
 	return conn, nil
 }
 
+// At returns the target for another address of a collector that has several, as
+// the members of a cluster have.
+func (t *Target) At(addr string) *Target {
+	other := *t
+	other.Addr = addr
+	if t.security != nil {
+		s := *t.security
+		if s.addr = addr; t.Params["tls-name"] == "" {
+			s.name, _, _ = net.SplitHostPort(addr)
+		}
+		other.security = &s
+	}
+	return &other
+}
+
 func (t *Target) dialTCP(ctx context.Context) (*net.TCPConn, error) {
 	conn, err := t.dialAny(ctx, "tcp")
 	if err != nil {

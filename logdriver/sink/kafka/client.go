@@ -1,0 +1,105 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// metadataAge is how soon after it has asked for them the client may ask for the
+// leaders of partitions again: that long may pass after a leader has moved.
+const metadataAge = 500 * time.Millisecond
+
+// newClient makes the client of one connection. It connects when it is used.
+func (c *cluster) newClient(l *link) (*kgo.Client, error) {
+	options := []kgo.Opt{
+		kgo.SeedBrokers(c.seeds...), kgo.Dialer(l.dial), kgo.ClientID("dockline-log"),
+		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(c.codec), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}),
+		kgo.ProducerBatchMaxBytes(int32(c.maxMessage)), kgo.BrokerMaxWriteBytes(int32(max(c.maxMessage+1<<20, 100<<20))), //nolint:gosec // both are bounded
+		kgo.ManualFlushing(), kgo.MaxBufferedRecords(math.MaxInt32), kgo.MetadataMinAge(metadataAge), kgo.DisableClientMetrics(),
+		kgo.ProduceRequestTimeout(min(c.Timeout, wire.DefaultTimeout)), kgo.RequestTimeoutOverhead(c.Timeout),
+	}
+	mechanism, err := c.login.with(c.Host)
+	if err != nil {
+		return nil, err
+	}
+	if mechanism != nil {
+		if c.login.mechanism == "plain" && !c.secure {
+			c.Host.Log.Warn("the password goes to the brokers as it is, as sasl=plain without TLS asks for: whoever is between may read it", "collector", c.Addr)
+		}
+		options = append(options, kgo.SASL(mechanism))
+	}
+	if c.create {
+		options = append(options, kgo.AllowAutoTopicCreation())
+	}
+	return kgo.NewClient(options...)
+}
+
+// partitioner puts records where every Kafka client does, or so many partitions
+// behind that as the record says.
+type partitioner struct{ kgo.Partitioner }
+
+func (p partitioner) ForTopic(name string) kgo.TopicPartitioner {
+	return shifted{p.Partitioner.ForTopic(name)}
+}
+
+type shifted struct{ kgo.TopicPartitioner }
+
+func (s shifted) Partition(r *kgo.Record, n int) int {
+	place := int(r.Partition) // as deliver has set it
+	return (s.TopicPartitioner.Partition(r, n) + place) % n
+}
+
+// link opens the client's connections, and notes what is wrong with our
+// certificates, or those of the brokers: of that the client tells in passing only.
+type link struct {
+	target   *wire.Target
+	distrust atomic.Pointer[wire.TLSError] // what was noted first
+	refused  atomic.Pointer[error]         // why the last connection could not be opened
+}
+
+func (l *link) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	conn, err := l.target.At(addr).Dial(ctx)
+	if err != nil {
+		l.refused.Store(&err)
+		l.note(err)
+		return nil, err
+	}
+	l.refused.Store(nil)
+	return noted{conn, l}, nil
+}
+
+func (l *link) note(err error) {
+	var told *wire.TLSError
+	if errors.As(err, &told) {
+		l.distrust.CompareAndSwap(nil, told)
+	}
+}
+
+// noted is a connection that notes such errors.
+type noted struct {
+	net.Conn
+	link *link
+}
+
+func (n noted) Read(p []byte) (int, error) {
+	read, err := n.Conn.Read(p)
+	n.link.note(err)
+	return read, err
+}
+
+func (n noted) Write(p []byte) (int, error) {
+	written, err := n.Conn.Write(p)
+	if err != nil && !errors.Is(err, net.ErrClosed) {
+		err = wire.Reason(n.Conn, err)
+		n.link.note(err)
+	}
+	return written, err
+}

@@ -1,0 +1,203 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// conn is the connections to one cluster's brokers, which one client keeps.
+type conn struct {
+	cluster *cluster
+	link    *link
+	client  *kgo.Client
+	ledger  *wire.Ledger // counts records
+	queue   chan *batch
+	ctx     context.Context // ends with the first error, or Close
+	cancel  context.CancelFunc
+	worker  sync.WaitGroup
+	close   func() error
+
+	next *batch // owned by the goroutine that calls Append and Send
+	done uint64 // records that are taken or refused; owned by the worker, then by its promises
+
+	mu      sync.Mutex // guards what follows
+	refused []ship.Refusal
+	free    []*batch
+}
+
+// queued is how many batches wait while another one is produced.
+const queued = 1
+
+func newConn(c *cluster) (*conn, error) {
+	n := &conn{cluster: c, link: &link{target: c.Target}, ledger: wire.NewLedger(c.Timeout), queue: make(chan *batch, queued), next: new(batch)}
+	var err error
+	if n.client, err = c.newClient(n.link); err != nil {
+		return nil, err
+	}
+	n.ctx, n.cancel = context.WithCancel(context.Background())
+	n.close = sync.OnceValue(n.shut)
+	return n, nil
+}
+
+func (c *conn) start() { c.worker.Go(c.work) }
+
+// batch is what Send was given, until it is acknowledged.
+type batch struct {
+	text    []byte // the values, one behind the other
+	end     int    // of those that are appended
+	notes   []byte // what headers and keys are made of
+	headers []kgo.RecordHeader
+	entries []entry
+	records []kgo.Record // of the entries
+}
+
+// entry is one record of a batch.
+type entry struct {
+	template *template
+	offset   uint64
+	time     int64
+	id       []byte
+	from, to int // where its value is in the text
+	first    int // of its headers
+	place    int
+}
+
+// note returns what was noted from there on.
+func (b *batch) note(from int) []byte { return b.notes[from:len(b.notes):len(b.notes)] }
+
+func (b *batch) reset() {
+	b.notes, b.headers, b.entries, b.end = b.notes[:0], b.headers[:0], b.entries[:0], 0
+}
+
+// Append implements ship.Conn.
+func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
+	b, tmpl := c.next, t.(*template)
+	if len(dst) < b.end {
+		b.reset() // what was appended was not sent
+	}
+	e := entry{template: tmpl, offset: r.Offset, time: r.Time, from: len(dst), first: len(b.headers), place: tmpl.place}
+	dst = tmpl.Append(dst, r)
+	e.to, b.end = len(dst), len(dst)
+	from := len(b.notes)
+	b.notes = stamp.AppendOffset(append(append(b.notes, tmpl.stream...), '-'), r.Offset)
+	e.id = b.note(from)
+	tmpl.appendHeaders(b, e.id, r)
+	b.entries = append(b.entries, e)
+	return dst
+}
+
+// seal makes the batch's messages.
+func (b *batch) seal(text []byte) {
+	b.text = append(b.text[:0], text...)
+	b.records = b.records[:0]
+	for i := range b.entries {
+		e, last := &b.entries[i], len(b.headers)
+		if i+1 < len(b.entries) {
+			last = b.entries[i+1].first
+		}
+		key := e.template.key
+		if key == nil {
+			key = e.id
+		}
+		b.records = append(b.records, kgo.Record{
+			Topic: e.template.topic, Key: key, Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: stamped(e.time),
+		})
+	}
+}
+
+// Send implements ship.Conn: it hands the batch to the worker. ship has no more
+// under way than that has room for.
+func (c *conn) Send(ctx context.Context, text []byte) error {
+	b := c.next
+	if err := c.ledger.Begin(uint64(len(b.entries))); err != nil {
+		return err
+	}
+	b.seal(text)
+	c.next = c.spare()
+	select {
+	case c.queue <- b:
+	case <-c.ctx.Done():
+		return c.ledger.Err()
+	case <-ctx.Done():
+		c.ledger.Fail(ctx.Err())
+		return ctx.Err()
+	}
+	return c.ledger.Commit()
+}
+
+func (c *conn) spare() *batch {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.free)
+	if n == 0 {
+		return new(batch)
+	}
+	b := c.free[n-1]
+	c.free = c.free[:n-1]
+	b.reset()
+	return b
+}
+
+// maxReuse is what a batch may have grown to and still be used again, in bytes.
+const maxReuse = 4 << 20
+
+// work produces batches until the connection ends.
+func (c *conn) work() {
+	for {
+		select {
+		case <-c.ctx.Done():
+			return
+		case b := <-c.queue:
+			if err := c.deliver(b); err != nil {
+				c.ledger.Fail(c.link.explain(err))
+				c.cancel()
+				return
+			}
+			if cap(b.text) <= maxReuse {
+				c.mu.Lock()
+				c.free = append(c.free, b)
+				c.mu.Unlock()
+			}
+		}
+	}
+}
+
+// Wait implements ship.Conn.
+func (c *conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
+	acked, err := c.ledger.Wait(ctx, seen, nil)
+	var stalled *wire.StalledError
+	if why := c.link.refused.Load(); why != nil && errors.As(err, &stalled) {
+		err = fmt.Errorf("%w, and one of its brokers is not reached: %w", stalled, *why)
+	}
+	return acked, err
+}
+
+// Refused implements ship.Refuser.
+func (c *conn) Refused() []ship.Refusal {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	all := c.refused
+	c.refused = nil
+	return all
+}
+
+// Close implements ship.Conn. What is under way is given up; brokers may take it
+// all the same.
+func (c *conn) Close() error { return c.close() }
+
+func (c *conn) shut() error {
+	c.ledger.Fail(net.ErrClosed)
+	c.cancel()
+	c.client.Close()
+	c.worker.Wait()
+	return nil
+}

@@ -1,0 +1,73 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// login is how we say who we are, if at all. The file is read at every Dial.
+type login struct {
+	mechanism      string // "" for none
+	user, password string
+	file           string // with the password, "" where the URL has it
+}
+
+func parseLogin(t *wire.Target) (login, error) {
+	l := login{file: t.Params["password-file"]}
+	mechanism, err := t.Choice("sasl", "scram-sha-512", "scram-sha-256", "plain")
+	if err != nil {
+		return l, err
+	}
+	set := false
+	if t.User != nil {
+		l.mechanism, l.user = mechanism, t.User.Username()
+		l.password, set = t.User.Password()
+	}
+	if l.file != "" {
+		if err := t.Host.CheckName(l.file); err != nil {
+			return l, &options.ValueError{What: wire.ParamKind, Key: "password-file", Value: l.file, Err: err}
+		}
+	}
+	_, asked := t.Params["sasl"]
+	switch {
+	case l.user == "" && (asked || l.file != "" || set):
+		return l, errors.New("sasl and password-file want a user before the host: user@host")
+	case set && l.file != "":
+		return l, errors.New("password-file wants a user before the host without a password: user@host")
+	case l.user != "" && !set && l.file == "":
+		return l, errors.New("the user before the host has no password: give password-file, or user:password@host")
+	}
+	return l, nil
+}
+
+// with returns the mechanism with the password as it is now, nil for none.
+func (l *login) with(host sink.Host) (sasl.Mechanism, error) {
+	secret := l.password
+	if l.file != "" {
+		data, err := host.ReadFile(l.file)
+		if err != nil {
+			return nil, fmt.Errorf("password-file: %w", err)
+		}
+		if secret = strings.TrimRight(string(data), "\r\n"); secret == "" {
+			return nil, fmt.Errorf("password-file: %s holds no line of text", l.file)
+		}
+	}
+	switch l.mechanism {
+	case "plain":
+		return plain.Auth{User: l.user, Pass: secret}.AsMechanism(), nil
+	case "scram-sha-256":
+		return scram.Auth{User: l.user, Pass: secret}.AsSha256Mechanism(), nil
+	case "scram-sha-512":
+		return scram.Auth{User: l.user, Pass: secret}.AsSha512Mechanism(), nil
+	}
+	return nil, nil //nolint:nilnil // nobody asks who we are
+}

@@ -1,0 +1,105 @@
+package kafka
+
+import (
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dockline/dockline/logdriver/field"
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
+	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
+	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+)
+
+// template makes the messages of one stream's records.
+type template struct {
+	topic     string
+	container string
+	stream    string
+	key       []byte // nil: each record's is its id
+	place     int    // see ship.Spreader
+	json      *jsonline.Template
+	headers   []kgo.RecordHeader // of all records; nil where they have no more than the id
+	clock     stamp.Cache
+}
+
+func newTemplate(c *cluster, m *ship.Meta) *template {
+	t := &template{topic: c.topic.of(m), container: m.ContainerName, stream: m.Stream, clock: stamp.New()}
+	if !m.PerRecord {
+		t.key = []byte(m.Key)
+	}
+	if !c.lines {
+		t.json = jsonline.New(m)
+	}
+	if c.allHeaders {
+		t.headers = headers(m)
+	}
+	return t
+}
+
+// headers are those that are the same for all records of a stream.
+func headers(m *ship.Meta) []kgo.RecordHeader {
+	// A container must not forge the id that consumers tell duplicates by, nor
+	// anything else of ours.
+	used := map[string]bool{"id": true, "time": true, "source": true, "level": true, "fields": true, "cut": true}
+	for _, f := range field.All() {
+		used[f.Name] = true
+	}
+	all := []kgo.RecordHeader{}
+	for _, f := range m.Fields() {
+		all = append(all, kgo.RecordHeader{Key: f.Key, Value: []byte(f.Value)})
+	}
+	for _, a := range m.Attrs {
+		all = append(all, kgo.RecordHeader{Key: wire.Unique(used, string([]rune(a.Key)), 0), Value: []byte(a.Value)})
+	}
+	return all
+}
+
+// Spread implements ship.Spreader.
+func (t *template) Spread(place int) { t.place = place }
+
+// Append implements ship.Template: it appends the message's value.
+func (t *template) Append(dst []byte, r *ship.Record) []byte {
+	if t.json == nil {
+		return append(dst, r.Line...)
+	}
+	return t.json.Append(dst, r)
+}
+
+// sources are the values of the header source.
+var sources = [2][]byte{[]byte("stdout"), []byte("stderr")} //nolint:gochecknoglobals // a table
+
+var yes = []byte("true") //nolint:gochecknoglobals // a constant
+
+// appendHeaders appends the headers of a record. Their text goes to b.notes.
+func (t *template) appendHeaders(b *batch, id []byte, r *ship.Record) {
+	b.headers = append(b.headers, kgo.RecordHeader{Key: "id", Value: id})
+	if t.headers == nil {
+		return
+	}
+	from := len(b.notes)
+	b.notes = t.clock.AppendNano(b.notes, r.Time)
+	b.headers = append(b.headers, kgo.RecordHeader{Key: "time", Value: b.note(from)})
+	source := sources[0]
+	if r.Stderr {
+		source = sources[1]
+	}
+	b.headers = append(append(b.headers, kgo.RecordHeader{Key: "source", Value: source}), t.headers...)
+	if r.Level != 0 {
+		from = len(b.notes)
+		b.notes = append(b.notes, r.Level.String()...)
+		b.headers = append(b.headers, kgo.RecordHeader{Key: "level", Value: b.note(from)})
+	}
+	if len(r.Fields) > 0 && t.json == nil {
+		from = len(b.notes)
+		b.notes = jsonline.AppendFields(b.notes, r.Fields)
+		b.headers = append(b.headers, kgo.RecordHeader{Key: "fields", Value: b.note(from)})
+	}
+	if r.Cut {
+		b.headers = append(b.headers, kgo.RecordHeader{Key: "cut", Value: yes})
+	}
+}
+
+// stamped is a record's time as messages have it: milliseconds, and none before 1970.
+func stamped(ns int64) time.Time { return time.UnixMilli(max(0, ns/int64(time.Millisecond))) }
