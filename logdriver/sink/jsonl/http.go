@@ -5,6 +5,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 )
 
@@ -31,19 +32,19 @@ func NewHTTP(u *url.URL, host sink.Host) (ship.Sink, error) {
 }
 
 func (c *overHTTP) Prepare(m *ship.Meta) ship.Template {
-	return &line{template: newTemplate(m), group: web.Group{Stream: m.Stream, Container: m.ContainerName}}
+	return &line{Template: jsonline.New(m), group: web.Group{Stream: m.Stream, Container: m.ContainerName}}
 }
 
 // line is a template of objects with a newline behind each.
 type line struct {
-	*template
+	*jsonline.Template
 	group web.Group
 }
 
 func (l *line) Group() *web.Group { return &l.group }
 
 func (l *line) Append(dst []byte, r *ship.Record) []byte {
-	return append(l.template.Append(dst, r), '\n')
+	return append(l.Template.Append(dst, r), '\n')
 }
 
 // lines is one object a line (github.com/ndjson/ndjson-spec).

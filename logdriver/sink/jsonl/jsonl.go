@@ -38,6 +38,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
@@ -57,7 +58,7 @@ func (s *collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
 }
 
-func (s *collector) Prepare(m *ship.Meta) ship.Template { return newTemplate(m) }
+func (s *collector) Prepare(m *ship.Meta) ship.Template { return jsonline.New(m) }
 
 func (s *collector) Dial(ctx context.Context) (ship.Conn, error) {
 	stream, err := s.DialStream(ctx)

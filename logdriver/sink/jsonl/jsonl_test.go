@@ -11,6 +11,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
@@ -99,7 +100,7 @@ func TestGolden(t *testing.T) {
 		}}, `"stream":"stdout","id":"` + id + `",` + fields + `"level":"notice","fields":{"n":42,"a\"b":"` + "\ufffd" + `\n","n~2":"[1,\n2]","n~3":"[\"` + "\ufffd" + `\"]","o":{"a":null}},"message":"x"}`},
 	} {
 		tc.r.Time, tc.r.Offset = 1_700_000_000_000_000_120, 0xdeadbeef
-		got := string(newTemplate(sinktest.Meta()).Append(nil, &tc.r))
+		got := string(jsonline.New(sinktest.Meta()).Append(nil, &tc.r))
 		if want := `{"time":"2023-11-14T22:13:20.000000120Z",` + tc.want; got != want {
 			t.Errorf("%s:\n got %s\nwant %s", tc.name, got, want)
 		}
@@ -107,7 +108,7 @@ func TestGolden(t *testing.T) {
 }
 
 func TestEmptyValuesAreLeftOut(t *testing.T) {
-	got := string(newTemplate(&ship.Meta{Stream: "s"}).Append(nil, &ship.Record{}))
+	got := string(jsonline.New(&ship.Meta{Stream: "s"}).Append(nil, &ship.Record{}))
 	want := `{"time":"1970-01-01T00:00:00.000000000Z","stream":"stdout","id":"s-0000000000000000","host":"","message":""}`
 	if got != want {
 		t.Errorf("got %s", got)
@@ -117,7 +118,7 @@ func TestEmptyValuesAreLeftOut(t *testing.T) {
 func TestEqualAttrsStayApart(t *testing.T) {
 	m := &ship.Meta{Attrs: []ship.Attr{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}, {Key: "x\xff", Value: "3"}, {Key: "x\xfe", Value: "4"}}}
 	var o object
-	if err := json.Unmarshal(newTemplate(m).Append(nil, &ship.Record{}), &o); err != nil {
+	if err := json.Unmarshal(jsonline.New(m).Append(nil, &ship.Record{}), &o); err != nil {
 		t.Fatal(err)
 	}
 	if len(o.Attrs) != 4 || o.Attrs["k"] != "1" || o.Attrs["k~2"] != "2" || o.Attrs["x\ufffd~2"] != "4" {
@@ -132,7 +133,7 @@ func FuzzAppend(f *testing.F) {
 		m := &ship.Meta{Stream: value, Host: key, Attrs: []ship.Attr{{Key: key, Value: value}}}
 		r := &ship.Record{Time: ns, Stderr: flag, Cut: flag, Line: line}
 		var o object
-		out := newTemplate(m).Append(nil, r)
+		out := jsonline.New(m).Append(nil, r)
 		if err := json.Unmarshal(out, &o); err != nil {
 			t.Fatalf("%v in %q", err, out)
 		}
@@ -147,7 +148,7 @@ func FuzzAppend(f *testing.F) {
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {
-	tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
+	tmpl, buf := jsonline.New(sinktest.Meta()), make([]byte, 0, 4096)
 	for _, line := range []string{"plain", "not \xff UTF-8", "\x00\n"} {
 		r := ship.Record{Line: []byte(line)}
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
@@ -163,7 +164,7 @@ func BenchmarkAppend(b *testing.B) {
 		"utf8":  strings.Repeat("żółw и ёж ", 8)[:120],
 	} {
 		b.Run(name, func(b *testing.B) {
-			tmpl, buf := newTemplate(sinktest.Meta()), make([]byte, 0, 4096)
+			tmpl, buf := jsonline.New(sinktest.Meta()), make([]byte, 0, 4096)
 			r := ship.Record{Time: 1_700_000_000_000_000_000, Line: []byte(line)}
 			b.ReportAllocs()
 			for b.Loop() {

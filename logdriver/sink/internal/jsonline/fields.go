@@ -1,4 +1,4 @@
-package jsonl
+package jsonline
 
 import (
 	"bytes"
@@ -9,10 +9,15 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
 )
 
-// appendFields appends an object with the fields, and a comma. Of names that are
-// the same, all but the first get a number.
+// appendFields appends the fields under their key, and a comma.
 func appendFields(dst []byte, fields []ship.Field) []byte {
-	dst = append(dst, `"fields":{`...)
+	return append(AppendFields(append(dst, `"fields":`...), fields), ',')
+}
+
+// AppendFields appends an object with the fields, of which there is at least one.
+// Of names that are the same, all but the first get a number.
+func AppendFields(dst []byte, fields []ship.Field) []byte {
+	dst = append(dst, '{')
 	for i := range fields {
 		f := &fields[i]
 		dst, _ = jsontext.Append(append(dst, '"'), f.Key)
@@ -23,7 +28,7 @@ func appendFields(dst []byte, fields []ship.Field) []byte {
 		dst = append(dst, ',')
 	}
 	dst[len(dst)-1] = '}' // instead of the last comma
-	return append(dst, ',')
+	return dst
 }
 
 func number(fields []ship.Field, i int) int {

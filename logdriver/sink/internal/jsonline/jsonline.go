@@ -1,4 +1,6 @@
-package jsonl
+// Package jsonline makes records into JSON objects, each on one line: what the sinks
+// have in common that send JSON of our own. Package jsonl lists the keys.
+package jsonline
 
 import (
 	"encoding/base64"
@@ -12,15 +14,16 @@ import (
 
 const timeHead = `{"time":"`
 
-// template makes objects of one stream's records.
-type template struct {
+// Template makes objects of one stream's records.
+type Template struct {
 	source [2][]byte // from behind the time to the offset in the id
 	fields []byte    // from behind the offset up to cut
 	clock  stamp.Cache
 }
 
-func newTemplate(m *ship.Meta) *template {
-	t := &template{clock: stamp.New(), fields: fields(m)}
+// New returns the template of a stream.
+func New(m *ship.Meta) *Template {
+	t := &Template{clock: stamp.New(), fields: fields(m)}
 	for i, source := range [2]string{"stdout", "stderr"} {
 		dst := []byte(`","stream":"` + source + `","id":"`)
 		dst, _ = jsontext.Append(dst, []byte(m.Stream))
@@ -56,7 +59,7 @@ func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
 }
 
 // Append implements ship.Template.
-func (t *template) Append(dst []byte, r *ship.Record) []byte {
+func (t *Template) Append(dst []byte, r *ship.Record) []byte {
 	source := t.source[0]
 	if r.Stderr {
 		source = t.source[1]
