@@ -1,7 +1,10 @@
 package ship
 
 import (
+	"log/slog"
+	"slices"
 	"sort"
+	"strconv"
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/process"
@@ -25,23 +28,59 @@ type encoder struct {
 	empty int
 }
 
+// prepare makes a stream's encoder. Where what all of its records have takes more
+// than half of a message, some of the attributes are left out, which another one says.
 func (l *lane) prepare(m *Meta) *encoder {
-	e := &encoder{Template: l.sink.Prepare(m)}
-	if l.sink.Limits().MessageBytes > 0 {
-		e.empty = len(e.Append(nil, &Record{Stderr: true, Cut: true, Level: process.Emergency}))
+	most := l.sink.Limits().MessageBytes
+	if most == 0 {
+		return &encoder{Template: l.sink.Prepare(m)}
 	}
+	e := l.measured(m)
+	if e.empty <= most/2 || len(m.Attrs) == 0 {
+		return e
+	}
+	short := *m
+	n := sort.Search(len(m.Attrs), func(n int) bool {
+		short.Attrs = fewer(m.Attrs, len(m.Attrs)-n-1)
+		return l.measured(&short).empty <= most/2
+	})
+	short.Attrs = fewer(m.Attrs, max(len(m.Attrs)-n-1, 0))
+	l.log.Warn("some of what was asked for of a container does not fit beside its records into a message, and is left out; see max-message",
+		"container", m.ContainerName, "left_out", min(n+1, len(m.Attrs)), "max_message", most)
+	return l.measured(&short)
+}
+
+func fewer(attrs []Attr, n int) []Attr {
+	return append(slices.Clone(attrs[:n]), Attr{Key: leftOut, Value: strconv.Itoa(len(attrs) - n)})
+}
+
+// leftOut is the attribute that says how many others are left out.
+const leftOut = "attrs_left_out"
+
+func (l *lane) measured(m *Meta) *encoder {
+	e := &encoder{Template: l.sink.Prepare(m)}
+	e.empty, _ = e.measure(nil, &Record{Stderr: true, Cut: true, Level: process.Emergency})
 	return e
+}
+
+// measure returns how long a record's message is, and scratch, which may have grown.
+func (e *encoder) measure(scratch []byte, r *Record) (int, []byte) {
+	if m, ok := e.Template.(Measurer); ok {
+		return m.Measure(r), scratch
+	}
+	scratch = e.Append(scratch[:0], r)
+	return len(scratch), scratch
 }
 
 // append puts one record into the batch, in pieces if the collector takes no
 // longer ones.
 func (s *session) append(e *encoder, r *Record) {
-	if s.fits(e, r) {
+	if s.cutter.fits(e, r) {
 		s.put(e, r)
 		return
 	}
 	s.stats.Divided.Add(1)
-	s.divide(e, r)
+	s.cutter.divide(e, r, func(r *Record) { s.put(e, r) })
 }
 
 func (s *session) put(e *encoder, r *Record) {
@@ -49,11 +88,32 @@ func (s *session) put(e *encoder, r *Record) {
 	s.batch.records++
 }
 
-func (s *session) fits(e *encoder, r *Record) bool {
-	if s.limits.RecordBytes > 0 && len(r.Line) > s.limits.RecordBytes {
+// AppendRecord appends a record to a batch for a connection of the sink's, in
+// pieces if need be, and returns how many: for tests of sinks, as ship does it.
+func AppendRecord(dst []byte, s Sink, conn Conn, m *Meta, r *Record) (out []byte, pieces int) {
+	l := &lane{sink: s, log: slog.New(slog.DiscardHandler)}
+	e, c, whole := l.prepare(m), cutter{limits: s.Limits()}, *r
+	put := func(r *Record) { dst, pieces = conn.Append(dst, e.Template, r), pieces+1 }
+	if c.fits(e, &whole) {
+		put(&whole)
+	} else {
+		c.divide(e, &whole, put)
+	}
+	return dst, pieces
+}
+
+// cutter makes pieces of records that are too long.
+type cutter struct {
+	limits  Limits
+	scratch []byte  // of measure
+	left    []Field // of divide
+}
+
+func (c *cutter) fits(e *encoder, r *Record) bool {
+	if c.limits.RecordBytes > 0 && len(r.Line) > c.limits.RecordBytes {
 		return false
 	}
-	most := s.limits.MessageBytes
+	most := c.limits.MessageBytes
 	if most == 0 {
 		return true
 	}
@@ -61,54 +121,54 @@ func (s *session) fits(e *encoder, r *Record) bool {
 	for i := range r.Fields {
 		size += len(r.Fields[i].Key) + len(r.Fields[i].Value) + fieldBytes
 	}
-	return e.empty+maxGrowth*size <= most || s.measure(e, r) <= most
+	return e.empty+maxGrowth*size <= most || c.measure(e, r) <= most
 }
 
 // measure returns how long a record's message is.
-func (s *session) measure(e *encoder, r *Record) int {
-	s.scratch = e.Append(s.scratch[:0], r)
-	return len(s.scratch)
+func (c *cutter) measure(e *encoder, r *Record) (size int) {
+	size, c.scratch = e.measure(c.scratch, r)
+	return size
 }
 
-// divide puts a record into the batch in pieces. The first has its fields, as far
+// divide puts a record somewhere in pieces. The first has its fields, as far
 // as there is room beside the beginning of the line; what is left, of a value that
 // is too long for a message of its own too, goes on in the pieces behind it. A
 // piece's id is the record's with the number of the piece added, which is some
 // other record's only where records of thousands of pieces lie across each other.
-func (s *session) divide(e *encoder, r *Record) {
+func (c *cutter) divide(e *encoder, r *Record, put func(*Record)) {
 	rest := *r
-	s.pieces = append(s.pieces[:0], r.Fields...)
-	rest.Fields = s.pieces
+	c.left = append(c.left[:0], r.Fields...)
+	rest.Fields = c.left
 	for last := false; !last; r.Offset++ {
-		n, fields := s.piece(e, r, &rest)
+		n, fields := c.piece(e, r, &rest)
 		r.Line, r.Fields, r.Cut = rest.Line[:n], rest.Fields[:fields], true
 		rest.Line, rest.Fields = rest.Line[n:], rest.Fields[fields:]
 		if n == 0 && fields == 0 && len(rest.Fields) > 0 { // the next field is too long for a message
-			rest.Fields = s.part(e, r, rest.Fields)
+			rest.Fields = c.part(e, r, rest.Fields)
 		}
 		last = len(rest.Line) == 0 && len(rest.Fields) == 0
 		r.Cut = rest.Cut || !last
-		s.put(e, r)
+		put(r)
 	}
 }
 
 // piece returns how much of what is left of a record goes into the next piece:
 // bytes of its line, and fields.
-func (s *session) piece(e *encoder, r, rest *Record) (n, fields int) {
+func (c *cutter) piece(e *encoder, r, rest *Record) (n, fields int) {
 	n, fields = len(rest.Line), len(rest.Fields)
-	if most := s.limits.RecordBytes; most > 0 && n > most {
+	if most := c.limits.RecordBytes; most > 0 && n > most {
 		n = runeEnd(rest.Line, most)
 	}
-	most := s.limits.MessageBytes
+	most := c.limits.MessageBytes
 	if most == 0 {
 		return n, fields
 	}
 	size := func(n, fields int) int {
 		r.Line, r.Fields, r.Cut = rest.Line[:n], rest.Fields[:fields], true
-		return s.measure(e, r)
+		return c.measure(e, r)
 	}
 	// The line's beginning belongs to the first fields.
-	begin := s.prefix(rest.Line[:n], e.empty+(most-e.empty)/4, func(n int) int { return size(n, 0) })
+	begin := c.prefix(rest.Line[:n], e.empty+(most-e.empty)/4, func(n int) int { return size(n, 0) })
 	fields = sort.Search(len(rest.Fields), func(i int) bool { return size(begin, i+1) > most })
 	if fields < len(rest.Fields) {
 		if fields == 0 {
@@ -119,12 +179,12 @@ func (s *session) piece(e *encoder, r, rest *Record) (n, fields int) {
 		}
 		return begin, fields
 	}
-	return s.prefix(rest.Line[:n], most, func(n int) int { return size(n, fields) }), fields
+	return c.prefix(rest.Line[:n], most, func(n int) int { return size(n, fields) }), fields
 }
 
 // prefix returns how much of text goes into a message of at most so many bytes,
 // whole runes, and at least minPiece.
-func (s *session) prefix(text []byte, most int, size func(n int) int) int {
+func (c *cutter) prefix(text []byte, most int, size func(n int) int) int {
 	empty := size(0)
 	n := runeEnd(text, max(most-empty, 0))
 	for n > minPiece {
@@ -139,12 +199,12 @@ func (s *session) prefix(text []byte, most int, size func(n int) int) int {
 
 // part makes r a piece with the beginning of the first of some fields, and returns
 // the rest of them. What is cut is text, whatever it was.
-func (s *session) part(e *encoder, r *Record, fields []Field) (rest []Field) {
+func (c *cutter) part(e *encoder, r *Record, fields []Field) (rest []Field) {
 	f := &fields[0]
 	r.Fields = []Field{{Key: f.Key}}
-	n := s.prefix(f.Value, s.limits.MessageBytes, func(n int) int {
+	n := c.prefix(f.Value, c.limits.MessageBytes, func(n int) int {
 		r.Fields[0].Value = f.Value[:n]
-		return s.measure(e, r)
+		return c.measure(e, r)
 	})
 	r.Fields[0].Value = f.Value[:n]
 	if n == len(f.Value) {

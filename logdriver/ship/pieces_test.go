@@ -13,14 +13,17 @@ type narrow struct {
 	limits Limits
 }
 
-func (p narrow) Limits() Limits         { return p.limits }
-func (p narrow) Prepare(*Meta) Template { return growing{} }
+func (p narrow) Limits() Limits           { return p.limits }
+func (p narrow) Prepare(m *Meta) Template { return growing{m} }
 
 // growing writes some bytes as several, as JSON does.
-type growing struct{}
+type growing struct{ *Meta }
 
-func (growing) Append(dst []byte, r *Record) []byte {
+func (g growing) Append(dst []byte, r *Record) []byte {
 	dst = append(dst, strings.Repeat("m", 100)...)
+	for _, a := range g.Attrs {
+		dst = fmt.Appendf(dst, " %s=%s", a.Key, a.Value)
+	}
 	for _, f := range r.Fields {
 		dst = fmt.Appendf(dst, " %s=%q", f.Key, f.Value)
 	}
@@ -69,9 +72,9 @@ func divided(t *testing.T, limits Limits, r *Record) (whole Record, pieces int, 
 			values[string(f.Key)] += string(f.Value)
 		}
 	}}
-	s := &session{lane: newLane(Collector{Sink: narrow{limits: limits}}, quiet, &Stats{}, nil), conn: c, limits: limits}
+	s := &session{lane: newLane(Collector{Sink: narrow{limits: limits}}, quiet, &Stats{}, nil), conn: c, cutter: cutter{limits: limits}}
 	given := *r
-	s.append(s.prepare(nil), &given)
+	s.append(s.prepare(&Meta{}), &given)
 	if !cut && !last {
 		t.Fatalf("after %d pieces the last is missing", pieces)
 	}
@@ -128,5 +131,26 @@ func TestPiecesWithoutRoom(t *testing.T) {
 	r := &Record{Line: []byte(strings.Repeat("x", 1000)), Fields: []Field{{Key: []byte("k"), Value: []byte("v")}}}
 	if whole, pieces, values := divided(t, Limits{MessageBytes: 90}, r); string(whole.Line) != string(r.Line) || values["k"] != "v" || pieces > 20 {
 		t.Errorf("%d pieces: %q %v", pieces, whole.Line, values)
+	}
+}
+
+// What is asked for of a container leaves half of a message to its records, and
+// says what it does not.
+func TestAttributesLeaveRoom(t *testing.T) {
+	m := &Meta{}
+	for i := range 30 {
+		m.Attrs = append(m.Attrs, Attr{Key: fmt.Sprintf("a%02d", i), Value: strings.Repeat("v", 95)})
+	}
+	for _, tc := range []struct{ most, kept int }{{0, 30}, {8192, 30}, {2048, 9}, {1024, 3}, {200, 0}} {
+		l := newLane(Collector{Sink: narrow{limits: Limits{MessageBytes: tc.most}}}, quiet, &Stats{}, nil)
+		e := l.prepare(m)
+		attrs := e.Template.(growing).Attrs
+		last := attrs[len(attrs)-1]
+		if tc.kept < 30 && (len(attrs) != tc.kept+1 || last.Key != "attrs_left_out" || last.Value != fmt.Sprint(30-tc.kept)) || tc.kept == 30 && len(attrs) != 30 {
+			t.Errorf("%d: %d attributes, the last %v", tc.most, len(attrs), last)
+		}
+		if tc.kept > 0 && tc.most > 0 && e.empty > tc.most/2 {
+			t.Errorf("%d: messages have at least %d bytes", tc.most, e.empty)
+		}
 	}
 }

@@ -34,8 +34,7 @@ type session struct {
 	timer    *time.Timer // runs while the batch holds records and is not full
 	open     patience
 	acks     chan ackEvent
-	scratch  []byte  // of measure
-	pieces   []Field // of divide
+	cutter   cutter
 }
 
 type ackEvent struct {
@@ -47,7 +46,8 @@ type ackEvent struct {
 var errDrained = errors.New("plugin is stopping")
 
 func newSession(l *lane, conn Conn) *session {
-	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: newPatience()}
+	limits := l.sink.Limits()
+	s := &session{lane: l, conn: conn, limits: limits, cutter: cutter{limits: limits}, acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: newPatience()}
 	s.timer.Stop()
 	return s
 }

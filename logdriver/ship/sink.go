@@ -103,9 +103,15 @@ type Limits struct {
 	InFlight     int // how many batches may wait for their acknowledgement
 	RecordBytes  int // a longer line is sent in pieces; 0 for no bound
 	// MessageBytes bounds what a Template makes of a record, fields and all, without
-	// the connection's framing; 0 for no bound. What is longer is sent in pieces. A
-	// Template sees to it that what is the same for all records leaves some room.
+	// the connection's framing, or what its Measure says of that; 0 for no bound.
+	// What is longer is sent in pieces.
 	MessageBytes int
+}
+
+// Measurer is a Template of which only a part counts against MessageBytes.
+type Measurer interface {
+	// Measure returns how many bytes a record would count.
+	Measure(r *Record) int
 }
 
 // Conn is one connection to a collector. Append and Send are called by one
