@@ -25,14 +25,17 @@ func (f *feed) tell(out func(*record.Joined)) {
 	if f.proc != nil {
 		f.proc.Flush(f.processed) // what is before the damage comes before what is said of it
 	}
-	f.damage = damage{}
 	if d.fresh {
 		f.log.Error("bytes of a stream are no records and were put into quarantine",
 			"stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", d.at, "bytes", d.bytes, "why", d.why)
 	}
-	if d.torn {
-		return
+	if !d.torn {
+		f.sayDamaged(d) // as long as the damage is there, the cursor stays before it: see mark
 	}
+	f.damage = damage{}
+}
+
+func (f *feed) sayDamaged(d damage) {
 	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output are damaged on the disk and left out here; the host keeps them in quarantine", d.bytes)
 	f.say(&record.Joined{Offset: d.at, Time: time.Now().UnixNano(), Stderr: true, Line: text})
 }

@@ -48,7 +48,7 @@ type feed struct {
 	split  int     // over how many collectors it is spread in time slices
 
 	// What follows belongs to the lane's goroutine.
-	tmpl        Template
+	tmpl        *encoder
 	prepared    *Meta  // what tmpl was made of
 	failures    int    // reads that failed, one after the other
 	seeking     bool   // behind a gap, in the rest of a frame

@@ -3,6 +3,7 @@ package ship
 import (
 	"slices"
 	"sync"
+	"unsafe"
 )
 
 // parcel is records of one stream on their way to a collector, for a stream
@@ -13,45 +14,47 @@ type parcel struct {
 	feed    *feed
 	records []packed
 	text    []byte
-	fields  []Field
+	fields  []span
 	one     Record // for at
+	lifted  []Field
 }
 
-// packed is a record whose line is text[from:to].
+// packed is a record whose line is text[from:to], and whose fields are
+// fields[first:last].
 type packed struct {
-	record   Record
-	from, to int
-	unit     uint64
+	record      Record
+	from, to    int
+	first, last int
+	unit        uint64
 }
+
+// span is a field: its name is text[from:value], its value text[value:to].
+type span struct {
+	from, value, to int
+	raw             bool
+}
+
+// What a record and a field take beside their text.
+const (
+	packedBytes = int(unsafe.Sizeof(packed{}))
+	spanBytes   = int(unsafe.Sizeof(span{}))
+)
 
 var parcels = sync.Pool{New: func() any { return new(parcel) }}
 
 func (p *parcel) add(r *Record, unit uint64) {
-	from := len(p.text)
+	from, first := len(p.text), len(p.fields)
 	p.text = append(p.text, r.Line...)
-	p.records = append(p.records, packed{*r, from, len(p.text), unit})
+	to := len(p.text)
+	for i := range r.Fields {
+		f := &r.Fields[i]
+		at := len(p.text)
+		p.text = append(append(p.text, f.Key...), f.Value...)
+		p.fields = append(p.fields, span{at, at + len(f.Key), len(p.text), f.Raw})
+	}
+	p.records = append(p.records, packed{*r, from, to, first, len(p.fields), unit})
 	kept := &p.records[len(p.records)-1].record
-	kept.Line = nil
-	if kept.Fields != nil {
-		kept.Fields = p.keep(kept.Fields)
-	}
-}
-
-// keep copies fields. Where that makes the parcel's memory move, those that were
-// copied before stay what they are, in the old one.
-func (p *parcel) keep(fields []Field) []Field {
-	first := len(p.fields)
-	for _, f := range fields {
-		f.Key, f.Value = p.copied(f.Key), p.copied(f.Value)
-		p.fields = append(p.fields, f)
-	}
-	return p.fields[first:len(p.fields):len(p.fields)]
-}
-
-func (p *parcel) copied(b []byte) []byte {
-	from := len(p.text)
-	p.text = append(p.text, b...)
-	return p.text[from:len(p.text):len(p.text)]
+	kept.Line, kept.Fields = nil, nil
 }
 
 // at returns a record, which is its user's until at is called again.
@@ -59,11 +62,18 @@ func (p *parcel) at(i int) *Record {
 	r := &p.records[i]
 	p.one = r.record
 	p.one.Line = p.text[r.from:r.to]
+	p.lifted = p.lifted[:0]
+	for _, f := range p.fields[r.first:r.last] {
+		p.lifted = append(p.lifted, Field{Key: p.text[f.from:f.value], Value: p.text[f.value:f.to], Raw: f.raw})
+	}
+	p.one.Fields = p.lifted
 	return &p.one
 }
 
-// weight is about how many bytes it takes.
-func (p *parcel) weight() int { return len(p.text) + 64*len(p.records) }
+// weight is how many bytes it takes.
+func (p *parcel) weight() int {
+	return len(p.text) + packedBytes*len(p.records) + spanBytes*len(p.fields)
+}
 
 // maxReuse is what a parcel may have grown to and still be used again.
 const maxReuse = 1 << 20
@@ -78,7 +88,7 @@ func (p *parcel) free() {
 	if cap(p.text) > maxReuse {
 		return
 	}
-	*p = parcel{records: p.records[:0], text: p.text[:0], fields: p.fields[:0]}
+	*p = parcel{records: p.records[:0], text: p.text[:0], fields: p.fields[:0], lifted: p.lifted[:0]}
 	parcels.Put(p)
 }
 

@@ -34,6 +34,7 @@ type session struct {
 	timer    *time.Timer // runs while the batch holds records and is not full
 	open     patience
 	acks     chan ackEvent
+	cutter   cutter
 }
 
 type ackEvent struct {
@@ -45,7 +46,8 @@ type ackEvent struct {
 var errDrained = errors.New("plugin is stopping")
 
 func newSession(l *lane, conn Conn) *session {
-	s := &session{lane: l, conn: conn, limits: l.sink.Limits(), acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: newPatience()}
+	limits := l.sink.Limits()
+	s := &session{lane: l, conn: conn, limits: limits, cutter: cutter{limits: limits}, acks: make(chan ackEvent), timer: time.NewTimer(time.Hour), open: newPatience()}
 	s.timer.Stop()
 	return s
 }
@@ -175,9 +177,9 @@ func (s *session) fill() {
 // take puts one window of a feed into the batch.
 func (s *session) take(f *feed) {
 	if m := f.meta.Load(); f.tmpl == nil || f.prepared != m {
-		f.tmpl, f.prepared = s.sink.Prepare(m), m
+		f.tmpl, f.prepared = s.prepare(m), m
 	}
-	if t, ok := f.tmpl.(Spreader); ok {
+	if t, ok := f.tmpl.Template.(Spreader); ok {
 		t.Spread(int(f.place.Load()))
 	}
 	before := s.batch.records
@@ -230,24 +232,6 @@ func (s *session) expire() {
 func (s *session) add(f *feed, r *Record) {
 	f.counting.add(r)
 	s.append(f.tmpl, r)
-}
-
-// append puts one record into the batch, in pieces if the collector takes no
-// longer ones. A piece has an id of its own: the bytes of a line take up at
-// least as many offsets, so none is another record's.
-func (s *session) append(tmpl Template, r *Record) {
-	line, cut := r.Line, r.Cut
-	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
-		r.Line, r.Cut = line[:s.limits.RecordBytes], true
-		s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
-		s.batch.records++
-		line = line[s.limits.RecordBytes:]
-		r.Offset += uint64(s.limits.RecordBytes)
-		r.Fields = nil
-	}
-	r.Line, r.Cut = line, cut
-	s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
-	s.batch.records++
 }
 
 func (s *session) send(ctx context.Context) error {

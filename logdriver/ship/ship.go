@@ -16,6 +16,7 @@ type Stats struct {
 	Acked                    atomic.Uint64 // records
 	Resent                   atomic.Uint64 // records that were under way when a connection broke
 	Refused                  atomic.Uint64 // records that collectors will never take
+	Divided                  atomic.Uint64 // records that were sent in pieces, for they were too long for a collector
 	Failures                 atomic.Uint64 // connections that failed or broke
 	Moved                    atomic.Uint64 // feeds handed from one collector to another
 	Pushbacks                atomic.Uint64 // times that a collector was relieved of keys

@@ -60,10 +60,10 @@ type Record struct {
 	Time    int64  // nanoseconds since 1970, as the application says in the line, else as Stamped
 	Stamped int64  // the same, as the engine stamped it
 	Stderr  bool
-	Cut     bool  // longer than max-record: this is one piece of several
+	Cut     bool  // longer than may be: this is one piece of several, and not the last
 	Level   Level // that the application gives it
 	Line    []byte
-	Fields  []Field // that were lifted out of the line; of pieces, the first has them
+	Fields  []Field // that were lifted out of the line; of pieces, the first has those that there is room for
 }
 
 // Level is how bad a record is, as the application says; process.NoLevel where it
@@ -117,6 +117,16 @@ type Limits struct {
 	BatchRecords int // or as many records, or one window more
 	InFlight     int // how many batches may wait for their acknowledgement
 	RecordBytes  int // a longer line is sent in pieces; 0 for no bound
+	// MessageBytes bounds what a Template makes of a record, fields and all, without
+	// the connection's framing, or what its Measure says of that; 0 for no bound.
+	// What is longer is sent in pieces.
+	MessageBytes int
+}
+
+// Measurer is a Template of which only a part counts against MessageBytes.
+type Measurer interface {
+	// Measure returns how many bytes a record would count.
+	Measure(r *Record) int
 }
 
 // Conn is one connection to a collector. Append and Send are called by one

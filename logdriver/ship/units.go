@@ -25,7 +25,7 @@ type units struct {
 	next      uint64     // where the next unit begins
 	held      int        // bytes of records that are under way
 	dirty     bool       // something was acknowledged since the last flush
-	templates map[*lane]Template
+	templates map[*lane]*encoder
 	prepared  *Meta // what templates were made of
 }
 
@@ -159,15 +159,15 @@ func (u *units) flush(dst []Range) []Range {
 func (c *unit) done() bool { return !c.open && c.pending == 0 }
 
 // template returns what a lane encodes the feed's records with.
-func (u *units) template(l *lane, m *Meta) Template {
+func (u *units) template(l *lane, m *Meta) *encoder {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.prepared != m || u.templates == nil {
-		u.templates, u.prepared = map[*lane]Template{}, m
+		u.templates, u.prepared = map[*lane]*encoder{}, m
 	}
 	t := u.templates[l]
 	if t == nil {
-		t = l.sink.Prepare(m)
+		t = l.prepare(m)
 		u.templates[l] = t
 	}
 	return t

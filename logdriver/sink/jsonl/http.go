@@ -15,7 +15,7 @@ type overHTTP struct{ *web.Collector }
 // NewHTTP returns the sink that u describes, over HTTP.
 func NewHTTP(u *url.URL, host sink.Host) (ship.Sink, error) {
 	c, err := web.Parse(u, host, web.Spec{
-		Names: []string{"json"}, Path: "/", Params: []string{"format"}, Connections: 1, Bytes: 1 << 20, Records: 8192,
+		Names: []string{"json"}, Path: "/", Params: []string{"format", "max-message"}, Connections: 1, Bytes: 1 << 20, Records: 8192,
 	})
 	if err != nil {
 		return nil, err

@@ -2,7 +2,7 @@
 // Logstash (tcp input, json_lines codec), Vector (socket source) and Fluent
 // Bit (tcp input) take.
 //
-//	json+tcp://host:port[?timeout=30s][&max-line=SIZE]
+//	json+tcp://host:port[?timeout=30s][&max-line=SIZE][&max-message=SIZE]
 //	json+tls://host:port[?tls-ca=FILE]…
 //	json+http://host/path[?format=array]    json+https://host/path
 //
@@ -46,7 +46,7 @@ type collector struct{ *wire.Target }
 
 // New returns the sink that u describes.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
-	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: map[string]string{"json+tcp": "", "json+tls": ""}})
+	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: map[string]string{"json+tcp": "", "json+tls": ""}, Params: []string{"max-message"}})
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +55,7 @@ func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 
 // Limits: a batch is one write of as much as a socket buffer takes well.
 func (s *collector) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: s.MaxLine, MessageBytes: s.MaxMessage}
 }
 
 func (s *collector) Prepare(m *ship.Meta) ship.Template { return jsonline.New(m) }

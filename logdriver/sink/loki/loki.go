@@ -76,3 +76,10 @@ func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 }
 
 func (c *collector) Prepare(m *ship.Meta) ship.Template { return newTemplate(m, c.labels) }
+
+// Limits: max-line is a bound of the line as it is sent, see Measure.
+func (c *collector) Limits() ship.Limits {
+	l := c.Collector.Limits()
+	l.MessageBytes = c.MaxLine
+	return l
+}

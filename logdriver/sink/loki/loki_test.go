@@ -3,6 +3,7 @@ package loki
 import (
 	"encoding/base64"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -251,5 +252,46 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%q: %v allocations", line, n)
 		}
+	}
+}
+
+// TestLinesAreBounded: Loki bounds lines, with what is put behind them.
+func TestLinesAreBounded(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	u, err := url.Parse("loki+http://" + ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := New(u, sinktest.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r := &ship.Record{Line: []byte(strings.Repeat("\xff", 200_000)), Fields: []ship.Field{
+		{Key: []byte("a"), Value: []byte(strings.Repeat("\x01", 100_000))}, {Key: []byte("b"), Value: []byte(strings.Repeat("v", 100_000))},
+	}}
+	dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
+	var stream push.Stream
+	if err := stream.Unmarshal(dst); err != nil || len(stream.Entries) != pieces || pieces > 12 {
+		t.Fatalf("%d entries, %d pieces, %v", len(stream.Entries), pieces, err)
+	}
+	bytes, values := 0, 0
+	for _, e := range stream.Entries {
+		if len(e.Line) > defaultMaxLine {
+			t.Errorf("a line of %d bytes", len(e.Line))
+		}
+		bytes += strings.Count(e.Line, "\ufffd")
+		values += strings.Count(e.Line, "v") + strings.Count(e.Line, `\u0001`)
+	}
+	if bytes != 200_000 || values != 200_000 {
+		t.Errorf("%d bytes of the line and %d of the fields came", bytes, values)
 	}
 }

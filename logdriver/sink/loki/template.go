@@ -160,12 +160,7 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	if r.Cut {
 		cut = 1
 	}
-	line, exact := r.Line, 0
-	if !utf8.Valid(line) {
-		t.fixed = lifted.AppendValid(t.fixed[:0], line)
-		line, exact = t.fixed, min(len(line), maxExact)
-	}
-	line = t.say(r, line)
+	line, exact := t.line(r)
 	said := t.said
 	if exact > 0 {
 		exact = max(min(exact, maxExact-len(said)), 0)
@@ -182,6 +177,24 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	dst = protowire.AppendVarint(append(dst, timeNanos<<3), nanos)
 	dst = protowire.AppendBytes(append(dst, entryLine<<3|2), line)
 	return stamp.AppendOffset(append(append(dst, said...), rest...), r.Offset)
+}
+
+// Measure implements ship.Measurer: what Loki bounds is the line, with what is put
+// behind it.
+func (t *template) Measure(r *ship.Record) int {
+	line, _ := t.line(r)
+	return len(line)
+}
+
+// line returns the line of a record's entry, having made its metadata, and how much
+// of the record's own is to be kept as it was.
+func (t *template) line(r *ship.Record) (line []byte, exact int) {
+	line = r.Line
+	if !utf8.Valid(line) {
+		t.fixed = lifted.AppendValid(t.fixed[:0], line)
+		line, exact = t.fixed, min(len(line), maxExact)
+	}
+	return t.say(r, line), exact
 }
 
 // say makes the metadata of what the application says of a record. What there is

@@ -3,7 +3,7 @@
 // acknowledged when the server has taken it over, which with rsyslog means
 // that it is in the queue behind the input.
 //
-//	relp://host[:2514][?facility=daemon][&timeout=30s][&max-line=SIZE]
+//	relp://host[:2514][?facility=daemon][&timeout=30s][&max-line=SIZE][&max-message=SIZE]
 //	relp+tls://host[:2514][?tls-ca=FILE]…
 //
 // Frames carry their length, so that a line may hold whatever bytes it likes.
@@ -33,7 +33,7 @@ type collector struct {
 // New returns the sink that u describes.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	target, err := wire.ParseTarget(u, host, wire.Spec{
-		Schemes: map[string]string{"relp": defaultPort, "relp+tls": defaultPort}, Params: []string{"facility"},
+		Schemes: map[string]string{"relp": defaultPort, "relp+tls": defaultPort}, Params: []string{"facility", "max-message"},
 	})
 	if err != nil {
 		return nil, err
@@ -48,7 +48,7 @@ func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 // Limits: the window is up to 8192 frames. Servers answer each, so that a
 // batch of fewer records keeps both directions busy.
 func (s *collector) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.MaxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.MaxLine, MessageBytes: s.MaxMessage}
 }
 
 func (s *collector) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }

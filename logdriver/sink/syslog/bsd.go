@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
 	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 )
@@ -23,7 +24,9 @@ const (
 //
 //	<PRI>TIMESTAMP HOSTNAME TAG[ID]: MSG
 //
-// There is no room for a record's id, nor for attributes.
+// There is no room for a record's id, nor for attributes and fields. With
+// metadata=cee, MSG is the object of package jsonl behind the word by which
+// receivers know that it is one: rsyslog's mmjsonparse, syslog-ng's json-parser.
 type bsd struct {
 	head  [8][]byte // up to the time, by severity
 	mid   []byte    // behind it
@@ -31,9 +34,13 @@ type bsd struct {
 	clock stamp.Cache
 	sec   int64 // that text is of
 	text  [len(bsdLayout)]byte
+	json  *jsonline.Template // nil: MSG is the line
 }
 
-func newBSD(m *ship.Meta, facility int, short bool) *bsd {
+// cee is what MSG begins with if an object follows (Common Event Expression).
+const cee = "@cee: "
+
+func newBSD(m *ship.Meta, facility int, short, metadata bool) *bsd {
 	t := &bsd{short: short, clock: stamp.New(), sec: math.MinInt64}
 	for severity := range t.head {
 		t.head[severity] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), '>')
@@ -44,6 +51,9 @@ func newBSD(m *ship.Meta, facility int, short bool) *bsd {
 	}
 	tag = strings.NewReplacer(":", "_", "[", "_", "]", "_").Replace(rfc5424.Field(tag, maxTag))
 	t.mid = []byte(" " + rfc5424.Field(m.Host, 255) + " " + tag + "[" + rfc5424.Field(m.ContainerID, shortID) + "]: ")
+	if metadata {
+		t.json, t.mid = jsonline.New(m), append(t.mid, cee...)
+	}
 	return t
 }
 
@@ -55,8 +65,11 @@ func (t *bsd) Append(dst []byte, r *ship.Record) []byte {
 	} else {
 		dst = t.clock.AppendMicro(dst, r.Time)
 	}
-	dst = append(append(dst, t.mid...), r.Line...)
-	if r.Cut {
+	dst = append(dst, t.mid...)
+	if t.json != nil {
+		return t.json.Append(dst, r)
+	}
+	if dst = append(dst, r.Line...); r.Cut {
 		dst = append(dst, cutMark...)
 	}
 	return dst

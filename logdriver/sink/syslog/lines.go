@@ -12,9 +12,15 @@ import (
 type lineConn struct{ *wire.Stream }
 
 func (c *lineConn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
+	return append(t.Append(dst, r), '\n')
+}
+
+// escaping is a template of messages without line feeds and the like.
+type escaping struct{ ship.Template }
+
+func (e escaping) Append(dst []byte, r *ship.Record) []byte {
 	start := len(dst)
-	dst = t.Append(dst, r)
-	return append(escapeLine(dst, start), '\n')
+	return escapeLine(e.Template.Append(dst, r), start)
 }
 
 // delimiters are the bytes at which receivers end a message or cut something

@@ -3,8 +3,10 @@ package syslog
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -26,6 +28,7 @@ func TestConformance(t *testing.T) {
 		{Scheme: "syslog+tls", Next: nextMessage},
 		{Scheme: "syslog+tcp", Query: "framing=newline", Next: nextLine(sinktest.Line)},
 		{Scheme: "syslog+tls", Query: "framing=newline&format=rfc3164", Next: nextLine(lineOfBSD)},
+		{Scheme: "syslog+tcp", Query: "format=rfc3164&metadata=cee", Next: nextMessageOf(lineOfCEE)},
 	} {
 		p.New = New
 		t.Run(p.Scheme+" "+p.Query, func(t *testing.T) { sinktest.Run(t, p) })
@@ -58,18 +61,44 @@ func lineOfBSD(raw []byte) (string, error) {
 	return string(raw[len(head):]), nil
 }
 
+// lineOfCEE returns the line out of the object that MSG is.
+func lineOfCEE(raw []byte) (string, error) {
+	text, err := lineOfBSD(raw)
+	object, found := strings.CutPrefix(text, cee)
+	if err != nil || !found {
+		return "", fmt.Errorf("%.200q: %w", raw, err)
+	}
+	var o struct {
+		ID, Host, Message string
+		Exact             []byte `json:"message_base64"`
+	}
+	if err := json.Unmarshal([]byte(object), &o); err != nil || !strings.HasPrefix(o.ID, "s1-") {
+		return "", fmt.Errorf("%.200q: %w", object, err)
+	}
+	if o.Exact != nil {
+		return string(o.Exact), nil
+	}
+	return o.Message, nil
+}
+
 // nextMessage reads one message framed by octet counting, and its MSG.
 func nextMessage(br *bufio.Reader) ([]string, []byte, error) {
-	var length int
-	if _, err := fmt.Fscanf(br, "%d ", &length); err != nil {
-		return nil, nil, err
+	return nextMessageOf(sinktest.Line)(br)
+}
+
+func nextMessageOf(line func([]byte) (string, error)) func(*bufio.Reader) ([]string, []byte, error) {
+	return func(br *bufio.Reader) ([]string, []byte, error) {
+		var length int
+		if _, err := fmt.Fscanf(br, "%d ", &length); err != nil {
+			return nil, nil, err
+		}
+		raw := make([]byte, length)
+		if _, err := io.ReadFull(br, raw); err != nil {
+			return nil, nil, err
+		}
+		text, err := line(raw)
+		return []string{text}, nil, err
 	}
-	raw := make([]byte, length)
-	if _, err := io.ReadFull(br, raw); err != nil {
-		return nil, nil, err
-	}
-	line, err := sinktest.Line(raw)
-	return []string{line}, nil, err
 }
 
 func TestNew(t *testing.T) {
@@ -100,7 +129,10 @@ func TestNew(t *testing.T) {
 		{url: "syslog+tcp://host?time=bsd", err: "format=rfc3164"},
 		{url: "syslog+tcp://host?framing=crlf", err: "newline"},
 		{url: "syslog+udp://host?framing=newline", err: "framing"},
-		{url: "syslog+tcp://host?max-message=1k", err: "max-message"},
+		{url: "syslog+tcp://host?max-message=8k&max-line=0&format=rfc3164&metadata=cee"},
+		{url: "syslog+tcp://host?max-message=1", err: "max-message"},
+		{url: "syslog+tcp://host?metadata=cee", err: "structured data"},
+		{url: "syslog+tcp://host?format=rfc3164&metadata=json", err: "cee"},
 		{url: "syslog+udp://host?max-message=64k", err: "not within 1024 to 65507"},
 		{url: "syslog+udp://host?max-message=0", err: "not within"},
 	} {
@@ -139,7 +171,7 @@ func TestBSD(t *testing.T) {
 		{false, ship.Meta{Host: "h", ContainerName: "web"}, ship.Record{Stderr: true, Cut: true}, "<27>2026-02-03T04:05:06.789000Z h web[-]:  [cut]"},
 		{true, ship.Meta{Tag: strings.Repeat("t", 40)}, ship.Record{}, "<30>Feb  3 04:05:06 - " + strings.Repeat("t", 32) + "[-]: "},
 	} {
-		tmpl := newBSD(&tc.meta, 3, tc.short)
+		tmpl := newBSD(&tc.meta, 3, tc.short, false)
 		for range 2 { // the second time from what is remembered
 			tc.r.Time = at
 			if got := string(tmpl.Append(nil, &tc.r)); got != tc.want {
@@ -175,4 +207,63 @@ func TestAppendCountsOctets(t *testing.T) {
 			t.Errorf("size %d: %.80q, want %.80q", size, got, want)
 		}
 	}
+}
+
+// TestMessagesAreBounded: whatever was lifted out of a line, no frame is longer than
+// servers take, however it is framed and escaped.
+func TestMessagesAreBounded(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	r := &ship.Record{Line: []byte(strings.Repeat("line\n", 40_000)), Fields: []ship.Field{
+		{Key: []byte("original"), Value: []byte(strings.Repeat(`"]\\`, 50_000))}, {Key: []byte("other"), Value: []byte(strings.Repeat("\xff", 100_000))},
+	}}
+	for _, params := range []string{"", "framing=newline", "max-message=8k", "max-message=8k&framing=newline", "format=rfc3164&metadata=cee&max-message=16k"} {
+		u, err := url.Parse("syslog+tcp://" + ln.Addr().String() + "?" + params)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := New(u, sinktest.Host())
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn, err := s.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		most := s.Limits().MessageBytes
+		dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
+		if min := len(dst)/most + 1; pieces < min || pieces > 3*min {
+			t.Errorf("%s: %d pieces of %d bytes", params, pieces, len(dst))
+		}
+		for br := bufio.NewReader(bytes.NewReader(dst)); ; {
+			length, err := frame(br, strings.Contains(params, "newline"))
+			if err != nil {
+				break
+			}
+			if length > most || most > 200_000 {
+				t.Errorf("%s: %d bytes in a frame", params, length)
+			}
+			pieces--
+		}
+		if pieces != 0 {
+			t.Errorf("%s: %d frames are missing", params, pieces)
+		}
+		_ = conn.Close()
+	}
+}
+
+// frame reads a message and returns its length.
+func frame(br *bufio.Reader, newline bool) (int, error) {
+	if newline {
+		raw, err := br.ReadBytes('\n')
+		return len(raw) - 1, err
+	}
+	length := 0
+	if _, err := fmt.Fscanf(br, "%d ", &length); err != nil {
+		return 0, err
+	}
+	return br.Discard(length)
 }

@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"sync"
-	"unicode/utf8"
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -23,21 +22,12 @@ const (
 	largestMessage  = 65507
 )
 
-const (
-	// markRoom is left for the mark of a piece.
-	markRoom = 16
-	// minPiece is how much of a line a piece has at least, however much there is
-	// before it.
-	minPiece = 64
-)
-
-func maxMessage(t *wire.Target) (int, error) {
-	n, err := t.Size("max-message", standardMessage)
-	if err == nil && (n < minMessage || n > largestMessage) {
-		err = &options.ValueError{What: wire.ParamKind, Key: "max-message", Value: t.Params["max-message"],
+func checkDatagram(t *wire.Target) error {
+	if n := t.MaxMessage; n < minMessage || n > largestMessage {
+		return &options.ValueError{What: wire.ParamKind, Key: "max-message", Value: t.Params["max-message"],
 			Err: fmt.Errorf("not within %d to %d bytes", minMessage, largestMessage)}
 	}
-	return n, err
+	return nil
 }
 
 // udpConn sends each message as a datagram. In a batch, each has its length
@@ -45,7 +35,6 @@ func maxMessage(t *wire.Target) (int, error) {
 // collector's host says that nobody listens, the connection ends.
 type udpConn struct {
 	conn    net.Conn
-	max     int
 	ledger  *wire.Ledger // counts batches
 	watched chan struct{}
 	close   func() error
@@ -56,7 +45,7 @@ func (c *collector) dialUDP(ctx context.Context) (*udpConn, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &udpConn{conn: conn, max: c.datagram, ledger: wire.NewLedger(c.Timeout), watched: make(chan struct{})}
+	u := &udpConn{conn: conn, ledger: wire.NewLedger(c.Timeout), watched: make(chan struct{})}
 	u.close = sync.OnceValue(u.shut)
 	go u.watch()
 	return u, nil
@@ -76,47 +65,15 @@ func (c *udpConn) watch() {
 	}
 }
 
-// Append implements ship.Conn: what makes too long a datagram is sent in pieces,
-// with ids of their own, as ship does with lines that are too long.
+// Append implements ship.Conn.
 func (c *udpConn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	start := len(dst)
-	dst, size := appendDatagram(dst, t, r)
-	if size <= c.max {
-		return dst
-	}
-	room := max(c.max-(size-len(r.Line))-markRoom, minPiece)
-	dst = dst[:start]
-	whole := *r
-	for len(r.Line) > room {
-		line, n := r.Line, runeEnd(r.Line, room)
-		r.Line, r.Cut = line[:n], true
-		dst, _ = appendDatagram(dst, t, r)
-		r.Line, r.Offset = line[n:], r.Offset+uint64(n)
-	}
-	r.Cut = whole.Cut
-	dst, _ = appendDatagram(dst, t, r)
-	*r = whole
-	return dst
-}
-
-// runeEnd returns where to cut s, at most at n, so that no rune is divided.
-func runeEnd(s []byte, n int) int {
-	for at := n; at > n-utf8.UTFMax; at-- {
-		if utf8.RuneStart(s[at]) {
-			return at
-		}
-	}
-	return n
-}
-
-func appendDatagram(dst []byte, t ship.Template, r *ship.Record) (out []byte, size int) {
-	start := len(dst)
 	dst = t.Append(append(dst, 0, 0, 0, 0), r)
-	size = len(dst) - start - 4
-	// More than a datagram can hold is only ever there with attributes of that size.
-	taken := min(size, largestMessage)
-	binary.BigEndian.PutUint32(dst[start:], uint32(taken))
-	return dst[:start+4+taken], size
+	// ship has seen to it that it is no longer than max-message, unless the name of
+	// the host and the like take all of that.
+	size := min(len(dst)-start-4, largestMessage)
+	binary.BigEndian.PutUint32(dst[start:], uint32(size)) //nolint:gosec // bounded
+	return dst[:start+4+size]
 }
 
 // Send implements ship.Conn.

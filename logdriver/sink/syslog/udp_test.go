@@ -58,16 +58,13 @@ func TestUDP(t *testing.T) {
 	for _, params := range []string{"", "?max-message=1k", "?max-message=65507", "?format=rfc3164&max-message=1100"} {
 		peer, s, conn := udpPair(t, params)
 		limit := s.(*collector).datagram
-		tmpl := s.Prepare(sinktest.Meta())
 		for i, size := range []int{0, 1, 500, 1000, 1500, 3000, 10_000} {
 			line := strings.Repeat("żółw ", size/5+1)[:size]
 			line = strings.ToValidUTF8(line, "")
 			r := &ship.Record{Offset: uint64(i << 20), Line: []byte(line)}
-			if err := conn.Send(t.Context(), conn.Append(nil, tmpl, r)); err != nil {
+			dst, _ := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
+			if err := conn.Send(t.Context(), dst); err != nil {
 				t.Fatal(err)
-			}
-			if string(r.Line) != line || r.Offset != uint64(i<<20) || r.Cut {
-				t.Fatalf("the record was changed: %+v", r)
 			}
 			if acked, err := conn.Wait(t.Context(), uint64(i)); acked != uint64(i+1) || err != nil {
 				t.Fatalf("acked %d, %v", acked, err)
@@ -82,7 +79,7 @@ func TestUDP(t *testing.T) {
 // together reads the pieces of one line.
 func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uint64) (line string) {
 	t.Helper()
-	for {
+	for n := offset; ; n++ {
 		raw := receive(t, peer)
 		if len(raw) > limit {
 			t.Fatalf("%d bytes in a datagram", len(raw))
@@ -96,7 +93,7 @@ func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uin
 		} else {
 			text, err = sinktest.Line([]byte(raw))
 			cut = strings.Contains(raw, `" cut="true"] `)
-			if id := fmt.Sprintf(`id="s1-%016x"`, offset+uint64(len(line))); !strings.Contains(raw, id) {
+			if id := fmt.Sprintf(`id="s1-%016x"`, n); !strings.Contains(raw, id) {
 				t.Fatalf("no %s in %.400q", id, raw)
 			}
 		}
@@ -109,16 +106,46 @@ func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uin
 	}
 }
 
-// TestUDPHugeAttributes: what no datagram can hold is cut.
+// TestUDPHugeAttributes: what leaves no room for a line is left out, and said to be.
 func TestUDPHugeAttributes(t *testing.T) {
 	peer, s, conn := udpPair(t, "")
 	m := sinktest.Meta()
-	m.Attrs = []ship.Attr{{Key: "k", Value: strings.Repeat("v", 100_000)}}
-	if err := conn.Send(t.Context(), conn.Append(nil, s.Prepare(m), &ship.Record{Line: []byte("line")})); err != nil {
+	m.Attrs = []ship.Attr{{Key: "a", Value: "b"}, {Key: "k", Value: strings.Repeat("v", 100_000)}}
+	dst, pieces := ship.AppendRecord(nil, s, conn, m, &ship.Record{Line: []byte("line")})
+	if err := conn.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if got := receive(t, peer); len(got) != largestMessage {
-		t.Errorf("%d bytes", len(got))
+	if got := receive(t, peer); pieces != 1 || !strings.Contains(got, ` a="b" attrs_left_out="1"] line`) {
+		t.Errorf("%d bytes: %.700q", len(got), got)
+	}
+}
+
+// TestUDPFields: fields are sent once, and go on in further datagrams if need be.
+func TestUDPFields(t *testing.T) {
+	peer, s, conn := udpPair(t, "")
+	r := &ship.Record{Line: []byte(strings.Repeat("x", 3000))}
+	for i := range 20 {
+		r.Fields = append(r.Fields, ship.Field{Key: fmt.Append(nil, "f", i), Value: []byte(strings.Repeat("v", 200))})
+	}
+	dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
+	if err := conn.Send(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	var got strings.Builder
+	for range pieces {
+		raw := receive(t, peer)
+		if len(raw) > standardMessage {
+			t.Errorf("%d bytes in a datagram", len(raw))
+		}
+		got.WriteString(raw)
+	}
+	for i := range 20 {
+		if n := strings.Count(got.String(), fmt.Sprintf(` f%d="`, i)); n != 1 {
+			t.Errorf("f%d is there %d times", i, n)
+		}
+	}
+	if n := strings.Count(got.String(), "x"); n < 3000 || pieces > 9 {
+		t.Errorf("%d pieces, with %d bytes of the line", pieces, n)
 	}
 }
 

@@ -212,7 +212,7 @@ func authority(u *url.URL) string {
 // Limits implements ship.Sink: one batch more than there are connections is there
 // already when a request ends.
 func (c *Collector) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: int(c.bytes.Load()), BatchRecords: c.spec.Records, InFlight: c.connections + 1, RecordBytes: c.MaxLine}
+	return ship.Limits{BatchBytes: int(c.bytes.Load()), BatchRecords: c.spec.Records, InFlight: c.connections + 1, RecordBytes: c.MaxLine, MessageBytes: c.MaxMessage}
 }
 
 // Dial connects, and has the files read by which we log in.

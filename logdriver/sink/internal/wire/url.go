@@ -48,12 +48,16 @@ type Spec struct {
 	// bytes, that is sent in one message; longer ones are sent in pieces. 0 is no
 	// bound.
 	MaxLine int
+	// MaxMessage is the standard of the parameter max-message, which a sink has that
+	// names it among Params: ship.Limits.MessageBytes.
+	MaxMessage int
 }
 
 // Target is a checked collector URL.
 type Target struct {
-	Addr    string // host:port, as net.Dial takes it
-	MaxLine int    // see Spec
+	Addr       string // host:port, as net.Dial takes it
+	MaxLine    int    // see Spec
+	MaxMessage int    // see Spec
 	// Timeout is for how long a collector may acknowledge nothing while it has
 	// something to acknowledge.
 	Timeout time.Duration
@@ -106,6 +110,9 @@ func (t *Target) parse(u *url.URL, spec Spec) (err error) {
 		return err
 	}
 	if t.MaxLine, err = t.Size("max-line", spec.MaxLine); err != nil {
+		return err
+	}
+	if t.MaxMessage, err = t.Size("max-message", spec.MaxMessage); err != nil {
 		return err
 	}
 	if secure {
