@@ -60,7 +60,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	if len(def.Options)+len(def.Files)+len(secrets) > 0 {
 		u.RawQuery = q.Encode()
 	}
-	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Log: p.log})
+	s, err := openSink(discover.Collector{Name: c.Name, Weight: c.Weight, URL: &u}, sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Journal: p.journal, Log: p.log})
 	if err != nil {
 		return ship.Collector{}, hide(err, secrets)
 	}
