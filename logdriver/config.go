@@ -24,6 +24,7 @@ type Config struct {
 	Collectors        string        // for containers that name none; checked when one starts
 	ConfigMount       string        // a directory of the host with the configuration and what belongs to it
 	ConfigMountedFrom string        // what that is there, for people
+	JournalMount      string        // where the host's journal may be mounted; the empty directory otherwise
 	ConfigFrom        string        // a key of Consul or etcd that holds the configuration instead; see discover.ParseDocument
 	HostName          string        // goes with every record
 	Version           string        // of the plugin; the same

@@ -40,7 +40,7 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 }
 
 func (p *pools) host(dir string) sink.Host {
-	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Log: p.log}
+	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Journal: p.journal, Log: p.log}
 }
 
 // dressed is a collector's URL with what its pool says of all.

@@ -21,13 +21,14 @@ import (
 // it. What is noted here lets nobody lose undelivered records by changing that:
 // the mount of before is not seen any more.
 const (
-	placeFile   = "place"        // below the state: what was used last
-	idFile      = "id"           // in a spool: which one it is, wherever it is copied to
-	spoolMount  = "/spool"       // where config.json has the host's directory mounted
-	spoolFolder = "dockline-log" // in it
-	ownSpool    = "spool"        // below the state
-	ownPlace    = "the plugin's own directory"
-	socketMount = "/run/docker/plugins" // a directory of the host with the plugin's id for a name
+	placeFile    = "place"        // below the state: what was used last
+	idFile       = "id"           // in a spool: which one it is, wherever it is copied to
+	spoolMount   = "/spool"       // where config.json has the host's directory mounted
+	spoolFolder  = "dockline-log" // in it
+	ownSpool     = "spool"        // below the state
+	ownPlace     = "the plugin's own directory"
+	journalMount = "/journal"            // where config.json has the folder of the host's journal mounted
+	socketMount  = "/run/docker/plugins" // a directory of the host with the plugin's id for a name
 )
 
 // place says which spool is used.
@@ -183,6 +184,7 @@ func (c *Config) FindMounts() error {
 	if c.ConfigMountedFrom = mountedFrom(info, configMount); c.ConfigMountedFrom != "" {
 		c.ConfigMount = configMount
 	}
+	c.JournalMount = journalMount
 	if c.SpoolMountedFrom = mountedFrom(info, spoolMount); c.SpoolMountedFrom != "" {
 		c.SpoolMount = spoolMount
 	}

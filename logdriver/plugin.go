@@ -67,6 +67,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings()}
 	p.ctx, p.endLook = context.WithCancel(ctx)
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
+	p.pools.journal = cfg.JournalMount
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
 		log.Error("pools that the configuration no longer has are not known; what they are owed waits a while for one that has them", "err", err, "while", cfg.LeaveTime)

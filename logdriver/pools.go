@@ -33,12 +33,13 @@ type resolver interface {
 
 // pools keeps the pools that containers use in step with what their sources say.
 type pools struct {
-	names resolver
-	etc   string // where the host's /etc is seen
-	dir   string // where the files are that belong to the configuration
-	file  string // where the members that sources told last are kept
-	log   *slog.Logger
-	ship  *ship.Shipper
+	names   resolver
+	etc     string // where the host's /etc is seen
+	journal string // where the host's journal is seen, "" for nowhere
+	dir     string // where the files are that belong to the configuration
+	file    string // where the members that sources told last are kept
+	log     *slog.Logger
+	ship    *ship.Shipper
 
 	ctx       context.Context // ends when nothing is followed any more
 	cancel    context.CancelFunc

@@ -12,6 +12,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/journald"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
@@ -49,6 +50,7 @@ func sinks() map[string]newSink {
 		"elasticsearch+https": elastic.New,
 		"opensearch+http":     elastic.New,
 		"opensearch+https":    elastic.New,
+		"journald":            journald.New,
 	}
 }
 

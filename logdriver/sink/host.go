@@ -24,6 +24,7 @@ type Host struct {
 	Resolver ship.Resolver
 	Config   string // the folder below which files with relative names are
 	Etc      string // where the host's /etc is seen, "" for /etc itself
+	Journal  string // where the host's /run/systemd/journal is seen, "" for nowhere
 	Log      *slog.Logger
 }
 

@@ -1,0 +1,141 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/receiver/otlpreceiver"
+	"go.opentelemetry.io/collector/receiver/receivertest"
+
+	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/journald"
+)
+
+// What the OpenTelemetry Collector's receiver gets by gRPC, and systemd's journal
+// through the mount that it takes, is what a container wrote. Without the mount
+// a container does not start, and is told why.
+func TestReceiverAndJournal(t *testing.T) {
+	ctx := testContext(t)
+	if said := newBench(t, ctx, shared.engine).wantRefused("--log-opt", "collectors=journald://localhost"); !strings.Contains(said, "journal.source=/run/systemd/journal") {
+		t.Errorf("without a journal it says %s", said)
+	}
+	dir, err := os.MkdirTemp("", "j") // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	j, err := journald.New(dir)
+	if err == nil {
+		err = j.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := j.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	var received consumertest.LogsSink
+	addr := startReceiver(t, &received)
+	e, err := startEngine(ctx, "journal")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := e.InstallPlugin(ctx, driver, shared.build, "journal.source="+j.Dir); err != nil {
+		t.Fatal(err)
+	}
+	const lines = 1000
+	var want []string
+	for i := range lines {
+		want = append(want, fmt.Sprintf("line %d", i+1))
+	}
+	for name, url := range map[string]string{"by-grpc": "otlp+grpc://" + addr + "?compress=gzip", "to-journal": "journald://localhost"} {
+		if _, err := e.Docker.Start(ctx, name, "--log-driver", driver, "--log-opt", "collectors="+url, harness.Image, "sh", "-c", fmt.Sprintf("for i in $(seq %d); do echo line $i; done", lines)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantLines(t, "the receiver", want, func() (got []string) {
+		for _, l := range received.AllLogs() {
+			for _, r := range l.ResourceLogs().At(0).ScopeLogs().At(0).LogRecords().All() {
+				got = append(got, r.Body().Str())
+			}
+		}
+		return got
+	})
+	wantLines(t, "the journal", want, func() (got []string) {
+		entries, err := j.Read(ctx)
+		if err != nil {
+			return nil // it may look damaged while it is written
+		}
+		for _, e := range entries {
+			if e["CONTAINER_NAME"] == "to-journal" && e["PRIORITY"] == "6" {
+				got = append(got, e["MESSAGE"])
+			}
+		}
+		return got
+	})
+	if err := e.Remove(ctx, "by-grpc", "to-journal"); err != nil {
+		t.Error(err)
+	}
+}
+
+// wantLines waits until as many lines have come as are wanted, and compares them.
+func wantLines(t *testing.T, who string, want []string, read func() []string) {
+	t.Helper()
+	end := time.Now().Add(30 * time.Second)
+	for {
+		got := read()
+		if len(got) >= len(want) || time.Now().After(end) {
+			if !slices.Equal(got, want) {
+				t.Errorf("%s has %d lines, not the %d that were written, or others: %.300q", who, len(got), len(want), got)
+			}
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // neither announces anything
+	}
+}
+
+// startReceiver runs the OpenTelemetry Collector's receiver.
+func startReceiver(t *testing.T, to *consumertest.LogsSink) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_ = l.Close()
+	factory := otlpreceiver.NewFactory()
+	config := factory.CreateDefaultConfig()
+	protocols := map[string]any{"protocols": map[string]any{"grpc": map[string]any{"endpoint": addr}}}
+	if err := confmap.NewFromStringMap(protocols).Unmarshal(config); err != nil {
+		t.Fatal(err)
+	}
+	receiver, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(factory.Type()), config, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := receiver.Start(t.Context(), componenttest.NewNopHost()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := receiver.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return addr
+}
