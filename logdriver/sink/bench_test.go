@@ -19,6 +19,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
+	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
@@ -53,6 +54,16 @@ var benchmarks = []struct {
 	{"otlp+http://%s", "http", otlp.New},
 	{"otlp+http://%s?compress=gzip", "http", otlp.New},
 	{"otlp+https://%s?tls-ca=ca.pem", "http+tls", otlp.New},
+	{"kafka://%s?topic=logs", "kafka", one(kafka.New)},
+	{"kafka://%s?topic=logs&compress=lz4", "kafka", one(kafka.New)},
+	{"kafka://%s?topic=logs&compress=none", "kafka", one(kafka.New)},
+	{"kafka://%s?topic=logs&format=line", "kafka", one(kafka.New)},
+	{"kafka+tls://%s?topic=logs&tls-ca=ca.pem", "kafka+tls", one(kafka.New)},
+}
+
+// one is a cluster of one.
+func one(make func([]*url.URL, sink.Host) (ship.Sink, error)) func(*url.URL, sink.Host) (ship.Sink, error) {
+	return func(u *url.URL, host sink.Host) (ship.Sink, error) { return make([]*url.URL{u}, host) }
 }
 
 // benchLine is 120 bytes of what programs write.
@@ -94,7 +105,7 @@ func name(i int) string { return strings.ReplaceAll(benchmarks[i].url, "://%s", 
 // BenchmarkEncode is from a record to the bytes of its message, framed.
 func BenchmarkEncode(b *testing.B) {
 	for i := range benchmarks {
-		if secure(i) || strings.Contains(benchmarks[i].url, "gzip") {
+		if secure(i) || strings.Contains(benchmarks[i].url, "compress=") {
 			continue // the same
 		}
 		b.Run(name(i), func(b *testing.B) {
@@ -215,7 +226,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(u.Scheme, "relp") {
+		if strings.HasPrefix(u.Scheme, "relp") || strings.HasPrefix(u.Scheme, "kafka") {
 			_ = ln.Close()
 			continue // it does not connect without a server; see its own test
 		}

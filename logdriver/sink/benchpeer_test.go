@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tinylib/msgp/msgp"
+	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/dockline/dockline/internal/testcert"
 )
@@ -64,6 +65,9 @@ func servePeer(kind, dir string) (net.Addr, error) {
 		go discardDatagrams(conn)
 		return conn.LocalAddr(), nil
 	}
+	if strings.HasPrefix(kind, "kafka") {
+		return serveKafka(kind, dir)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -87,6 +91,23 @@ func servePeer(kind, dir string) (net.Addr, error) {
 		}
 	}()
 	return addr, nil
+}
+
+// serveKafka is a broker that keeps nothing.
+func serveKafka(kind, dir string) (net.Addr, error) {
+	opts := []kfake.Opt{kfake.NumBrokers(1), kfake.SeedTopics(8, "logs"), kfake.BlackholeProduce()}
+	if strings.HasSuffix(kind, "+tls") {
+		config, err := peerTLS(dir)
+		if err != nil {
+			return nil, err
+		}
+		opts = append(opts, kfake.TLS(config))
+	}
+	c, err := kfake.NewCluster(opts...)
+	if err != nil {
+		return nil, err
+	}
+	return net.ResolveTCPAddr("tcp", c.ListenAddrs()[0])
 }
 
 func peerTLS(dir string) (*tls.Config, error) {

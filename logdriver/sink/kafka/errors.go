@@ -88,9 +88,9 @@ func advice(err error) string {
 
 // explain makes an error of the client one that says what to do.
 func (l *link) explain(err error) error {
-	var told *wire.TLSError
-	if told = l.distrust.Load(); told != nil && !errors.Is(err, told) {
-		return fmt.Errorf("%w (%w)", told, err)
+	var said *wire.TLSError
+	if noted := l.distrust.Load(); noted != nil && !errors.As(err, &said) {
+		return fmt.Errorf("%w (%w)", noted, err)
 	}
 	if says := advice(err); says != "" {
 		return &Error{Err: err, Advice: says}

@@ -28,6 +28,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"slices"
 	"strings"
@@ -175,12 +176,22 @@ func (c *cluster) Dial(ctx context.Context) (ship.Conn, error) {
 		return nil, err
 	}
 	if err := conn.client.Ping(ctx); err != nil {
-		err = conn.link.explain(err)
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = fmt.Errorf("no broker answers in time: %w", err)
-		}
+		err = c.explain(conn.link, err)
 		return nil, errors.Join(fmt.Errorf("connect to the cluster: %w", err), conn.Close())
 	}
 	conn.start()
 	return conn, nil
+}
+
+// explain says what to do about an error of connecting.
+func (c *cluster) explain(l *link, err error) error {
+	var early *kgo.ErrFirstReadEOF // which says itself what it may be
+	switch explained := l.explain(err); {
+	case errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("no broker answers in time: %w", explained)
+	case c.login.mechanism != "" && errors.Is(err, io.EOF) && !errors.As(err, &early):
+		return &Error{Err: explained, Advice: "the brokers end the connection while we log in: are user and password the right ones?"}
+	default:
+		return explained
+	}
 }
