@@ -52,6 +52,7 @@ mkfs.ext4                               e2fsprogs
 iperf3                                  iperf3
 qemu-system-x86_64                      qemu-system-x86
 xz                                      xz-utils
+/usr/lib/systemd/systemd-journald       systemd
 gcc                                     gcc
 /usr/include/stdio.h                    libc6-dev
 TEXT

@@ -68,11 +68,17 @@ func servePeer(kind, dir string) (net.Addr, error) {
 	if strings.HasPrefix(kind, "kafka") {
 		return serveKafka(kind, dir)
 	}
+	if kind == "journal" {
+		return discardEntries(dir)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	addr := ln.Addr()
+	if strings.HasPrefix(kind, "grpc") {
+		return addr, answerGRPC(ln, kind == "grpc+tls", dir)
+	}
 	if strings.HasSuffix(kind, "+tls") {
 		config, err := peerTLS(dir)
 		if err != nil {

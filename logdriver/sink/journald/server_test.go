@@ -151,7 +151,8 @@ func parse(data []byte) (map[string]string, error) {
 		if n < 0 {
 			return nil, fmt.Errorf("no end of a name: %q", data)
 		}
-		name, value := string(data[:n]), []byte(nil)
+		name := string(data[:n])
+		var value []byte
 		if data[n] == '=' {
 			end := bytes.IndexByte(data, '\n')
 			if end < 0 {

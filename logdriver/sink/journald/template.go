@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/logdriver/field"
-	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
@@ -109,7 +108,7 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	} else {
 		dst = append(dst, "stdout"...)
 	}
-	if r.Level != process.NoLevel {
+	if r.Level != 0 {
 		priority = priorities[r.Level]
 		dst = append(append(dst, "\nDOCKLINE_LEVEL="...), r.Level.String()...)
 	}

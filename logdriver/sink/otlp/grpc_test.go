@@ -7,17 +7,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
-	"golang.org/x/net/http2"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -53,7 +55,7 @@ func takeMessage(r *http.Request, body []byte) ([]sinktest.Got, []byte, error) {
 
 // play is a gRPC server (grpc/grpc doc/PROTOCOL-HTTP2.md).
 func play(conn net.Conn, answer sinktest.Answer) {
-	(&http2.Server{}).ServeConn(conn, &http2.ServeConnOpts{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	serveHTTP2(conn, func(w http.ResponseWriter, r *http.Request) {
 		body, err := message(r)
 		if err != nil {
 			return // the connection was cut
@@ -67,7 +69,39 @@ func play(conn net.Conn, answer sinktest.Answer) {
 			_, _ = w.Write(append(binary.BigEndian.AppendUint32([]byte{0}, uint32(len(out))), out...)) //nolint:gosec // short
 		}
 		setTrailer(w.Header(), s)
-	})})
+	})
+}
+
+// serveHTTP2 serves one connection until it ends.
+func serveHTTP2(conn net.Conn, handler http.HandlerFunc) {
+	only := &single{Conn: conn, ended: make(chan struct{})}
+	only.accept.Store(true)
+	s := &http.Server{Handler: handler, Protocols: new(http.Protocols), ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
+	s.Protocols.SetUnencryptedHTTP2(true)
+	_ = s.Serve(only)
+}
+
+// single is a listener of the one connection that it is.
+type single struct {
+	net.Conn
+	accept atomic.Bool
+	once   sync.Once
+	ended  chan struct{}
+}
+
+func (s *single) Accept() (net.Conn, error) {
+	if s.accept.CompareAndSwap(true, false) {
+		return s, nil
+	}
+	<-s.ended
+	return nil, net.ErrClosed
+}
+
+func (s *single) Addr() net.Addr { return s.LocalAddr() }
+
+func (s *single) Close() error {
+	s.once.Do(func() { close(s.ended) })
+	return s.Conn.Close()
 }
 
 func setTrailer(h http.Header, s *status.Status) {
@@ -188,7 +222,7 @@ func TestNoGRPC(t *testing.T) {
 		"HTTP/1.1":         func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")) },
 		"ends":             func(c net.Conn) { _ = c.Close() },
 		"a web server": func(c net.Conn) {
-			(&http2.Server{}).ServeConn(c, &http2.ServeConnOpts{Handler: http.NotFoundHandler()})
+			serveHTTP2(c, http.NotFound)
 		},
 	} {
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
