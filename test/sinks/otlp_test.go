@@ -155,7 +155,13 @@ func TestOTLP(t *testing.T) {
 // TestOTLPRefuses: what the receiver makes of its pipeline's errors.
 func TestOTLPRefuses(t *testing.T) {
 	c := startOTLP(t, false, nil)
-	s := c.sink(t, "otlp+grpc://"+c.grpc)
+	for _, url := range []string{"otlp+grpc://" + c.grpc, "otlp+http://" + c.http} {
+		t.Run(url[:len("otlp+grpc")], func(t *testing.T) { c.refuses(t, c.sink(t, url)) })
+	}
+}
+
+func (c *otlpCollector) refuses(t *testing.T, s ship.Sink) {
+	c.bodies = map[string]string{}
 	poison := []string{"s1-0000000000000003", "s1-0000000000000063"}
 	c.err = func(id string) error {
 		if slices.Contains(poison, id) {

@@ -11,6 +11,8 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -33,13 +35,13 @@ func (e *exporter) Export(ctx context.Context, r plogotlp.ExportRequest) (plogot
 	return plogotlp.NewExportResponse(), e.export(ctx, streams)
 }
 
-func serveExporter(t *testing.T, e *exporter) string {
+func serveExporter(t *testing.T, e *exporter, options ...grpc.ServerOption) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	plogotlp.RegisterGRPCServer(server, e)
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = server.Serve(ln) }()
@@ -129,6 +131,39 @@ func TestOrder(t *testing.T) {
 		if got[s] != want[s] {
 			t.Errorf("%s got %s, want %s", s, got[s], want[s])
 		}
+	}
+}
+
+// TestConnectionAge: a server that asks for a new connection every now and then, as
+// those behind load balancers do, is no reason to send anything twice.
+func TestConnectionAge(t *testing.T) {
+	var mu sync.Mutex
+	got, peers := "", map[string]bool{}
+	addr := serveExporter(t, &exporter{export: func(ctx context.Context, streams map[string][]string) error {
+		mu.Lock()
+		defer mu.Unlock()
+		from, _ := peer.FromContext(ctx)
+		peers[from.Addr.String()] = true
+		for _, l := range streams["web-1"] {
+			got += l
+		}
+		return nil
+	}}, grpc.KeepaliveParams(keepalive.ServerParameters{MaxConnectionAge: 20 * time.Millisecond, MaxConnectionAgeGrace: 10 * time.Second}))
+	conn, tmpl := dialGRPC(t, addr)
+	want := ""
+	several := func() bool { mu.Lock(); defer mu.Unlock(); return len(peers) > 3 }
+	for n := 0; n < 10 || !several() && n < 100_000; n++ {
+		line := string(rune('A' + n%26))
+		want += line
+		if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Offset: uint64(n), Line: []byte(line)})); err != nil { //nolint:gosec // small
+			t.Fatal(err)
+		}
+		wait(t, conn, uint64(n)+1) //nolint:gosec // small
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if got != want || len(peers) < 2 {
+		t.Errorf("%d of %d records over %d connections", len(got), len(want), len(peers))
 	}
 }
 

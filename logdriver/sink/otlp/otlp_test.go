@@ -28,7 +28,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	for _, tc := range []struct{ scheme, query string }{{"otlp+http", "compress=gzip"}, {"otlp+https", ""}} {
 		t.Run(tc.scheme, func(t *testing.T) {
-			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: tc.scheme, Query: tc.query, New: New, Take: take})
+			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: tc.scheme, Query: tc.query, New: New, Take: take, Final500: true})
 		})
 	}
 }

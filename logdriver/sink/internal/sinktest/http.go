@@ -37,6 +37,8 @@ type HTTP struct {
 	// again, nil where the protocol knows no such thing; Refuse one of which one
 	// record is refused.
 	Busy, Refuse func(records []Got, which int) []byte
+	// Final500 says that the protocol does not have a request sent again after 500.
+	Final500 bool
 	// Play answers the requests on a connection until it ends, where that is not
 	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
 	// newline, and a body.

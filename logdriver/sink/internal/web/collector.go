@@ -38,6 +38,9 @@ type Spec struct {
 	// Ordered says that batches with records of the same stream are never under way
 	// together.
 	Ordered bool
+	// Final are statuses, beside those of all, by which the protocol says that a
+	// request will never be taken as it is.
+	Final []int
 	// Carried says that requests go by a Carrier, all over one connection: the
 	// parameter is requests rather than connections, and a path means nothing.
 	Carried bool

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -58,9 +59,12 @@ const (
 )
 
 // judged is the answer without what is HTTP's.
-func (r *reply) judged(path string) *Reply {
+func (r *reply) judged(c *Collector) *Reply {
 	j := &Reply{Body: r.body, Said: r.said(), After: r.after}
-	outcome, err := r.outcome(path)
+	outcome, err := r.outcome(c.path)
+	if slices.Contains(c.spec.Final, r.status) {
+		outcome = refused
+	}
 	switch outcome {
 	case refused:
 		j.Class, j.Smaller = r.class(), r.status == http.StatusRequestEntityTooLarge

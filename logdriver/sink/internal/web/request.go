@@ -67,7 +67,7 @@ func (p *poster) post(ctx context.Context, text []byte, records []Record) (*Repl
 	if err != nil {
 		return nil, err
 	}
-	return r.judged(c.path), nil
+	return r.judged(c), nil
 }
 
 func (p *poster) compress() (err error) {
