@@ -10,7 +10,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dockline/dockline/logdriver/ship"
-	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
@@ -87,9 +86,7 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	e := entry{template: tmpl, offset: r.Offset, time: r.Time, from: len(dst), first: len(b.headers), place: tmpl.place}
 	dst = tmpl.Append(dst, r)
 	e.to, b.end = len(dst), len(dst)
-	from := len(b.notes)
-	b.notes = stamp.AppendOffset(append(append(b.notes, tmpl.stream...), '-'), r.Offset)
-	e.id = b.note(from)
+	e.id = tmpl.appendID(b, r)
 	tmpl.appendHeaders(b, e.id, r)
 	b.entries = append(b.entries, e)
 	return dst
@@ -104,12 +101,8 @@ func (b *batch) seal(text []byte) {
 		if i+1 < len(b.entries) {
 			last = b.entries[i+1].first
 		}
-		key := e.template.key
-		if key == nil {
-			key = e.id
-		}
 		b.records = append(b.records, kgo.Record{
-			Topic: e.template.topic, Key: key, Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: stamped(e.time),
+			Topic: e.template.topic, Key: e.template.keyOr(e.id), Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: stamped(e.time),
 		})
 	}
 }

@@ -22,6 +22,7 @@ type template struct {
 	json      *jsonline.Template
 	headers   []kgo.RecordHeader // of all records; nil where they have no more than the id
 	clock     stamp.Cache
+	measured  batch // of Measure
 }
 
 func newTemplate(c *cluster, m *ship.Meta) *template {
@@ -65,6 +66,31 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 		return append(dst, r.Line...)
 	}
 	return t.json.Append(dst, r)
+}
+
+// Measure implements ship.Measurer: key and headers count, too.
+func (t *template) Measure(r *ship.Record) int {
+	b := &t.measured
+	b.reset()
+	b.text = t.Append(b.text[:0], r)
+	id := t.appendID(b, r)
+	t.appendHeaders(b, id, r)
+	return footprint(t.keyOr(id), b.text, b.headers)
+}
+
+// appendID appends the record's id to b.notes.
+func (t *template) appendID(b *batch, r *ship.Record) []byte {
+	from := len(b.notes)
+	b.notes = stamp.AppendOffset(append(append(b.notes, t.stream...), '-'), r.Offset)
+	return b.note(from)
+}
+
+// keyOr is the key of a record with that id.
+func (t *template) keyOr(id []byte) []byte {
+	if t.key == nil {
+		return id
+	}
+	return t.key
 }
 
 // sources are the values of the header source.
