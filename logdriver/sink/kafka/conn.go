@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -63,7 +64,7 @@ type batch struct {
 type entry struct {
 	template *template
 	offset   uint64
-	time     int64
+	time     time.Time
 	id       []byte
 	from, to int // where its value is in the text
 	first    int // of its headers
@@ -83,7 +84,7 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	if len(dst) < b.end {
 		b.reset() // what was appended was not sent
 	}
-	e := entry{template: tmpl, offset: r.Offset, time: r.Time, from: len(dst), first: len(b.headers), place: tmpl.place}
+	e := entry{template: tmpl, offset: r.Offset, time: stampOf(r), from: len(dst), first: len(b.headers), place: tmpl.place}
 	dst = tmpl.Append(dst, r)
 	e.to, b.end = len(dst), len(dst)
 	e.id = tmpl.appendID(b, r)
@@ -102,7 +103,7 @@ func (b *batch) seal(text []byte) {
 			last = b.entries[i+1].first
 		}
 		b.records = append(b.records, kgo.Record{
-			Topic: e.template.topic, Key: e.template.keyOr(e.id), Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: stamped(e.time),
+			Topic: e.template.topic, Key: e.template.keyOr(e.id), Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: e.time,
 		})
 	}
 }

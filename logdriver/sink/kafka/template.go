@@ -127,5 +127,16 @@ func (t *template) appendHeaders(b *batch, id []byte, r *ship.Record) {
 	}
 }
 
-// stamped is a record's time as messages have it: milliseconds, and none before 1970.
-func stamped(ns int64) time.Time { return time.UnixMilli(max(0, ns/int64(time.Millisecond))) }
+// maxApart is how far what an application says may be from the engine's time and
+// still be the message's: brokers keep messages for some time behind that, and
+// refuse what is too far ahead.
+const maxApart = int64(time.Hour)
+
+// stampOf is a record's time as messages have it: milliseconds, and none before 1970.
+func stampOf(r *ship.Record) time.Time {
+	ns := r.Time
+	if apart := ns - r.Stamped; r.Stamped != 0 && (apart > maxApart || apart < -maxApart) {
+		ns = r.Stamped
+	}
+	return time.UnixMilli(max(0, ns/int64(time.Millisecond)))
+}

@@ -103,6 +103,17 @@ func FuzzTopic(f *testing.F) {
 	})
 }
 
+func TestStamp(t *testing.T) {
+	const now = 1_700_000_000_123_456_789
+	for _, tc := range []struct{ said, stamped, want int64 }{
+		{now, 0, now}, {now, now + 59*60e9, now}, {now + 61*60e9, now, now}, {0, now, now}, {-5e9, 0, 0}, {-9e18, now, now},
+	} {
+		if got := stampOf(&ship.Record{Time: tc.said, Stamped: tc.stamped}).UnixMilli(); got != tc.want/1e6 {
+			t.Errorf("%d, stamped %d: %d", tc.said, tc.stamped, got)
+		}
+	}
+}
+
 func TestAppendDoesNotAllocate(t *testing.T) {
 	for _, format := range []string{"json", "line"} {
 		s, err := New(urls(t, "kafka://host?topic=logs&format="+format), sinktest.Host())
