@@ -32,7 +32,7 @@ func TestNew(t *testing.T) {
 		{url: "kafka://host?topic=a{b", err: "without its }"},
 		{url: "kafka://host?topic={contaner_name}", err: "did you mean {container_name}?"},
 		{url: "kafka://host?topic={host|a/b}", err: "no \"/\""},
-		{url: "kafka://host?topic=..", err: "neither . nor .."},
+		{url: "kafka://host?topic=..", err: "neither . nor .. is one"},
 		{url: "kafka://host?topic=" + strings.Repeat("x", 250), err: "at most 249"},
 		{url: "kafka://host?topic=logs&compress=brotli", err: "zstd, lz4"},
 		{url: "kafka://host?topic=logs&format=xml", err: "json, line"},
