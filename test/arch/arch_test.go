@@ -96,6 +96,7 @@ var only = map[string][]string{
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
 	"github.com/miekg/dns":                                 {"logdriver/resolve"},
 	"go.yaml.in/yaml":                                      {"logdriver/config"},
+	"github.com/twmb/franz-go":                             {"logdriver/sink/kafka"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }
 

@@ -73,7 +73,7 @@ func TestKafka(t *testing.T) {
 // consume has the bench's checker see what is in the cluster.
 func (b *bench) consume(cluster *kfake.Cluster) {
 	b.Helper()
-	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics("logs.shop", "logs.other"), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()))
+	c, err := kgo.NewClient(kgo.SeedBrokers(cluster.ListenAddrs()...), kgo.ConsumeTopics("logs.shop", "logs.other"), kgo.ConsumeStartOffset(kgo.NewOffset().AtStart()), kgo.MetadataMinAge(100*time.Millisecond), kgo.FetchMaxWait(100*time.Millisecond))
 	if err != nil {
 		b.Fatal(err)
 	}

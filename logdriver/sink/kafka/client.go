@@ -22,7 +22,7 @@ func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 	options := []kgo.Opt{
 		kgo.SeedBrokers(c.seeds...), kgo.Dialer(l.dial), kgo.ClientID("dockline-log"),
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(c.codec), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}),
-		kgo.ProducerBatchMaxBytes(int32(c.maxMessage)), kgo.BrokerMaxWriteBytes(int32(max(c.maxMessage+1<<20, 100<<20))), //nolint:gosec // both are bounded
+		kgo.ProducerBatchMaxBytes(int32(c.MaxMessage)), kgo.BrokerMaxWriteBytes(int32(max(c.MaxMessage+1<<20, 100<<20))), //nolint:gosec // both are bounded
 		kgo.ManualFlushing(), kgo.MaxBufferedRecords(math.MaxInt32), kgo.MetadataMinAge(metadataAge), kgo.DisableClientMetrics(),
 		kgo.ProduceRequestTimeout(min(c.Timeout, wire.DefaultTimeout)), kgo.RequestTimeoutOverhead(c.Timeout),
 	}

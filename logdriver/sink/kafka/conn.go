@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dockline/dockline/logdriver/ship"
-	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
@@ -64,7 +64,7 @@ type batch struct {
 type entry struct {
 	template *template
 	offset   uint64
-	time     int64
+	time     time.Time
 	id       []byte
 	from, to int // where its value is in the text
 	first    int // of its headers
@@ -84,12 +84,10 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	if len(dst) < b.end {
 		b.reset() // what was appended was not sent
 	}
-	e := entry{template: tmpl, offset: r.Offset, time: r.Time, from: len(dst), first: len(b.headers), place: tmpl.place}
+	e := entry{template: tmpl, offset: r.Offset, time: stampOf(r), from: len(dst), first: len(b.headers), place: tmpl.place}
 	dst = tmpl.Append(dst, r)
 	e.to, b.end = len(dst), len(dst)
-	from := len(b.notes)
-	b.notes = stamp.AppendOffset(append(append(b.notes, tmpl.stream...), '-'), r.Offset)
-	e.id = b.note(from)
+	e.id = tmpl.appendID(b, r)
 	tmpl.appendHeaders(b, e.id, r)
 	b.entries = append(b.entries, e)
 	return dst
@@ -104,12 +102,8 @@ func (b *batch) seal(text []byte) {
 		if i+1 < len(b.entries) {
 			last = b.entries[i+1].first
 		}
-		key := e.template.key
-		if key == nil {
-			key = e.id
-		}
 		b.records = append(b.records, kgo.Record{
-			Topic: e.template.topic, Key: key, Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: stamped(e.time),
+			Topic: e.template.topic, Key: e.template.keyOr(e.id), Value: b.text[e.from:e.to:e.to], Headers: b.headers[e.first:last:last], Timestamp: e.time,
 		})
 	}
 }

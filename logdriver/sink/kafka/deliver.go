@@ -75,7 +75,7 @@ func (d *delivery) finish() error {
 	if now := d.conn.cluster.chunk.Load(); now < d.chunk {
 		c := d.conn.cluster
 		c.Host.Log.Warn("the brokers take no batches as large as max-message allows; smaller ones are sent, which costs throughput: set max-message to the topic's max.message.bytes",
-			"collector", c.Addr, "max-message", c.maxMessage, "batch", now)
+			"collector", c.Addr, "max-message", c.MaxMessage, "batch", now)
 	}
 	d.conn.mu.Lock()
 	d.conn.refused = append(d.conn.refused, d.refuse...)
@@ -163,7 +163,7 @@ func (d *delivery) consider(part []int, failed []failure) error {
 			return fmt.Errorf("topic %s: %w", f.record.Topic, f.err)
 		case v == homeless:
 			d.add(f, classNoTopic, fmt.Sprintf("topic %s: %v: %s", f.record.Topic, f.err, advice(f.err)))
-		case v == large && footprint(f.record) > d.conn.cluster.maxMessage:
+		case v == large && footprint(f.record.Key, f.record.Value, f.record.Headers) > d.conn.cluster.MaxMessage:
 			d.tooLarge(f) // the client has not even sent it
 		default:
 			tooLarge = tooLarge || v == large
@@ -212,9 +212,9 @@ func (d *delivery) tooLarge(f failure) {
 const envelope = 100
 
 // footprint is how large a message is before it is compressed.
-func footprint(r *kgo.Record) int {
-	n := envelope + len(r.Key) + len(r.Value)
-	for _, h := range r.Headers {
+func footprint(key, value []byte, headers []kgo.RecordHeader) int {
+	n := envelope + len(key) + len(value)
+	for _, h := range headers {
 		n += len(h.Key) + len(h.Value) + 10 // their lengths
 	}
 	return n

@@ -14,6 +14,7 @@
 //	headers          id, or all that is known of the record
 //	compress         zstd, lz4, snappy, gzip or none
 //	max-message      the largest message, in bytes, that the brokers take
+//	                 (max.message.bytes); what would be larger is sent in pieces
 //	sasl             scram-sha-512, scram-sha-256 or plain, where there is a user
 //	password-file    a file with the user's password
 //
@@ -47,10 +48,6 @@ const (
 	// maxMessage is what brokers take where nobody has changed max.message.bytes,
 	// less what they count in and clients do not.
 	maxMessage = 1_000_012
-	// A line of so many bytes fits into a message whatever is in it: in JSON a byte
-	// may take six, and those of lines that are not UTF-8 are there again in base64.
-	lineInJSON = 8
-	lineAsIs   = 2
 )
 
 // cluster is the sink.
@@ -63,7 +60,6 @@ type cluster struct {
 	allHeaders   bool
 	codec        kgo.CompressionCodec
 	create       bool
-	maxMessage   int
 	login        login
 
 	trust wire.Trust
@@ -94,7 +90,7 @@ func New(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 
 func parse(u *url.URL, host sink.Host) (*wire.Target, error) {
 	t, err := wire.ParseTarget(u, host, wire.Spec{
-		Schemes: map[string]string{"kafka": defaultPort, "kafka+tls": defaultPort}, Web: true,
+		Schemes: map[string]string{"kafka": defaultPort, "kafka+tls": defaultPort}, Web: true, MaxMessage: maxMessage,
 		Params: []string{"topic", "create-topics", "format", "headers", "compress", "max-message", "sasl", "password-file"},
 	})
 	if err != nil {
@@ -121,7 +117,7 @@ func (c *cluster) parse() (err error) {
 	c.create, c.lines = words["create-topics"] == "on", words["format"] == "line"
 	c.allHeaders = words["headers"] == "all" || words["headers"] == "" && c.lines
 	c.codec = codecs()[words["compress"]]
-	if err := c.parseSizes(); err != nil {
+	if err := c.checkSize(); err != nil {
 		return err
 	}
 	c.login, err = parseLogin(c.Target)
@@ -138,19 +134,9 @@ func codecs() map[string]kgo.CompressionCodec {
 // mostMessage is what max-message may be: more than any line that ship reads.
 const mostMessage = 256 << 20
 
-func (c *cluster) parseSizes() (err error) {
-	if c.maxMessage, err = c.Size("max-message", maxMessage); err != nil {
-		return err
-	}
-	if c.maxMessage == 0 || c.maxMessage > mostMessage {
+func (c *cluster) checkSize() error {
+	if c.MaxMessage == 0 || c.MaxMessage > mostMessage {
 		return &options.ValueError{What: wire.ParamKind, Key: "max-message", Value: c.Params["max-message"], Err: fmt.Errorf("not within 1k to %dm", mostMessage>>20)}
-	}
-	if _, given := c.Params["max-line"]; given {
-		return nil
-	}
-	c.MaxLine = c.maxMessage / lineInJSON
-	if c.lines {
-		c.MaxLine = c.maxMessage / lineAsIs
 	}
 	return nil
 }
@@ -158,7 +144,7 @@ func (c *cluster) parseSizes() (err error) {
 // Limits: see BenchmarkThroughput. One batch is there already when the one before
 // it is done.
 func (c *cluster) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 1 << 20, BatchRecords: 8192, InFlight: 2, RecordBytes: c.MaxLine}
+	return ship.Limits{BatchBytes: 1 << 20, BatchRecords: 8192, InFlight: 2, RecordBytes: c.MaxLine, MessageBytes: c.MaxMessage}
 }
 
 // Prepare implements ship.Sink.

@@ -126,18 +126,36 @@ func TestContents(t *testing.T) {
 	}
 }
 
-// No line of the length that Limits names makes a message that brokers refuse.
+// However long a line is, and whatever is in it, no message of it is refused.
 func TestPiecesFit(t *testing.T) {
-	for _, format := range []string{"json", "line"} {
+	worst := append(bytes.Repeat([]byte{1}, 3<<20), 0xff)
+	for _, params := range []string{"format=json", "format=line", "format=line&max-line=100k", "headers=all&max-message=20k"} {
 		p := start(t)
-		s := p.open("kafka://", "format="+format, "compress=none")
-		c, tmpl := connect(t, s), s.Prepare(meta("k1"))
-		worst := append(bytes.Repeat([]byte{1}, s.Limits().RecordBytes-1), 0xff)
-		if err := c.Send(t.Context(), c.Append(nil, tmpl, &ship.Record{Line: worst, Cut: true})); err != nil {
+		s := p.open("kafka://", params, "compress=none")
+		m := meta("k1")
+		for i := range 30 {
+			m.Attrs = append(m.Attrs, ship.Attr{Key: fmt.Sprint("long", i), Value: strings.Repeat("x", 200)})
+		}
+		fields := []ship.Field{{Key: []byte("f"), Value: worst[:1<<20]}}
+		c := connect(t, s)
+		dst, pieces := ship.AppendRecord(nil, s, c, m, &ship.Record{Line: worst, Fields: fields})
+		if err := c.Send(t.Context(), dst); err != nil {
 			t.Fatal(err)
 		}
-		if acked, err := wait(t, c, 1); acked != 1 || err != nil || len(c.Refused()) > 0 {
-			t.Errorf("%s: acked %d, %v", format, acked, err)
+		acked, err := wait(t, c, 1)
+		if refused := c.Refused(); acked != 1 || err != nil || len(refused) > 0 {
+			t.Errorf("%s: acked %d, %v, %d refused of %d", params, acked, err, len(refused), pieces)
+		}
+		text := ""
+		for _, r := range p.kept("logs") {
+			if params[:8] == "format=l" {
+				text += string(r.Value)
+			} else {
+				text += line(t, r.Value)
+			}
+		}
+		if text != string(worst) {
+			t.Errorf("%s: %d bytes of %d in %d pieces", params, len(text), len(worst), pieces)
 		}
 	}
 }

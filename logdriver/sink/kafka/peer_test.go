@@ -114,7 +114,7 @@ func (c *cutConn) reset() {
 	if tcp, ok := c.Conn.(*net.TCPConn); ok {
 		_ = tcp.SetLinger(0)
 	}
-	_ = c.Conn.Close()
+	_ = c.Close()
 }
 
 func (p *peer) cut(in, out int64) { p.mu.Lock(); defer p.mu.Unlock(); p.in, p.out = in, out }

@@ -22,6 +22,7 @@ type template struct {
 	json      *jsonline.Template
 	headers   []kgo.RecordHeader // of all records; nil where they have no more than the id
 	clock     stamp.Cache
+	measured  batch // of Measure
 }
 
 func newTemplate(c *cluster, m *ship.Meta) *template {
@@ -67,6 +68,31 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	return t.json.Append(dst, r)
 }
 
+// Measure implements ship.Measurer: key and headers count, too.
+func (t *template) Measure(r *ship.Record) int {
+	b := &t.measured
+	b.reset()
+	b.text = t.Append(b.text[:0], r)
+	id := t.appendID(b, r)
+	t.appendHeaders(b, id, r)
+	return footprint(t.keyOr(id), b.text, b.headers)
+}
+
+// appendID appends the record's id to b.notes.
+func (t *template) appendID(b *batch, r *ship.Record) []byte {
+	from := len(b.notes)
+	b.notes = stamp.AppendOffset(append(append(b.notes, t.stream...), '-'), r.Offset)
+	return b.note(from)
+}
+
+// keyOr is the key of a record with that id.
+func (t *template) keyOr(id []byte) []byte {
+	if t.key == nil {
+		return id
+	}
+	return t.key
+}
+
 // sources are the values of the header source.
 var sources = [2][]byte{[]byte("stdout"), []byte("stderr")} //nolint:gochecknoglobals // a table
 
@@ -101,5 +127,16 @@ func (t *template) appendHeaders(b *batch, id []byte, r *ship.Record) {
 	}
 }
 
-// stamped is a record's time as messages have it: milliseconds, and none before 1970.
-func stamped(ns int64) time.Time { return time.UnixMilli(max(0, ns/int64(time.Millisecond))) }
+// maxApart is how far what an application says may be from the engine's time and
+// still be the message's: brokers keep messages for some time behind that, and
+// refuse what is too far ahead.
+const maxApart = int64(time.Hour)
+
+// stampOf is a record's time as messages have it: milliseconds, and none before 1970.
+func stampOf(r *ship.Record) time.Time {
+	ns := r.Time
+	if apart := ns - r.Stamped; r.Stamped != 0 && (apart > maxApart || apart < -maxApart) {
+		ns = r.Stamped
+	}
+	return time.UnixMilli(max(0, ns/int64(time.Millisecond)))
+}

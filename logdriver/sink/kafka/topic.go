@@ -70,7 +70,7 @@ func parseTopic(text string) (topic, error) {
 		t, rest = append(t, p), after
 	}
 	if t.fixed() && (len(text) > maxTopic || text == "." || text == "..") {
-		return nil, fmt.Errorf("a topic's name has at most %d characters, and is neither . nor ..", maxTopic)
+		return nil, fmt.Errorf("a topic's name has at most %d characters, and neither . nor .. is one", maxTopic)
 	}
 	return t, nil
 }
@@ -103,7 +103,8 @@ func parsePlaceholder(inside string) (part, error) {
 
 // unfit reports whether a topic's name cannot have c.
 func unfit(c rune) bool {
-	return !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_')
+	fit := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '-' || c == '_'
+	return !fit
 }
 
 // fixed reports whether the topic is the same for all streams.

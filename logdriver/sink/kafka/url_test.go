@@ -32,7 +32,7 @@ func TestNew(t *testing.T) {
 		{url: "kafka://host?topic=a{b", err: "without its }"},
 		{url: "kafka://host?topic={contaner_name}", err: "did you mean {container_name}?"},
 		{url: "kafka://host?topic={host|a/b}", err: "no \"/\""},
-		{url: "kafka://host?topic=..", err: "neither . nor .."},
+		{url: "kafka://host?topic=..", err: "neither . nor .. is one"},
 		{url: "kafka://host?topic=" + strings.Repeat("x", 250), err: "at most 249"},
 		{url: "kafka://host?topic=logs&compress=brotli", err: "zstd, lz4"},
 		{url: "kafka://host?topic=logs&format=xml", err: "json, line"},
@@ -101,6 +101,17 @@ func FuzzTopic(f *testing.F) {
 			t.Errorf("%q with %q: %q", text, value, got)
 		}
 	})
+}
+
+func TestStamp(t *testing.T) {
+	const now = 1_700_000_000_123_456_789
+	for _, tc := range []struct{ said, stamped, want int64 }{
+		{now, 0, now}, {now, now + 59*60e9, now}, {now + 61*60e9, now, now}, {0, now, now}, {-5e9, 0, 0}, {-9e18, now, now},
+	} {
+		if got := stampOf(&ship.Record{Time: tc.said, Stamped: tc.stamped}).UnixMilli(); got != tc.want/1e6 {
+			t.Errorf("%d, stamped %d: %d", tc.said, tc.stamped, got)
+		}
+	}
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {
