@@ -12,6 +12,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/gelf"
 	"github.com/dockline/dockline/logdriver/sink/journald"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
@@ -36,6 +37,9 @@ func sinks() map[string]newSink {
 		"forward+tls":         forward.New,
 		"relp":                relp.New,
 		"relp+tls":            relp.New,
+		"gelf+tcp":            gelf.New,
+		"gelf+tls":            gelf.New,
+		"gelf+udp":            gelf.New,
 		"json+tcp":            jsonl.New,
 		"json+tls":            jsonl.New,
 		"json+http":           jsonl.NewHTTP,

@@ -18,6 +18,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/gelf"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
@@ -38,6 +39,11 @@ var benchmarks = []struct {
 	{"syslog+tls://%s?tls-ca=ca.pem", "discard+tls", syslog.New},
 	{"json+tcp://%s", "discard", jsonl.New},
 	{"json+tls://%s?tls-ca=ca.pem", "discard+tls", jsonl.New},
+	{"gelf+tcp://%s", "discard", gelf.New},
+	{"gelf+tls://%s?tls-ca=ca.pem", "discard+tls", gelf.New},
+	{"gelf+udp://%s", "udp", gelf.New},
+	{"gelf+udp://%s?compress=gzip", "udp", gelf.New},
+	{"gelf+udp://%s?compress=zlib", "udp", gelf.New},
 	{"relp://%s", "relp", relp.New},
 	{"relp+tls://%s?tls-ca=ca.pem", "relp+tls", relp.New},
 	{"forward://%s", "forward", forward.New},
