@@ -17,6 +17,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/nats"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
@@ -64,6 +65,8 @@ func clusters() map[string]newCluster {
 	return map[string]newCluster{
 		"kafka":     kafka.New,
 		"kafka+tls": kafka.New,
+		"nats":      nats.New,
+		"nats+tls":  nats.New,
 	}
 }
 
