@@ -46,12 +46,12 @@ func (e *Error) RetryAfter() time.Duration { return e.After }
 func refusal(text string, loggingIn bool) error {
 	e := &Error{Said: text}
 	switch {
-	case loggingIn:
-		e.After = slowly
-		e.Advice = "look at the user, password-file, token-file, nkey-file or creds-file of the collector's URL, and at the server's users"
 	case strings.HasPrefix(text, permissions):
 		e.After = slowly
 		e.Advice = "the user of the collector's URL has to be allowed to publish to its subject, and to subscribe to the inbox (inbox=, _INBOX unless set)"
+	case loggingIn:
+		e.After = slowly
+		e.Advice = "look at the user, password-file, token-file, nkey-file or creds-file of the collector's URL, and at the server's users"
 	}
 	return e
 }
