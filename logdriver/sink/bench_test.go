@@ -22,6 +22,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/nats"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
@@ -46,6 +47,9 @@ var benchmarks = []struct {
 	{"gelf+udp://%s?compress=zlib", "udp", gelf.New},
 	{"relp://%s", "relp", relp.New},
 	{"relp+tls://%s?tls-ca=ca.pem", "relp+tls", relp.New},
+	{"nats://%s?subject=logs.bench", "nats", one(nats.New)},
+	{"nats://%s?subject=logs.bench&format=line", "nats", one(nats.New)},
+	{"nats://%s?subject=logs.bench", "nats-server", one(nats.New)},
 	{"forward://%s", "forward", forward.New},
 	{"forward://%s?compress=gzip", "forward", forward.New},
 	{"forward+tls://%s?tls-ca=ca.pem", "forward+tls", forward.New},
@@ -106,7 +110,13 @@ func dial(b *testing.B, i int) (ship.Sink, ship.Conn) {
 
 func secure(i int) bool { return strings.HasSuffix(benchmarks[i].peer, "+tls") }
 
-func name(i int) string { return strings.ReplaceAll(benchmarks[i].url, "://%s", "") }
+func name(i int) string {
+	name := strings.ReplaceAll(benchmarks[i].url, "://%s", "")
+	if benchmarks[i].peer == "nats-server" {
+		name += "#nats-server"
+	}
+	return name
+}
 
 // BenchmarkEncode is from a record to the bytes of its message, framed.
 func BenchmarkEncode(b *testing.B) {
@@ -232,7 +242,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(u.Scheme, "relp") || strings.HasPrefix(u.Scheme, "kafka") {
+		if strings.HasPrefix(u.Scheme, "relp") || strings.HasPrefix(u.Scheme, "kafka") || u.Scheme == "nats" {
 			_ = ln.Close()
 			continue // it does not connect without a server; see its own test
 		}

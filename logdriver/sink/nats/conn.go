@@ -31,6 +31,9 @@ type conn struct {
 	link      net.Conn
 	in        *bufio.Reader // owned by Dial, then by listen
 	window    wire.Window   // owned by listen
+	holed     bool          // later messages are acknowledged, and hole is not; owned by listen
+	hole      uint64        // owned by listen
+	since     time.Time     // when that became so; owned by listen
 	info      *info
 	inbox     string // the subject of acknowledgements, up to the message's number
 	ledger    *wire.Ledger
@@ -38,7 +41,6 @@ type conn struct {
 	pings     chan struct{} // the server waits for a PONG; closed by listen
 	answering sync.WaitGroup
 	misfits   wire.Misfits
-	most      int          // bytes of a message, headers included
 	largest   atomic.Int64 // message so far
 	close     func() error
 
@@ -55,17 +57,21 @@ type conn struct {
 //
 //	HPUB subject inbox.number header-length length CR LF headers payload CR LF
 //
-// A message that is larger than the server takes is sent in pieces.
+// ship has seen to it that a message is no larger than the server takes, unless
+// what goes with all records takes all of that.
 func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
-	own := t.(*template) //nolint:errcheck,forcetypeassert // Prepare makes no others
+	own := t.(*template) //nolint:forcetypeassert // Prepare makes no others
+	// Pieces that were cut for another size are others, though they have its number.
+	own.piece = 0
+	if r.Cut || own.cut && r.Offset == own.next {
+		own.piece = c.cluster.Limits().MessageBytes
+	}
+	own.cut, own.next = r.Cut, r.Offset+1
 	c.scratch = own.Append(c.scratch[:0], r)
-	if size := len(c.scratch); size > c.most {
-		first, second, ok := wire.Halve(r)
-		if !ok {
-			c.refuse(own, r)
-			return dst
-		}
-		return c.Append(c.Append(dst, t, &first), t, &second)
+	own.piece = 0
+	if len(c.scratch) > c.info.MaxPayload {
+		c.refuse(own, r)
+		return dst
 	}
 	if size := int64(len(c.scratch)); size > c.largest.Load() {
 		c.largest.Store(size)
@@ -83,7 +89,7 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 func (c *conn) refuse(t *template, r *ship.Record) {
 	c.misfits.Add(c.batch, ship.Refusal{
 		ID: t.stream + "-" + string(stamp.AppendOffset(nil, r.Offset)), Container: t.container, Records: 1, Class: "too-large",
-		Reason:  fmt.Sprintf("a message of %d bytes, and %d are taken: it is what goes with the line that is so large", len(c.scratch), c.most),
+		Reason:  fmt.Sprintf("a message of %d bytes, and %d are taken: it is what goes with the line that is so large", len(c.scratch), c.info.MaxPayload),
 		Encoded: bytes.Clone(c.scratch[:min(len(c.scratch), maxKept)]),
 	})
 }

@@ -18,7 +18,7 @@
 //	tls-first      on: TLS comes before the server's greeting. nats+tls only
 //
 // Each message has its record's id in Nats-Msg-Id, by which a stream tells what
-// it has already. A record is acknowledged when the stream says that it has it.
+// it has already; behind that of a piece is the size that it was cut for. A record is acknowledged when the stream says that it has it.
 //
 // The protocol is spoken here rather than by nats.go: a batch goes out as the
 // bytes that templates made, and is acknowledged as a whole; nats.go takes
@@ -43,8 +43,11 @@ import (
 )
 
 const (
-	defaultPort  = "4222"
-	defaultInbox = "_INBOX"
+	defaultPort    = "4222"
+	defaultInbox   = "_INBOX"
+	defaultPayload = 1 << 20 // as servers have it, until one says otherwise
+	// idRoom is left for what goes behind the id of a piece, in bytes.
+	idRoom = 16
 )
 
 // cluster is the sink.
@@ -58,7 +61,8 @@ type cluster struct {
 	tlsFirst     bool
 	login        login
 
-	most atomic.Int64 // bytes of a message that the stream takes, as far as is known; 0 for any
+	payload atomic.Int64 // bytes of a message that the server takes that was connected to last
+	most    atomic.Int64 // that the stream takes, as far as is known; 0 for any
 }
 
 // New returns the sink for the cluster whose servers the URLs name; they differ in
@@ -72,6 +76,7 @@ func New(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 		}
 		if c == nil {
 			c = &cluster{Target: target}
+			c.payload.Store(defaultPayload)
 		}
 		c.servers = append(c.servers, target)
 	}
@@ -121,10 +126,15 @@ func (c *cluster) parse() (err error) {
 	return err
 }
 
-// Limits: see BenchmarkThroughput. A stream's server keeps no more than 10,000
-// messages waiting, those of all who publish to it.
+// Limits: see BenchmarkThroughput. What is under way when a stream gets another
+// leader may change its order, so it is no more than is of use; and a server keeps
+// no more than 10,000 messages waiting for a stream, those of all who publish to it.
 func (c *cluster) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 512, InFlight: 8, RecordBytes: c.MaxLine}
+	most := c.payload.Load()
+	if stream := c.most.Load(); stream > 0 {
+		most = min(most, stream)
+	}
+	return ship.Limits{BatchBytes: 128 << 10, BatchRecords: 256, InFlight: 8, RecordBytes: c.MaxLine, MessageBytes: int(most) - idRoom}
 }
 
 // Prepare implements ship.Sink.

@@ -27,6 +27,10 @@ type info struct {
 	JetStream   bool   `json:"jetstream"`
 }
 
+// minPayload is how large messages have to be allowed to be, in bytes: what goes
+// with a record and its line have to fit in.
+const minPayload = 4 << 10
+
 // connect is our answer.
 type connect struct {
 	Verbose      bool   `json:"verbose"`
@@ -129,8 +133,8 @@ func (i *info) check(server *wire.Target) error {
 		return &Error{Said: "nothing of TLS", Advice: "set the server up for TLS, or begin the collector's URL with nats", After: slowly}
 	case !i.Headers:
 		return &Error{Said: "that it knows no headers", Advice: "records need them for their ids: switch them on, or take a server from 2.2 on", After: slowly}
-	case i.MaxPayload <= 0:
-		return fmt.Errorf("%w: a max_payload of %d", ErrProtocol, i.MaxPayload)
+	case i.MaxPayload < minPayload:
+		return &Error{Said: fmt.Sprintf("that it takes no message of more than %d bytes", i.MaxPayload), Advice: fmt.Sprintf("set its max_payload to %d or more", minPayload), After: slowly}
 	}
 	return nil
 }
@@ -176,10 +180,7 @@ func (c *conn) start() {
 	c.ledger, c.batch = wire.NewLedger(c.cluster.Timeout), 1
 	c.pings, c.listened = make(chan struct{}, 1), make(chan struct{})
 	c.close = sync.OnceValue(c.shut)
-	c.most = c.info.MaxPayload
-	if most := int(c.cluster.most.Load()); most > 0 {
-		c.most = min(c.most, most)
-	}
+	c.cluster.payload.Store(int64(c.info.MaxPayload))
 	c.answering.Go(c.answerPings)
 	go c.listen()
 }

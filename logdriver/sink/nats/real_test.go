@@ -99,7 +99,9 @@ func TestCluster(t *testing.T) {
 			}
 		}
 	})
-	inOrder(t, messages(t, js), 100*perBatch)
+	// What the leader had not passed on when it died comes behind what the next one
+	// has taken by then.
+	nearlyInOrder(t, messages(t, js), 100*perBatch)
 }
 
 func TestLogin(t *testing.T) {
@@ -209,14 +211,14 @@ func TestTLS(t *testing.T) {
 
 // TestStreamsThatRefuse are those that do not take everything.
 func TestStreamsThatRefuse(t *testing.T) {
-	srv := newServer(t, "max_payload: 4KB").start(t)
+	srv := newServer(t, "max_payload: 16KB").start(t)
 	s := open(t, "", nil, srv.addr)
 	if _, err := once(t, s, "line"); err == nil || !strings.Contains(err.Error(), "nats stream add") {
 		t.Fatalf("no stream: %v", err)
 	}
-	js := srv.stream(t, nats.StreamConfig{MaxMsgs: 12, Discard: nats.DiscardNew, MaxMsgSize: 2000})
+	js := srv.stream(t, nats.StreamConfig{MaxMsgs: 18, Discard: nats.DiscardNew, MaxMsgSize: 6000})
 
-	long := strings.Repeat("żółw ", 1000)
+	long := strings.Repeat("żółw ", 5000)
 	refused, err := once(t, s, long)
 	if !errors.Is(err, errTooLarge) {
 		t.Fatalf("too large: %v", err)
@@ -226,12 +228,13 @@ func TestStreamsThatRefuse(t *testing.T) {
 			break
 		}
 	}
-	got := ""
+	// Of larger ones before, the last may be there: it was small enough.
+	got, limit := "", fmt.Sprint("/", s.Limits().MessageBytes)
 	for _, m := range messages(t, js) {
-		if id := fmt.Sprintf("s1-%016x", len(got)); m.Header.Get("Nats-Msg-Id") != id {
-			t.Errorf("%q, want %q", m.Header.Get("Nats-Msg-Id"), id)
+		id := m.Header.Get("Nats-Msg-Id")
+		if strings.HasSuffix(id, limit) {
+			got += string(m.Data)
 		}
-		got += string(m.Data)
 	}
 	if err != nil || len(refused) > 0 || got != long {
 		t.Errorf("%v, %v, %d bytes of %d", err, refused, len(got), len(long))
@@ -252,7 +255,7 @@ func TestStreamsThatRefuse(t *testing.T) {
 
 // TestNoRoom: what no message has room for is put aside, and the rest goes on.
 func TestNoRoom(t *testing.T) {
-	srv := newServer(t, "max_payload: 1KB").start(t)
+	srv := newServer(t, "max_payload: 4KB").start(t)
 	js := srv.stream(t, nats.StreamConfig{})
 	s := open(t, "", nil, srv.addr)
 	conn, err := s.Dial(t.Context())

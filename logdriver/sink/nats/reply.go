@@ -9,6 +9,7 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 )
 
 const (
@@ -105,9 +106,34 @@ func (c *conn) message(rest []byte, headers bool) error {
 			return err
 		}
 		c.ledger.Advance(c.window.Take(number))
+		if err := c.gap(number); err != nil {
+			return err
+		}
 	}
 	_, err = c.in.Discard(length + 2)
 	return err
+}
+
+// holePatience is for how long acknowledgements of later messages may come before
+// that of an earlier one. Streams answer in order, but there may be several.
+const holePatience = time.Second
+
+// errHole ends a connection: what a stream's leader had not passed on when it died
+// nobody acknowledges, while another takes what follows.
+var errHole = errors.New("the stream has lost messages and taken later ones, as it does when another server becomes its leader: they are sent again")
+
+// gap looks whether something has got lost before the message that was
+// acknowledged last.
+func (c *conn) gap(number uint64) error {
+	switch {
+	case c.window.Done > number:
+		c.holed = false
+	case !c.holed || c.hole != c.window.Done:
+		c.holed, c.hole, c.since = true, c.window.Done, time.Now()
+	case time.Since(c.since) > holePatience:
+		return errHole
+	}
+	return nil
 }
 
 // parseMessage reads the rest of its line.
@@ -176,7 +202,7 @@ func (c *conn) judge(headers, payload []byte) error {
 	if a.Error != nil {
 		err := a.Error.err()
 		if errors.Is(err, errTooLarge) {
-			c.cluster.most.Store(max(c.largest.Load()-1, 1))
+			return c.smaller()
 		}
 		return err
 	}
@@ -184,6 +210,16 @@ func (c *conn) judge(headers, payload []byte) error {
 		return &Error{Said: strconv.Quote(clean(string(payload))), After: slowly, Advice: "this is no stream of JetStream: does something else answer to the subject?"}
 	}
 	return nil
+}
+
+// smaller has messages be smaller from the next connection on.
+func (c *conn) smaller() error {
+	largest := c.largest.Load()
+	if largest <= minPayload {
+		return &Error{Said: fmt.Sprintf("that the stream takes no message of %d bytes", largest), Advice: "set its max_msg_size to more", After: slowly}
+	}
+	c.cluster.most.Store(max(largest*3/4, minPayload))
+	return errTooLarge
 }
 
 // taken reports whether an answer is a plain yes, as nearly all are:

@@ -186,9 +186,9 @@ func once(t *testing.T, s ship.Sink, lines ...string) (refused []ship.Refusal, e
 	}
 	defer func() { _ = conn.Close() }()
 	var batch []byte
-	tmpl, offset := s.Prepare(sinktest.Meta()), uint64(0)
+	offset := uint64(0)
 	for _, line := range lines {
-		batch = conn.Append(batch, tmpl, &ship.Record{Offset: offset, Line: []byte(line)})
+		batch, _ = ship.AppendRecord(batch, s, conn, sinktest.Meta(), &ship.Record{Offset: offset, Line: []byte(line)})
 		offset += uint64(len(line)) + 1
 	}
 	if err := conn.Send(ctx, batch); err != nil {
@@ -206,7 +206,10 @@ type shipper struct {
 	dials int
 }
 
-const perBatch = 50
+const (
+	perBatch = 50
+	inFlight = 8
+)
 
 // run sends batches until so many are acknowledged. Each is told.
 func (s *shipper) run(t *testing.T, batches int, told func(acked int)) {
@@ -229,7 +232,7 @@ func (s *shipper) connection(ctx context.Context, batches int, told func(int)) e
 	defer func() { _ = conn.Close() }()
 	s.dials++
 	begin, tmpl := s.acked, s.sink.Prepare(sinktest.Meta())
-	window := make(chan struct{}, 8)
+	window := make(chan struct{}, inFlight)
 	sent := make(chan error, 1)
 	go func() {
 		for n := begin; n < batches; n++ {
@@ -278,5 +281,25 @@ func inOrder(t *testing.T, all []*nats.Msg, records int) {
 		if want := fmt.Sprintf("record %d", i); string(m.Data) != want || m.Header.Get("Nats-Msg-Id") != fmt.Sprintf("s1-%016x", i) {
 			t.Fatalf("message %d is %q, %v", i, m.Data, m.Header)
 		}
+	}
+}
+
+// nearlyInOrder looks whether the records are there once each, and in order but for
+// those that were under way at the same time.
+func nearlyInOrder(t *testing.T, all []*nats.Msg, records int) {
+	t.Helper()
+	seen, newest := map[string]bool{}, 0
+	for _, m := range all {
+		var n int
+		if _, err := fmt.Sscanf(string(m.Data), "record %d", &n); err != nil || seen[string(m.Data)] {
+			t.Fatalf("%q again, %v", m.Data, err)
+		}
+		seen[string(m.Data)] = true
+		if newest = max(newest, n); newest-n > inFlight*perBatch {
+			t.Errorf("%d comes behind %d", n, newest)
+		}
+	}
+	if len(seen) != records {
+		t.Errorf("%d messages, want %d", len(seen), records)
 	}
 }

@@ -1,6 +1,7 @@
 package nats
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/dockline/dockline/logdriver/field"
@@ -26,7 +27,11 @@ type template struct {
 	json              *jsonline.Template
 	lines             bool
 	head              int // length of the headers of the last message
-	clock             stamp.Cache
+
+	piece int    // for which size of a message the record that is appended was cut; 0 where it is whole
+	cut   bool   // what the connection appended last goes on
+	next  uint64 // in a record with this offset
+	clock stamp.Cache
 }
 
 func newTemplate(c *cluster, m *ship.Meta) *template {
@@ -88,6 +93,9 @@ func value(text string) string {
 func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	start := len(dst)
 	dst = stamp.AppendOffset(append(dst, t.first...), r.Offset)
+	if t.piece > 0 {
+		dst = strconv.AppendInt(append(dst, '/'), int64(t.piece), 10)
+	}
 	dst = append(dst, "\r\n"...)
 	id := len(dst)
 	lines := t.lines
