@@ -12,10 +12,12 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/gelf"
 	"github.com/dockline/dockline/logdriver/sink/journald"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/nats"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
@@ -36,6 +38,9 @@ func sinks() map[string]newSink {
 		"forward+tls":         forward.New,
 		"relp":                relp.New,
 		"relp+tls":            relp.New,
+		"gelf+tcp":            gelf.New,
+		"gelf+tls":            gelf.New,
+		"gelf+udp":            gelf.New,
 		"json+tcp":            jsonl.New,
 		"json+tls":            jsonl.New,
 		"json+http":           jsonl.NewHTTP,
@@ -60,6 +65,8 @@ func clusters() map[string]newCluster {
 	return map[string]newCluster{
 		"kafka":     kafka.New,
 		"kafka+tls": kafka.New,
+		"nats":      nats.New,
+		"nats+tls":  nats.New,
 	}
 }
 

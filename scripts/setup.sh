@@ -44,6 +44,7 @@ rsyslogd                                rsyslog
 /usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
 /usr/lib/*/rsyslog/lmnsd_ossl.so        rsyslog-openssl
 docker-registry                         docker-registry
+nats-server                             nats-server
 debootstrap                             debootstrap
 etcd                                    etcd-server
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
@@ -155,7 +156,7 @@ keep_off() {
     local package
     for package in "$@"; do
         case $package in
-        rsyslog | docker-registry) systemctl -q disable --now "$package.service" || true ;;
+        rsyslog | docker-registry | nats-server) systemctl -q disable --now "$package.service" || true ;;
         etcd-server) systemctl -q disable --now etcd.service || true ;;
         esac
     done

@@ -18,10 +18,12 @@ import (
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
 	"github.com/dockline/dockline/logdriver/sink/forward"
+	"github.com/dockline/dockline/logdriver/sink/gelf"
 	"github.com/dockline/dockline/logdriver/sink/journald"
 	"github.com/dockline/dockline/logdriver/sink/jsonl"
 	"github.com/dockline/dockline/logdriver/sink/kafka"
 	"github.com/dockline/dockline/logdriver/sink/loki"
+	"github.com/dockline/dockline/logdriver/sink/nats"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
 	"github.com/dockline/dockline/logdriver/sink/relp"
 	"github.com/dockline/dockline/logdriver/sink/syslog"
@@ -39,8 +41,16 @@ var benchmarks = []struct {
 	{"syslog+tls://%s?tls-ca=ca.pem", "discard+tls", syslog.New},
 	{"json+tcp://%s", "discard", jsonl.New},
 	{"json+tls://%s?tls-ca=ca.pem", "discard+tls", jsonl.New},
+	{"gelf+tcp://%s", "discard", gelf.New},
+	{"gelf+tls://%s?tls-ca=ca.pem", "discard+tls", gelf.New},
+	{"gelf+udp://%s", "udp", gelf.New},
+	{"gelf+udp://%s?compress=gzip", "udp", gelf.New},
+	{"gelf+udp://%s?compress=zlib", "udp", gelf.New},
 	{"relp://%s", "relp", relp.New},
 	{"relp+tls://%s?tls-ca=ca.pem", "relp+tls", relp.New},
+	{"nats://%s?subject=logs.bench", "nats", one(nats.New)},
+	{"nats://%s?subject=logs.bench&format=line", "nats", one(nats.New)},
+	{"nats://%s?subject=logs.bench", "nats-server", one(nats.New)},
 	{"forward://%s", "forward", forward.New},
 	{"forward://%s?compress=gzip", "forward", forward.New},
 	{"forward+tls://%s?tls-ca=ca.pem", "forward+tls", forward.New},
@@ -105,7 +115,13 @@ func dial(b *testing.B, i int) (ship.Sink, ship.Conn) {
 
 func secure(i int) bool { return strings.HasSuffix(benchmarks[i].peer, "+tls") }
 
-func name(i int) string { return strings.ReplaceAll(benchmarks[i].url, "://%s", "") }
+func name(i int) string {
+	name := strings.ReplaceAll(benchmarks[i].url, "://%s", "")
+	if benchmarks[i].peer == "nats-server" {
+		name += "#nats-server"
+	}
+	return name
+}
 
 // BenchmarkEncode is from a record to the bytes of its message, framed.
 func BenchmarkEncode(b *testing.B) {
@@ -234,7 +250,7 @@ func TestNothingIsAllocated(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if strings.HasPrefix(u.Scheme, "relp") || strings.HasPrefix(u.Scheme, "kafka") {
+		if strings.HasPrefix(u.Scheme, "relp") || strings.HasPrefix(u.Scheme, "kafka") || u.Scheme == "nats" {
 			_ = ln.Close()
 			continue // it does not connect without a server; see its own test
 		}

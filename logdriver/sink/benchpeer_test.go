@@ -2,6 +2,7 @@ package sink_test
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,10 +11,13 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/tinylib/msgp/msgp"
 	"github.com/twmb/franz-go/pkg/kfake"
 
@@ -71,6 +75,9 @@ func servePeer(kind, dir string) (net.Addr, error) {
 	if kind == "journal" {
 		return discardEntries(dir)
 	}
+	if kind == "nats-server" {
+		return runNATS(dir)
+	}
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -86,7 +93,7 @@ func servePeer(kind, dir string) (net.Addr, error) {
 		}
 		ln = tls.NewListener(ln, config)
 	}
-	serve := map[string]func(net.Conn){"discard": discard, "relp": answerRELP, "forward": answerForward, "http": answerHTTP}[strings.TrimSuffix(kind, "+tls")]
+	serve := map[string]func(net.Conn){"discard": discard, "relp": answerRELP, "forward": answerForward, "http": answerHTTP, "nats": answerNATS}[strings.TrimSuffix(kind, "+tls")]
 	go func() {
 		for {
 			conn, err := ln.Accept()
@@ -223,5 +230,62 @@ func answerHTTP(conn net.Conn) {
 		if _, err := fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s", len(answer), answer); err != nil {
 			return
 		}
+	}
+}
+
+// answerNATS acknowledges each message as a stream does, and does not look into it.
+func answerNATS(conn net.Conn) {
+	in, out := bufio.NewReaderSize(conn, 256<<10), bufio.NewWriterSize(conn, 64<<10)
+	_, _ = out.WriteString("INFO {\"headers\":true,\"max_payload\":1048576,\"jetstream\":true}\r\n")
+	for {
+		if in.Buffered() == 0 && out.Flush() != nil {
+			return
+		}
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return
+		}
+		words := bytes.Fields(line)
+		switch {
+		case string(words[0]) == "PING":
+			_, _ = out.WriteString("PONG\r\n")
+		case string(words[0]) == "HPUB" && len(words) == 5:
+			length, _ := strconv.Atoi(string(words[4]))
+			_, _ = fmt.Fprintf(out, "MSG %s 1 32\r\n{\"stream\":\"LOGS\", \"seq\":1234567}\r\n", words[2])
+			if _, err := in.Discard(length + 2); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// runNATS runs Debian's server with a stream on disk, for as long as this process
+// lives.
+func runNATS(dir string) (net.Addr, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	addr := ln.Addr()
+	_ = ln.Close()
+	_, port, _ := net.SplitHostPort(addr.String())
+	cmd := exec.Command("/usr/sbin/nats-server", "-a", "127.0.0.1", "-p", port, "-js", "-sd", dir)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	for {
+		nc, err := nats.Connect("nats://" + addr.String())
+		if err != nil {
+			time.Sleep(20 * time.Millisecond) // until it listens
+			continue
+		}
+		defer nc.Close()
+		js, err := nc.JetStream()
+		if err != nil {
+			return nil, err
+		}
+		_, err = js.AddStream(&nats.StreamConfig{Name: "LOGS", Subjects: []string{"logs.>"}, MaxBytes: 256 << 20})
+		return addr, err
 	}
 }

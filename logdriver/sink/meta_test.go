@@ -122,6 +122,7 @@ func TestMetadata(t *testing.T) {
 func TestWorkloadIsThere(t *testing.T) {
 	r := record(1)
 	for at, want := range map[string][]string{
+		"gelf+tcp":           {`"_compose_service":"web"`, `"_compose_project":"shop"`, `"_dockline_version":"v0.1.0"`, `"_swarm_node_2":"forged"`, `"_com.example.team":"checkout"`},
 		"otlp+http":          {"service.name", "dockline.compose.service", "service.namespace", "dockline.version", "v0.1.0", "swarm_node", "forged"},
 		"loki+http":          {"compose_service", "compose_project", "dockline_version", "v0.1.0", "swarm_node_2", "forged"},
 		"elasticsearch+http": {`"agent":{"version":"v0.1.0"}`, `"runtime":"docker"`, `"labels":{"compose_project":"shop","compose_service":"web","compose_number":"1","com_example_team":"checkout","dc":"fra"`},
@@ -141,7 +142,7 @@ func TestWorkloadIsThere(t *testing.T) {
 
 // What is known of a stream costs nothing for a record but its bytes.
 func TestMetadataDoesNotAllocate(t *testing.T) {
-	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "forward", "relp", "otlp+http", "loki+http", "elasticsearch+http"} {
+	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "gelf+tcp", "forward", "relp", "otlp+http", "loki+http", "elasticsearch+http"} {
 		tmpl, buf, r := template(t, at, fullMeta()), make([]byte, 0, 4096), record(0)
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%s: %v allocations", at, n)

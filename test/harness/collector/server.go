@@ -46,6 +46,7 @@ type Options struct {
 
 // Protocols are the schemes that can be served.
 var Protocols = map[string]func(*session) error{
+	"gelf+tcp":   serveGELF,
 	"json+tcp":   serveJSON,
 	"syslog+tcp": serveSyslog,
 	"relp":       serveRELP,

@@ -57,6 +57,25 @@ func (t *Target) At(addr string) *Target {
 	return &other
 }
 
+// Secure reports whether the scheme asks for TLS.
+func (t *Target) Secure() bool { return t.security != nil }
+
+// DialPlain is Dial for a protocol that begins in the clear: upgrade puts TLS above
+// the connection, and closes it where that fails.
+func (t *Target) DialPlain(ctx context.Context) (conn net.Conn, upgrade func(context.Context) (net.Conn, error), err error) {
+	tcp, err := t.dialTCP(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return tcp, func(ctx context.Context) (net.Conn, error) {
+		secured, err := t.secure(ctx, &rawConn{TCPConn: tcp})
+		if err != nil {
+			return nil, err
+		}
+		return secured, nil
+	}, nil
+}
+
 func (t *Target) dialTCP(ctx context.Context) (*net.TCPConn, error) {
 	conn, err := t.dialAny(ctx, "tcp")
 	if err != nil {
