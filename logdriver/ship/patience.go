@@ -52,8 +52,9 @@ func (f *feed) refresh() {
 	if spec != nil {
 		f.join.Max = spec.MaxRecord
 	}
+	f.join.Budget = &f.pool.owner.open
 	if f.proc != nil {
-		f.proc.Between = f.between
+		f.proc.Between, f.proc.Budget = f.between, f.join.Budget
 	}
 	if f.processed == nil {
 		f.processed = func(r *process.Record) {

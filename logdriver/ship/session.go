@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 const (
@@ -198,6 +200,7 @@ func (s *session) take(f *feed) {
 func (s *session) note(f *feed, before int) {
 	s.open.with(f)
 	if s.batch.records == before {
+		f.settle() // a busy stream of which nothing is sent must not wait for a rest
 		return
 	}
 	f.outstanding++
@@ -230,19 +233,20 @@ func (s *session) add(f *feed, r *Record) {
 }
 
 // append puts one record into the batch, in pieces if the collector takes no
-// longer ones. A piece has an id of its own: the bytes of a line take up at
-// least as many offsets, so none is another record's.
+// longer ones.
 func (s *session) append(tmpl Template, r *Record) {
-	line, cut := r.Line, r.Cut
+	line, cut, id, pieces := r.Line, r.Cut, r.Offset, 0
 	for s.limits.RecordBytes > 0 && len(line) > s.limits.RecordBytes {
-		r.Line, r.Cut = line[:s.limits.RecordBytes], true
+		r.Line, r.Cut, r.Offset = line[:s.limits.RecordBytes], true, record.PieceID(id, pieces, false)
 		s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 		s.batch.records++
 		line = line[s.limits.RecordBytes:]
-		r.Offset += uint64(s.limits.RecordBytes)
 		r.Fields = nil
+		pieces++
 	}
-	r.Line, r.Cut = line, cut
+	if r.Line, r.Cut = line, cut; pieces > 0 {
+		r.Offset = record.PieceID(id, pieces, true)
+	}
 	s.batch.bytes = s.conn.Append(s.batch.bytes, tmpl, r)
 	s.batch.records++
 }

@@ -54,7 +54,7 @@ func (m *Meta) Fields() []Attr {
 // several that belong together, with newlines between them. Line and Fields are
 // only valid until the call it was passed to returns.
 type Record struct {
-	Offset  uint64 // where its first frame begins in the stream: the second part of its id
+	Offset  uint64 // the second part of its id, by which records of a stream sort; see record.ID
 	Time    int64  // nanoseconds since 1970, as the application says in the line, else as Stamped
 	Stamped int64  // the same, as the engine stamped it
 	Stderr  bool
