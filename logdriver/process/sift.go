@@ -66,14 +66,46 @@ func (s *State) searchLaid(hits []hit, n int) []hit {
 			continue
 		}
 		for _, l := range s.laid[:n] {
-			hits = d.matches(hits, s.sheet[:l.end], l.name)
-			if d.anchored && l.value > l.name {
-				hits = d.matches(hits, s.sheet[:l.value-1], l.name)
-				hits = d.matches(hits, s.sheet[:l.end], l.value)
-			}
+			hits = d.member(hits, s.sheet, l)
 		}
 	}
 	return tidy(hits)
+}
+
+// member appends what an expression matches in name=value, and, where it may ask
+// for their ends, in each of the two.
+func (d *redactor) member(hits []hit, sheet []byte, l laid) []hit {
+	hits = d.matches(hits, sheet[:l.end], l.name)
+	if d.anchored && l.value > l.name {
+		hits = d.matches(hits, sheet[:l.value-1], l.name)
+		hits = d.matches(hits, sheet[:l.end], l.value)
+	}
+	return hits
+}
+
+// Hide returns a value that goes with all of a container's records, without the
+// secrets in it. Its name, if it has one, may be what shows that it is one.
+func (s *Spec) Hide(name, value string) string {
+	if s == nil || len(s.secrets) == 0 {
+		return value
+	}
+	st, l := State{spec: s, left: maxSearch}, laid{}
+	text := []byte(value)
+	if name != "" {
+		text, l.value = []byte(name+"="+value), len(name)+1
+	}
+	var hits []hit
+	if l.end = min(len(text), st.affordable()); l.end < len(text) {
+		hits = append(hits, hit{max(l.value, l.end), len(text), []byte("[dockline: the rest left out, too many bytes to look for secrets in]")})
+	}
+	for i := range s.secrets {
+		if d := &s.secrets[i]; d.re == nil {
+			hits = d.found(hits, text[:l.end])
+		} else {
+			hits = d.member(hits, text, l)
+		}
+	}
+	return string(appendHidden(nil, text, l.value, len(text), tidy(hits)))
 }
 
 // hideIn hides what was found in a field. A name that is made of several is not in
