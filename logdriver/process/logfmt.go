@@ -5,35 +5,34 @@ import "bytes"
 // logfmt reads key=value pairs parted by spaces; a value with spaces in it is
 // quoted, as in JSON. A key alone has an empty value. A line without any pair is none.
 func (p *parser) logfmt() bool {
-	s, pairs := &p.scan, 0
+	s, m, pairs := &p.scan, &p.last, 0
 	for s.space(); s.at < len(s.b); s.space() {
 		from := s.at
 		if s.bare(true); s.at == from {
 			return false
 		}
-		m := member{name: p.token(from, s.at, false)}
+		p.token(&m.name, from, s.at, false)
 		if !s.take('=') {
-			p.field(&m)
+			p.token(&m.value, s.at, s.at, false)
+			p.field(m)
 			continue
 		}
-		pairs++
-		ok := true
-		if m.value, ok = p.value(); !ok {
+		if pairs++; !p.value(&m.value) {
 			return false
 		}
-		p.take(m)
+		p.take()
 	}
 	return pairs > 0
 }
 
-func (p *parser) value() (token, bool) {
+func (p *parser) value(t *token) bool {
 	s := &p.scan
 	if from := s.at; s.at >= len(s.b) || s.b[s.at] != '"' {
 		s.bare(false)
-		return p.token(from, s.at, false), true
+		p.token(t, from, s.at, false)
+		return true
 	}
-	value, ok := p.quoted()
-	return value, ok && (s.at >= len(s.b) || s.b[s.at] <= ' ')
+	return p.quoted(t) && (s.at >= len(s.b) || s.b[s.at] <= ' ')
 }
 
 // bare goes behind a name, or a value without quotes.

@@ -35,6 +35,7 @@ type parser struct {
 	prefix []byte  // names of the objects around, each with a dot behind it
 	level  Level
 	time   int64
+	last   member // that was read
 	dated  member // that the time is from
 	spoken bool   // there is a message
 	full   bool   // something was not lifted
@@ -43,12 +44,15 @@ type parser struct {
 // token is a name or a value: what it means, and where it is in the line.
 type token struct {
 	text []byte
-	spot [2]int
+	span
 }
 
-// spot is where a field is in the line.
+// span is a part of a line.
+type span struct{ from, to int32 }
+
+// spot is where in the line a field is.
 type spot struct {
-	name, value [2]int
+	name, value span
 	nested      bool // names of objects around it are part of its own
 }
 
@@ -116,56 +120,59 @@ func (p *parser) json() bool {
 func (p *parser) object() bool { return p.scan.object(p.member) }
 
 func (p *parser) member() bool {
-	s := &p.scan
-	name, ok := p.quoted()
-	if !ok || !s.colon() || s.at >= len(s.b) {
+	s, m := &p.scan, &p.last
+	if !p.quoted(&m.name) || !s.colon() || s.at >= len(s.b) {
 		return false
 	}
 	from := s.at
 	switch {
-	case s.b[from] == '{' && s.depth < maxLevels && len(p.prefix)+len(name.text) < maxKey:
+	case s.b[from] == '{' && s.depth < maxLevels && len(p.prefix)+len(m.name.text) < maxKey:
 		outer, was := len(p.prefix), len(p.fields)
-		p.prefix = append(append(p.prefix, name.text...), '.')
-		ok = p.object()
+		p.prefix = append(append(p.prefix, m.name.text...), '.')
+		ok := p.object()
 		p.prefix = p.prefix[:outer]
-		if ok && len(p.fields) == was && !p.full { // an empty one
-			p.raw(name, from)
+		if ok && len(p.fields) == was && !p.full { // an empty one, so that this is still the last
+			p.raw(from)
 		}
+		return ok
 	case s.b[from] == '"':
-		var value token
-		if value, ok = p.quoted(); ok {
-			p.take(member{name, value, false})
+		if m.raw = false; !p.quoted(&m.value) {
+			return false
 		}
-	default:
-		if ok = s.skip(); ok {
-			p.raw(name, from)
-		}
+		p.take()
+		return true
+	}
+	if !s.skip() {
+		return false
+	}
+	p.raw(from)
+	return true
+}
+
+// raw takes a value that is no string. With something hidden in it, it is one.
+func (p *parser) raw(from int) {
+	p.token(&p.last.value, from, p.scan.at, false)
+	p.last.raw = within(p.hits, from, p.scan.at) == nil
+	p.take()
+}
+
+// quoted goes behind a string.
+func (p *parser) quoted(t *token) bool {
+	inside, escaped, ok := p.scan.text()
+	if ok {
+		end := p.scan.at - 1
+		p.token(t, end-len(inside), end, escaped)
 	}
 	return ok
 }
 
-// raw takes a value that is no string. With something hidden in it, it is one.
-func (p *parser) raw(name token, from int) {
-	p.take(member{name, p.token(from, p.scan.at, false), within(p.hits, from, p.scan.at) == nil})
-}
-
-// quoted goes behind a string.
-func (p *parser) quoted() (token, bool) {
-	inside, escaped, ok := p.scan.text()
-	if !ok {
-		return token{}, false
-	}
-	end := p.scan.at - 1
-	return p.token(end-len(inside), end, escaped), true
-}
-
-// token returns what stands in the line from one place to another: with its
-// escapes resolved, and without what is to be hidden.
-func (p *parser) token(from, to int, escaped bool) token {
-	t := token{p.scan.b[from:to:to], [2]int{from, to}}
-	hide := within(p.hits, from, to) != nil
+// token reads what stands in the line from one place to another: with its escapes
+// resolved, and without what is to be hidden.
+func (p *parser) token(t *token, from, to int, escaped bool) {
+	t.text, t.span = p.scan.b[from:to:to], span{int32(from), int32(to)}
+	hide := len(p.hits) > 0 && within(p.hits, from, to) != nil
 	if !hide && !escaped {
-		return t
+		return
 	}
 	begin := len(p.text)
 	if !escaped {
@@ -174,7 +181,6 @@ func (p *parser) token(from, to int, escaped bool) token {
 		p.appendMeaning(from, to)
 	}
 	t.text = p.text[begin:len(p.text):len(p.text)]
-	return t
 }
 
 // appendMeaning appends what the inside of a string means. An escape of which a
@@ -198,11 +204,11 @@ func (p *parser) appendMeaning(from, to int) {
 	p.text = appendText(p.text, p.scan.b[from:to])
 }
 
-// take is for one value: the record's level, time or message if it is that,
-// else a field.
-func (p *parser) take(m member) {
-	if len(p.prefix) > 0 || !p.own(&m) {
-		p.field(&m)
+// take is for the value that was read last: the record's level, time or message
+// if it is that, else a field.
+func (p *parser) take() {
+	if len(p.prefix) > 0 || !p.own(&p.last) {
+		p.field(&p.last)
 	}
 }
 
@@ -218,7 +224,7 @@ func (p *parser) field(m *member) {
 		name = p.text[from:len(p.text):len(p.text)]
 	}
 	p.fields = append(p.fields, Field{Key: name, Value: m.value.text, Raw: m.raw})
-	p.spots = append(p.spots, spot{m.name.spot, m.value.spot, len(p.prefix) > 0})
+	p.spots = append(p.spots, spot{m.name.span, m.value.span, len(p.prefix) > 0})
 }
 
 func (p *parser) own(m *member) bool {
@@ -239,7 +245,7 @@ func (p *parser) own(m *member) bool {
 		}
 	case "message", "msg":
 		if !p.spoken && !m.raw {
-			p.fields[0].Value, p.spots[0].value, p.spoken = m.value.text, m.value.spot, true
+			p.fields[0].Value, p.spots[0].value, p.spoken = m.value.text, m.value.span, true
 			return true
 		}
 	}

@@ -113,15 +113,15 @@ func (s *Spec) Hide(name, value string) string {
 func (s *State) hideIn(f *Field, at *spot, l laid, line int) {
 	if h := within(s.found, l.value, l.end); h != nil {
 		f.Value, f.Raw = s.cut(l.value, l.end), false
-		s.hits = append(s.hits, hit{at.value[0], at.value[1], h.mark})
+		s.hits = append(s.hits, hit{int(at.value.from), int(at.value.to), h.mark})
 	}
 	if h := within(s.found, l.name, l.value-1); h != nil {
 		f.Key = s.cut(l.name, l.value-1)
 		where := at.name
 		if at.nested {
-			where = [2]int{0, line}
+			where = span{0, int32(line)}
 		}
-		s.hits = append(s.hits, hit{where[0], where[1], h.mark})
+		s.hits = append(s.hits, hit{int(where.from), int(where.to), h.mark})
 	}
 }
 
@@ -139,9 +139,9 @@ func (s *State) withholdFields(n int, line []byte) {
 	p, at := &s.parser, len(line)
 	for i := n; i < len(p.fields); i++ {
 		if i > 0 {
-			at = min(at, p.spots[i].name[0])
+			at = min(at, int(p.spots[i].name.from))
 		} else if p.spoken {
-			at = min(at, p.spots[i].value[0])
+			at = min(at, int(p.spots[i].value.from))
 		}
 	}
 	s.withhold(at, len(line))
