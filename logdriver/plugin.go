@@ -226,7 +226,7 @@ func (p *Plugin) policies(o container.Options, params *spool.Params) (err error)
 func (p *Plugin) meta(stream string, info *container.Info, o container.Options) *ship.Meta {
 	return &ship.Meta{
 		Stream: stream, ContainerID: info.ContainerID, ContainerName: info.Name(),
-		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: info.ShownCommand(),
+		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: o.Command,
 		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Attrs: o.Attrs,
 		Engine: info.DaemonName, Version: p.cfg.Version, Workload: info.Workload(), Process: o.Process,
 		Key: o.HashKey, PerRecord: o.PerRecord,

@@ -31,17 +31,26 @@ func BenchmarkRecord(b *testing.B) {
 		{"multiline=java", "multiline=java", text},
 		{"multiline=auto", "multiline=auto", text},
 		{"multiline-start", `multiline-start=^\d{4}-`, text},
+		{"include literal", "include=shop", text},
+		{"include class", `include=order \d+ of`, text},
 		{"exclude literal", "exclude=/healthz", text},
 		{"exclude class", `exclude=order \d+ of nobody`, text},
 		{"rate", "rate=1000000", text},
+		{"rate-mode=delay", "rate=1000000;rate-mode=delay", text},
 		{"redact=email", "redact=email", text},
+		{"redact=bearer", "redact=bearer", text},
+		{"redact=cloud-keys", "redact=cloud-keys", text},
+		{"redact=url-passwords", "redact=url-passwords", text},
 		{"redact=all", "redact=all", text},
 		{"redact.NAME", `redact.card=\b\d{4}-\d{4}-\d{4}-\d{4}\b`, text},
 		{"utf8=escape", "utf8=escape", text},
 		{"max-line", "max-line=1k", text},
 		{"json unparsed", "", object},
 		{"parse=json", "parse=json", object},
+		{"parse=json, parse-keep", "parse=json;parse-keep=true", object},
+		{"parse=json, redact=all", "parse=json;redact=all", object},
 		{"parse=logfmt", "parse=logfmt", pairs},
+		{"parse=logfmt, parse-keep", "parse=logfmt;parse-keep=true", pairs},
 		{"parse=auto of text", "parse=auto", text},
 	} {
 		for _, to := range []struct {
@@ -78,8 +87,10 @@ func template(b *testing.B, scheme string) ship.Template {
 
 func benchRecord(b *testing.B, opts string, line []byte, tmpl ship.Template) {
 	given := map[string]string{}
-	if k, v, ok := strings.Cut(opts, "="); ok {
-		given[k] = v
+	for opt := range strings.SplitSeq(opts, ";") {
+		if k, v, ok := strings.Cut(opt, "="); ok {
+			given[k] = v
+		}
 	}
 	spec, err := process.Parse("log-opt", given)
 	if err != nil {
@@ -95,7 +106,7 @@ func benchRecord(b *testing.B, opts string, line []byte, tmpl ship.Template) {
 	var entry record.Entry
 	buf, got := make([]byte, 0, 4096), 0
 	encode := func(r *process.Record) {
-		rec = ship.Record(*r)
+		rec = ship.Record{Offset: r.Offset, Time: r.Time, Stamped: r.Stamped, Stderr: r.Stderr, Cut: r.Cut, Level: r.Level, Line: r.Line, Fields: r.Fields}
 		buf = tmpl.Append(buf[:0], &rec)
 		got++
 	}

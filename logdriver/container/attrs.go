@@ -12,6 +12,7 @@ import (
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/logdriver/field"
+	"github.com/dockline/dockline/logdriver/process"
 )
 
 // Attr is one key and value to attach to every record.
@@ -36,8 +37,9 @@ var constantName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$`)
 
 // attributes returns the labels, variables and constants that are asked for, of
 // two with the same key the later in this order, as in the engine's own drivers,
-// sorted by key and bounded. Errors are *options.ValueError.
-func attributes(info *Info, given map[string]string) ([]Attr, error) {
+// sorted by key and bounded, without what is to be redacted. Errors are
+// *options.ValueError.
+func attributes(info *Info, given map[string]string, hide *process.Spec) ([]Attr, error) {
 	asked := map[string]string{}
 	for _, source := range []struct {
 		key string
@@ -55,8 +57,12 @@ func attributes(info *Info, given map[string]string) ([]Attr, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, a := range fixed {
+	for i, a := range fixed {
 		delete(asked, a.Key)
+		fixed[i].Value = hide.Hide(a.Key, a.Value)
+	}
+	for key, value := range asked {
+		asked[key] = hide.Hide(key, value) // before it is shortened: half a secret shows no form
 	}
 	all := append(fixed, bounded(asked, maxAttrs-size)...)
 	slices.SortFunc(all, func(a, b Attr) int { return strings.Compare(a.Key, b.Key) })

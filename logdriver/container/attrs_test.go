@@ -37,6 +37,27 @@ func TestAttributes(t *testing.T) {
 	}
 }
 
+// Secrets in what goes with all of a container's records are hidden as in records,
+// before anything is shortened.
+func TestMetadataIsRedacted(t *testing.T) {
+	info := example(map[string]string{"redact": "all", "redact.pw": `(?i)password[= ](\S+)`, "env-regex": ".", "labels-regex": ".", "fields.mail": "ops@example.org",
+		"tag": "{{.Name}} {{.Command}} {{(.ExtraAttributes nil).DB_PASSWORD}}", "hash": "tag"})
+	info.ContainerArgs = []string{"--password", "hunter2", strings.Repeat("x", maxCommand-60), "redis://:hunter2@h"}
+	info.ContainerEnv = []string{"DB_PASSWORD=hunter2", "AWS_SECRET_ACCESS_KEY=hunter2-hunter2", "LONG=" + strings.Repeat("y", maxValue-30) + " http://u:hunter2hunter2hunter2@h"}
+	info.ContainerLabels = map[string]string{"traefik": "http://u:hunter2@h"}
+	info.Config["tag"] = "{{.Name}} {{truncate .Command 40}} {{index (.ExtraAttributes nil) \"DB_PASSWORD\"}}"
+	o, err := ParseOptions(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if all := fmt.Sprint(o.Tag, o.Command, o.Attrs); strings.Contains(all, "hunter") || strings.Contains(all, "@example") || strings.Count(all, "[redacted:") < 8 {
+		t.Error(all)
+	}
+	if !strings.Contains(o.HashKey, "hunter2") {
+		t.Error("where records go has changed")
+	}
+}
+
 func TestConstantsAreRefused(t *testing.T) {
 	many := map[string]string{}
 	for i := range 9 {

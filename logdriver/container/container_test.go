@@ -38,6 +38,7 @@ func TestParseOptions(t *testing.T) {
 		{"attributes", map[string]string{"labels": "com.example.tier, TEAM,none", "env": "TEAM", "env-regex": "^SEC"},
 			Options{HashKey: id, Tag: "web-1", KeepBytes: 100 << 20, Attrs: []Attr{{Key: "SECRET", Value: "x=y"}, {Key: "TEAM", Value: "payments"}, {Key: "com.example.tier", Value: "gold"}}}},
 	} {
+		tc.want.Command = "/bin/server -p 80"
 		got, err := ParseOptions(example(tc.config))
 		if err != nil {
 			t.Errorf("%s: %v", tc.name, err)

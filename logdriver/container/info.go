@@ -93,7 +93,12 @@ func (i *Info) Hostname() (string, error) {
 // ExtraAttributes returns the labels and variables that were asked for, and the
 // constants. keyMod, which may be nil, changes their names.
 func (i *Info) ExtraAttributes(keyMod func(string) string) (map[string]string, error) {
-	attrs, err := attributes(i, i.given())
+	given := i.given()
+	hide, err := process.Parse(optionWhat, given)
+	if err != nil {
+		return nil, err
+	}
+	attrs, err := attributes(i, given, hide)
 	if err != nil {
 		return nil, err
 	}

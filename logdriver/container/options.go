@@ -31,8 +31,9 @@ type Options struct {
 	PerRecord  bool   // each record has a collector of its own, by its id
 	SplitAbove Rate   // from which its key is split
 	OwnSplit   bool   // that is the container's word, not a default
-	Tag        string // expanded
-	Attrs      []Attr // labels, environment and constants that were asked for, sorted by key
+	Tag        string // expanded, without what is to be redacted
+	Command    string // as it goes with records, likewise
+	Attrs      []Attr // labels, environment and constants that were asked for, sorted by key, likewise
 	KeepBytes  int64  // of acknowledged data, for docker logs
 	OnFull     string // what gives way in a full spool, see spool.ParseOnFull; empty for the plugin's own
 	OwnOnFull  bool   // it is the container's word, not a default
@@ -53,7 +54,10 @@ func ParseOptions(info *Info) (Options, error) {
 		return Options{}, &options.ValueError{What: optionWhat, Key: "pool", Value: o.Pool, Err: errors.New("collectors is given, too: only one of the two can be")}
 	}
 	var err error
-	if o.Attrs, err = attributes(info, given); err != nil {
+	if o.Process, err = process.Parse(optionWhat, given); err != nil {
+		return Options{}, err
+	}
+	if o.Attrs, err = attributes(info, given, o.Process); err != nil {
 		return Options{}, err
 	}
 	steps := []struct {
@@ -75,9 +79,8 @@ func ParseOptions(info *Info) (Options, error) {
 			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
 	}
-	if o.Process, err = process.Parse(optionWhat, given); err != nil {
-		return Options{}, err
-	}
+	o.Tag = o.Process.Hide("", o.Tag) // the hash went by what it was
+	o.Command = shortened(o.Process.Hide("", info.Command()), maxCommand)
 	return o, nil
 }
 

@@ -69,6 +69,3 @@ func firstOf(keys []string, values map[string]string) string {
 	}
 	return ""
 }
-
-// ShownCommand is Command as it goes with records.
-func (i *Info) ShownCommand() string { return shortened(i.Command(), maxCommand) }

@@ -85,7 +85,8 @@ func TestFieldsAreKnownAndBounded(t *testing.T) {
 			t.Errorf("%s has %d bytes: %q", a.Key, len(a.Value), a.Value)
 		}
 	}
-	if got := info.ShownCommand(); len(got) != maxCommand {
-		t.Errorf("a command of %d bytes", len(got))
+	o, err := ParseOptions(&info)
+	if got := o.Command; err != nil || len(got) != maxCommand {
+		t.Errorf("a command of %d bytes, %v", len(got), err)
 	}
 }

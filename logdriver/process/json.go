@@ -222,6 +222,23 @@ func appendText(dst, s []byte) []byte {
 	return dst
 }
 
+// unitAt returns where the escape begins and ends, or the byte, that s[at] is part
+// of. From is where one begins, at or before it.
+func unitAt(s []byte, from, at int) (begin, end int) {
+	for end = from; end <= at; {
+		begin = end
+		switch {
+		case s[begin] != '\\':
+			end++
+		case s[begin+1] == 'u':
+			end += 6
+		default:
+			end += 2
+		}
+	}
+	return begin, end
+}
+
 func unescape(c byte) byte {
 	switch c {
 	case 'b':

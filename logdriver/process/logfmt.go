@@ -4,54 +4,45 @@ import "bytes"
 
 // logfmt reads key=value pairs parted by spaces; a value with spaces in it is
 // quoted, as in JSON. A key alone has an empty value. A line without any pair is none.
-func (p *parser) logfmt(line []byte) bool {
-	p.scan = scanner{b: line}
-	s, pairs := &p.scan, 0
+func (p *parser) logfmt() bool {
+	s, m, pairs := &p.scan, &p.last, 0
 	for s.space(); s.at < len(s.b); s.space() {
-		name := p.bare(true)
-		if len(name) == 0 {
+		from := s.at
+		if s.bare(true); s.at == from {
 			return false
 		}
+		p.token(&m.name, from, s.at, false)
 		if !s.take('=') {
-			p.field(name, nil, false)
+			p.token(&m.value, s.at, s.at, false)
+			p.field(m)
 			continue
 		}
-		pairs++
-		value, ok := p.value()
-		if !ok {
+		if pairs++; !p.value(&m.value) {
 			return false
 		}
-		p.field(name, value, false)
+		p.take()
 	}
 	return pairs > 0
 }
 
-func (p *parser) value() ([]byte, bool) {
+func (p *parser) value(t *token) bool {
 	s := &p.scan
-	if s.at >= len(s.b) || s.b[s.at] != '"' {
-		return p.bare(false), true
+	if from := s.at; s.at >= len(s.b) || s.b[s.at] != '"' {
+		s.bare(false)
+		p.token(t, from, s.at, false)
+		return true
 	}
-	value, escaped, ok := s.text()
-	if !ok || s.at < len(s.b) && s.b[s.at] > ' ' {
-		return nil, false
-	}
-	if escaped {
-		value = p.unescaped(value)
-	}
-	return value, true
+	return p.quoted(t) && (s.at >= len(s.b) || s.b[s.at] <= ' ')
 }
 
 // bare goes behind a name, or a value without quotes.
-func (p *parser) bare(name bool) []byte {
-	s := &p.scan
-	from := s.at
+func (s *scanner) bare(name bool) {
 	for s.at < len(s.b) {
 		if c := s.b[s.at]; c <= ' ' || name && (c == '=' || c == '"') {
-			break
+			return
 		}
 		s.at++
 	}
-	return s.b[from:s.at]
 }
 
 // looksLikeLogfmt holds for lines that begin with two pairs.

@@ -23,11 +23,12 @@ type multiline struct {
 // group is the lines of one source that belong together so far.
 type group struct {
 	open    bool
-	piece   bool // the last thing was a piece of a line that goes on
+	tail    bool // it goes on with a record that was cut
 	place   place
 	offset  uint64
-	time    int64 // of its first line
-	last    int64 // of its last
+	span    uint64 // from there to its last frame
+	time    int64  // of its first line
+	last    int64  // of its last
 	touched time.Time
 	buf     []byte
 }
@@ -46,10 +47,9 @@ func (s *State) group(j *record.Joined, emit func(*Record)) {
 	if other.open && j.Time-other.last > int64(m.timeout) {
 		s.close(other, emit)
 	}
-	if j.Cut || g.piece { // a line so long that it came in pieces belongs to nothing else
+	if j.Cut || j.Tail { // a line so long that it came in pieces belongs to nothing else
 		s.close(g, emit)
-		g.piece = j.Cut
-		s.finish(j.Offset, j.Time, j.Line, j.Stderr, j.Cut, emit)
+		s.finish(j, emit)
 		return
 	}
 	if g.open && j.Time-g.last > int64(m.timeout) {
@@ -57,22 +57,24 @@ func (s *State) group(j *record.Joined, emit func(*Record)) {
 	}
 	next, joins := s.step(g, j.Line)
 	switch {
-	case g.open && joins && len(g.buf)+1+len(j.Line) <= m.max:
+	case g.open && joins && len(g.buf)+1+len(j.Line) <= m.max && !s.Budget.Full(1+len(j.Line)):
 		g.buf = append(append(g.buf, '\n'), j.Line...)
 		g.place = next
 		g.touch(j)
+		s.Budget.Add(1 + len(j.Line))
 		s.count(&s.stats.Joined, 1)
 	case g.open && joins:
 		s.give(g, true, emit)
-		s.between()
-		g.begin(j, next)
+		s.between(j.Offset)
+		s.begin(g, j, next)
+		g.tail = true
 	default:
 		s.close(g, emit)
-		s.between()
+		s.between(j.Offset)
 		if next == outside {
-			s.finish(j.Offset, j.Time, j.Line, j.Stderr, false, emit)
+			s.finish(j, emit)
 		} else {
-			g.begin(j, next)
+			s.begin(g, j, next)
 		}
 	}
 }
@@ -93,13 +95,16 @@ func (s *State) step(g *group, line []byte) (next place, joins bool) {
 	return someplace, !m.start.Match(line)
 }
 
-func (g *group) begin(j *record.Joined, at place) {
-	g.open, g.place, g.offset, g.time = true, at, j.Offset, j.Time
+func (s *State) begin(g *group, j *record.Joined, at place) {
+	g.open, g.tail, g.place, g.offset, g.time = true, false, at, j.Offset, j.Time
 	g.buf = append(g.buf[:0], j.Line...)
 	g.touch(j)
+	s.Budget.Add(len(j.Line))
 }
 
-func (g *group) touch(j *record.Joined) { g.last, g.touched = j.Time, time.Now() }
+func (g *group) touch(j *record.Joined) {
+	g.span, g.last, g.touched = j.Offset+j.Span-g.offset, j.Time, time.Now()
+}
 
 func (s *State) close(g *group, emit func(*Record)) {
 	if g.open {
@@ -107,13 +112,21 @@ func (s *State) close(g *group, emit func(*Record)) {
 	}
 }
 
-// maxKept is the largest buffer that a source keeps for its next record.
-const maxKept = 256 << 10
+// maxKept is the largest buffer that a stream keeps for its next record.
+const maxKept = 64 << 10
 
 func (s *State) give(g *group, cut bool, emit func(*Record)) {
-	s.finish(g.offset, g.time, g.buf, g == &s.groups[1], cut, emit)
-	g.open = false
-	if cap(g.buf) > maxKept {
+	s.whole = record.Joined{Offset: g.offset, Span: g.span, Time: g.time, Line: g.buf, Stderr: g == &s.groups[1], Cut: cut, Tail: g.tail}
+	s.finish(&s.whole, emit)
+	s.let(g)
+}
+
+// let forgets what is kept of a record.
+func (s *State) let(g *group) {
+	if g.open {
+		s.Budget.Add(-len(g.buf))
+	}
+	if *g = (group{buf: g.buf[:0]}); cap(g.buf) > maxKept {
 		g.buf = nil
 	}
 }

@@ -283,9 +283,27 @@ func (s *Spec) addPatterns(what string, given map[string]string) error {
 		if err != nil {
 			return &options.ValueError{What: what, Key: key, Value: given[key], Err: err}
 		}
-		s.secrets = append(s.secrets, redactor{re: re, cost: cost, mark: redacted(name)})
+		s.secrets = append(s.secrets, redactor{re: re, anchored: isAnchored(given[key]), mark: redacted(name)})
+		s.dear += cost
 	}
 	return nil
+}
+
+// isAnchored reports whether an expression asks for the beginning or the end of
+// a text or a line.
+func isAnchored(v string) bool {
+	tree, err := syntax.Parse(v, syntax.Perl)
+	if err != nil {
+		return false
+	}
+	prog, err := syntax.Compile(tree.Simplify())
+	if err != nil {
+		return false
+	}
+	const edges = syntax.EmptyBeginLine | syntax.EmptyEndLine | syntax.EmptyBeginText | syntax.EmptyEndText
+	return slices.ContainsFunc(prog.Inst, func(i syntax.Inst) bool {
+		return i.Op == syntax.InstEmptyWidth && syntax.EmptyOp(i.Arg)&edges != 0
+	})
 }
 
 func size(v string, low, high int) (int, error) {

@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"time"
+	"unicode"
 )
 
 // parseMode says what lines are taken apart.
@@ -26,28 +27,56 @@ const (
 
 // parser takes lines apart. Its memory is used again for the next one.
 type parser struct {
-	scan    scanner
-	fields  []Field
-	text    []byte // of names and values that are not in the line as they are
-	prefix  []byte // names of the objects around, each with a dot behind it
-	level   Level
-	time    int64
-	message []byte
-	spoken  bool // there is a message
-	full    bool // something was not lifted
+	scan   scanner
+	hits   []hit   // what is to be hidden in the line
+	fields []Field // the first is the message, which has no name
+	spots  []spot  // where in the line they are
+	text   []byte  // of names and values that are not in the line as they are
+	prefix []byte  // names of the objects around, each with a dot behind it
+	level  Level
+	time   int64
+	last   member // that was read
+	dated  member // that the time is from
+	spoken bool   // there is a message
+	full   bool   // something was not lifted
 }
 
-// lift takes a record's line apart, as far as it can be.
-func (s *State) lift(r *Record) {
+// token is a name or a value: what it means, and where it is in the line.
+type token struct {
+	text []byte
+	span
+}
+
+// span is a part of a line.
+type span struct{ from, to int32 }
+
+// spot is where in the line a field is.
+type spot struct {
+	name, value span
+	nested      bool // names of objects around it are part of its own
+}
+
+// member is a name and its value.
+type member struct {
+	name, value token
+	raw         bool
+}
+
+// lift takes a record's line apart, as far as it can be, into s.parser. What is
+// to be hidden in the line is hidden in what is lifted.
+func (s *State) lift(r *Record) bool {
 	p := &s.parser
-	line := bytes.TrimSpace(r.Line)
-	*p = parser{fields: p.fields[:0], text: p.text[:0], prefix: p.prefix[:0]}
+	line := bytes.TrimLeftFunc(r.Line, unicode.IsSpace)
+	from := len(r.Line) - len(line)
+	line = bytes.TrimSpace(line)
+	*p = parser{fields: append(p.fields[:0], Field{}), spots: append(p.spots[:0], spot{}), text: p.text[:0], prefix: p.prefix[:0], hits: s.hits}
+	p.scan = scanner{b: r.Line[:from+len(line)], at: from}
 	mode, ok := s.spec.parse, len(line) <= maxParsed
 	if mode == parseAuto {
 		if len(line) > 0 && line[0] == '{' {
 			mode = parseJSON
 		} else if !looksLikeLogfmt(line) {
-			return
+			return false
 		} else {
 			mode = parseLogfmt
 		}
@@ -55,25 +84,22 @@ func (s *State) lift(r *Record) {
 	if ok {
 		s.cost += len(line)
 		if mode == parseJSON {
-			ok = p.json(line)
+			ok = p.json()
 		} else {
-			ok = p.logfmt(line)
+			ok = p.logfmt()
 		}
 	}
 	if !ok {
 		s.count(&s.stats.ParseFailures, 1)
-		return
+		return false
 	}
-	if s.spec.keep {
-		p.fields = append(p.fields, Field{Key: originalKey, Value: r.Line})
-	}
-	r.Level, r.Fields = p.level, p.fields
+	r.Level = p.level
 	if p.time != 0 && near(p.time, r.Stamped) {
 		r.Time = p.time
+	} else if p.time != 0 {
+		p.field(&p.dated)
 	}
-	if p.spoken && !p.full {
-		r.Line = p.message
-	}
+	return true
 }
 
 // originalKey is the field that holds a line as it was written.
@@ -86,68 +112,109 @@ func near(said, stamped int64) bool {
 }
 
 // json reads one object.
-func (p *parser) json(line []byte) bool {
-	if len(line) == 0 || line[0] != '{' {
-		return false
-	}
-	p.scan = scanner{b: line}
-	return p.object() && p.scan.at == len(line)
+func (p *parser) json() bool {
+	s := &p.scan
+	return s.at < len(s.b) && s.b[s.at] == '{' && p.object() && s.at == len(s.b)
 }
 
 func (p *parser) object() bool { return p.scan.object(p.member) }
 
 func (p *parser) member() bool {
-	s := &p.scan
-	name, escaped, ok := s.text()
-	if !ok || !s.colon() || s.at >= len(s.b) {
+	s, m := &p.scan, &p.last
+	if !p.quoted(&m.name) || !s.colon() || s.at >= len(s.b) {
 		return false
 	}
-	if escaped {
-		name = p.unescaped(name)
-	}
-	if s.b[s.at] == '{' && s.depth < maxLevels && len(p.prefix)+len(name) < maxKey {
-		outer := len(p.prefix)
-		p.prefix = append(append(p.prefix, name...), '.')
-		was := len(p.fields)
-		from := s.at
-		ok = p.object()
+	from := s.at
+	switch {
+	case s.b[from] == '{' && s.depth < maxLevels && len(p.prefix)+len(m.name.text) < maxKey:
+		outer, was := len(p.prefix), len(p.fields)
+		p.prefix = append(append(p.prefix, m.name.text...), '.')
+		ok := p.object()
 		p.prefix = p.prefix[:outer]
-		if ok && len(p.fields) == was && !p.full { // an empty one
-			p.field(name, s.b[from:s.at], true)
+		if ok && len(p.fields) == was && !p.full { // an empty one, so that this is still the last
+			p.raw(from)
 		}
 		return ok
-	}
-	if s.b[s.at] != '"' {
-		from := s.at
-		if ok = s.skip(); ok {
-			p.field(name, s.b[from:s.at], true)
+	case s.b[from] == '"':
+		if m.raw = false; !p.quoted(&m.value) {
+			return false
 		}
-		return ok
+		p.take()
+		return true
 	}
-	value, escaped, ok := s.text()
-	if !ok {
+	if !s.skip() {
 		return false
 	}
-	if escaped {
-		value = p.unescaped(value)
-	}
-	p.field(name, value, false)
+	p.raw(from)
 	return true
 }
 
-func (p *parser) unescaped(inside []byte) []byte {
-	from := len(p.text)
-	p.text = appendText(p.text, inside)
-	return p.text[from:len(p.text):len(p.text)]
+// raw takes a value that is no string. With something hidden in it, it is one.
+func (p *parser) raw(from int) {
+	p.token(&p.last.value, from, p.scan.at, false)
+	p.last.raw = within(p.hits, from, p.scan.at) == nil
+	p.take()
 }
 
-// field takes one value: as the record's level, time or message if it is that,
-// else as a field.
-func (p *parser) field(name, value []byte, raw bool) {
-	if len(p.prefix) == 0 && p.own(name, value, raw) {
+// quoted goes behind a string.
+func (p *parser) quoted(t *token) bool {
+	inside, escaped, ok := p.scan.text()
+	if ok {
+		end := p.scan.at - 1
+		p.token(t, end-len(inside), end, escaped)
+	}
+	return ok
+}
+
+// token reads what stands in the line from one place to another: with its escapes
+// resolved, and without what is to be hidden.
+func (p *parser) token(t *token, from, to int, escaped bool) {
+	t.text, t.span = p.scan.b[from:to:to], span{int32(from), int32(to)}
+	hide := len(p.hits) > 0 && within(p.hits, from, to) != nil
+	if !hide && !escaped {
 		return
 	}
-	if len(p.fields) >= maxFields || len(p.prefix)+len(name) > maxKey {
+	begin := len(p.text)
+	if !escaped {
+		p.text = appendHidden(p.text, p.scan.b, from, to, p.hits)
+	} else {
+		p.appendMeaning(from, to)
+	}
+	t.text = p.text[begin:len(p.text):len(p.text)]
+}
+
+// appendMeaning appends what the inside of a string means. An escape of which a
+// part is to be hidden is hidden.
+func (p *parser) appendMeaning(from, to int) {
+	for _, h := range p.hits {
+		if h.to <= from || h.from >= to {
+			continue
+		}
+		if h.from > from {
+			begin, _ := unitAt(p.scan.b, from, h.from)
+			p.text = appendText(p.text, p.scan.b[from:begin])
+			from = begin
+		}
+		p.text = append(p.text, h.mark...)
+		if h.to >= to {
+			return
+		}
+		_, from = unitAt(p.scan.b, from, h.to-1)
+	}
+	p.text = appendText(p.text, p.scan.b[from:to])
+}
+
+// take is for the value that was read last: the record's level, time or message
+// if it is that, else a field.
+func (p *parser) take() {
+	if len(p.prefix) > 0 || !p.own(&p.last) {
+		p.field(&p.last)
+	}
+}
+
+func (p *parser) field(m *member) {
+	name := m.name.text
+	if len(p.fields) > maxFields || len(p.prefix)+len(name) > maxKey {
 		p.full = true
 		return
 	}
@@ -156,28 +223,29 @@ func (p *parser) field(name, value []byte, raw bool) {
 		p.text = append(append(p.text, p.prefix...), name...)
 		name = p.text[from:len(p.text):len(p.text)]
 	}
-	p.fields = append(p.fields, Field{Key: name, Value: value, Raw: raw})
+	p.fields = append(p.fields, Field{Key: name, Value: m.value.text, Raw: m.raw})
+	p.spots = append(p.spots, spot{m.name.span, m.value.span, len(p.prefix) > 0})
 }
 
-func (p *parser) own(name, value []byte, raw bool) bool {
-	switch string(name) {
+func (p *parser) own(m *member) bool {
+	switch string(m.name.text) {
 	case "level", "lvl", "severity", "loglevel", "log.level", "levelname":
 		if p.level == NoLevel {
-			if l, ok := levelOf(value); ok {
+			if l, ok := levelOf(m.value.text); ok {
 				p.level = l
 				return true
 			}
 		}
 	case "time", "ts", "timestamp", "@timestamp", "t":
 		if p.time == 0 {
-			if at, ok := timeOf(value, raw); ok {
-				p.time = at
+			if at, ok := timeOf(m.value.text, m.raw); ok {
+				p.time, p.dated = at, *m
 				return true
 			}
 		}
 	case "message", "msg":
-		if !p.spoken && !raw {
-			p.message, p.spoken = value, true
+		if !p.spoken && !m.raw {
+			p.fields[0].Value, p.spots[0].value, p.spoken = m.value.text, m.value.span, true
 			return true
 		}
 	}

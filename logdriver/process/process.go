@@ -20,7 +20,7 @@ import (
 // by newlines. It and all that it points to is valid until the call that it was
 // passed to returns.
 type Record struct {
-	Offset  uint64 // of its first frame
+	Offset  uint64 // its number, see record.ID
 	Time    int64  // nanoseconds since 1970: as the application says, else as the engine stamped it
 	Stamped int64  // as the engine stamped it
 	Stderr  bool
@@ -46,7 +46,7 @@ type Stats struct {
 	Joined        atomic.Uint64 // lines that became part of the record before them
 	ParseFailures atomic.Uint64 // lines that are not what parse says
 	Redactions    atomic.Uint64 // secrets that were hidden
-	Withheld      atomic.Uint64 // bytes of lines too long to be searched for secrets
+	Withheld      atomic.Uint64 // bytes that were not sent, for they are too many to be searched for secrets
 	Truncated     atomic.Uint64 // records longer than max-line
 	InvalidUTF8   atomic.Uint64 // records that were escaped or repaired
 }
@@ -61,6 +61,7 @@ type Spec struct {
 	parse            parseMode
 	keep             bool
 	secrets          []redactor
+	dear             int // instructions of those that are own expressions
 	utf8             utf8Mode
 	maxLine          int
 }
@@ -90,6 +91,8 @@ type State struct {
 	// Between is called, if it is set, in Add when nothing is kept any more and
 	// nothing is yet: no record lies on both sides of that.
 	Between func()
+	// Budget bounds, together with that of other streams, what is kept. It may be nil.
+	Budget *record.Budget
 
 	spec    *Spec
 	stats   *Stats
@@ -99,8 +102,14 @@ type State struct {
 	limit   limiter
 	cost    int
 	rec     Record
+	whole   record.Joined // a record of several lines on its way through
 	parser  parser
 	text    []byte // of the record at hand, where it is not the line's own
+	hits    []hit  // what is to be hidden in its line
+	left    int    // of maxSearch, for it
+	sheet   []byte // what was lifted, to be searched
+	laid    []laid
+	found   []hit // in sheet
 }
 
 // New returns the state of a stream, nil where there is nothing to be done.
@@ -134,8 +143,9 @@ func (s *State) Enough() bool {
 func (s *State) Add(j *record.Joined, emit func(*Record)) {
 	s.cost += len(j.Line)
 	s.last = max(s.last, j.Offset+1)
+	s.remember(j.Offset)
 	if s.spec.multi == nil {
-		s.finish(j.Offset, j.Time, j.Line, j.Stderr, j.Cut, emit)
+		s.finish(j, emit)
 		return
 	}
 	s.group(j, emit)
@@ -154,7 +164,10 @@ func (s *State) Open() (offset uint64, ok bool) {
 	return offset, ok
 }
 
-func (s *State) between() {
+// between is called when what was kept has been given out, and the line at an
+// offset has not been looked at.
+func (s *State) between(offset uint64) {
+	s.remember(offset)
 	if _, open := s.Open(); !open && s.Between != nil {
 		s.Between()
 	}
@@ -163,9 +176,6 @@ func (s *State) between() {
 // Flush gives out all that is kept, the oldest first.
 func (s *State) Flush(emit func(*Record)) {
 	for s.flushOldest(emit) {
-	}
-	for i := range s.groups {
-		s.groups[i].piece = false
 	}
 }
 
@@ -204,36 +214,31 @@ func (s *State) ExpireIdle(now time.Time, emit func(*Record)) {
 	}
 }
 
-// Reset forgets what is kept, for a reader that begins again before it.
-func (s *State) Reset() {
+// Reset forgets what is kept, for a reader that begins again at an offset: what
+// it had to read before that for the rate is remembered as far as it can be.
+func (s *State) Reset(at uint64) {
 	s.counted, s.last = max(s.counted, s.last), 0
 	for i := range s.groups {
-		g := &s.groups[i]
-		*g = group{buf: g.buf[:0]}
+		s.let(&s.groups[i])
 	}
-	s.limit = limiter{tokens: s.limit.tokens, filled: s.limit.filled}
+	s.limit.rewind(at)
 }
 
 // finish does all that is done to a record once its lines are together.
-func (s *State) finish(offset uint64, at int64, line []byte, stderr, cut bool, emit func(*Record)) {
-	if !s.wanted(line) {
+func (s *State) finish(j *record.Joined, emit func(*Record)) {
+	if !s.wanted(j.Line) {
 		s.count(&s.stats.Filtered, 1)
 		return
 	}
-	if s.spec.rate != nil && !s.admit(offset, at, emit) {
+	if s.spec.rate != nil && !s.admit(j, emit) {
 		return
 	}
 	r := &s.rec
-	*r = Record{Offset: offset, Time: at, Stamped: at, Stderr: stderr, Cut: cut, Line: line}
+	*r = Record{Offset: record.ID(j.Offset, j.Span), Time: j.Time, Stamped: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
 	if s.text = s.text[:0]; cap(s.text) > maxKept {
 		s.text = nil
 	}
-	if s.spec.parse != parseOff && !cut {
-		s.lift(r)
-	}
-	if len(s.spec.secrets) > 0 {
-		s.redact(r)
-	}
+	s.read(r, s.spec.parse != parseOff && !j.Cut && !j.Tail)
 	if s.spec.utf8 != utf8Pass {
 		s.encode(r)
 	}
@@ -241,6 +246,33 @@ func (s *State) finish(offset uint64, at int64, line []byte, stderr, cut bool, e
 		s.truncate(r)
 	}
 	emit(r)
+}
+
+// read takes a record's line apart, if it is to be, and lets no secret through in
+// what is sent of it. What was hidden in the line is hidden in what is lifted, and
+// the other way round.
+func (s *State) read(r *Record, lifting bool) {
+	s.hits = s.hits[:0]
+	secrets := len(s.spec.secrets) > 0
+	if secrets {
+		s.look(r.Line, lifting)
+	}
+	lifted := lifting && s.lift(r)
+	if lifted && secrets {
+		s.sift(r.Line)
+	}
+	r.Line = s.hidden(r.Line)
+	if !lifted {
+		return
+	}
+	p := &s.parser
+	if s.spec.keep {
+		p.fields = append(p.fields, Field{Key: originalKey, Value: r.Line})
+	}
+	r.Fields = p.fields[1:]
+	if p.spoken && !p.full {
+		r.Line = p.fields[0].Value
+	}
 }
 
 func (s *State) count(n *atomic.Uint64, by int) {

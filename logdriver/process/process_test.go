@@ -45,7 +45,7 @@ type out struct {
 }
 
 func outOf(r *Record) out {
-	o := out{Offset: r.Offset, Line: string(r.Line), Level: r.Level.String(), Cut: r.Cut, Stderr: r.Stderr}
+	o := out{Offset: record.OffsetOf(r.Offset), Line: string(r.Line), Level: r.Level.String(), Cut: r.Cut, Stderr: r.Stderr}
 	var fields []string
 	for _, f := range r.Fields {
 		if f.Raw {

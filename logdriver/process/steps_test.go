@@ -16,7 +16,7 @@ import (
 func TestOddBytes(t *testing.T) {
 	odd := []string{
 		"", " ", "\r", "windows\r", "\x00", "a\x00b", "\xff\xfe\x00\x80", "\xe2\x82", "\x1b[31mred\x1b[0m", "\x1b[1m{\"a\":1}\x1b[0m",
-		"{", "{}", "[1]", "null", `"`, "=", "a=", "=b", `a="`, "://", "a@b", "Bearer ", "eyJ", "AKIA", "tab\tand\vmore", strings.Repeat("x", 1<<20),
+		"{", "{}", "[1]", "null", `"`, "=", "a=", "=b", `a="`, "://", "a@b", "Bearer ", "eyJ", "AKIA", "tab\tand\vmore", strings.Repeat("x", 100<<10),
 	}
 	for _, opts := range []string{"multiline=auto", "multiline-start=^x", "include=(?s).*", "exclude=^never$", "redact=all", "redact.x=^never$", "rate=1000000", "max-line=2m", "multiline=auto redact=all parse=auto exclude=^never$ max-line=2m"} {
 		var stats Stats
@@ -77,7 +77,7 @@ func TestMultilineTimeout(t *testing.T) {
 	if open, _ := s.Open(); open != 3 {
 		t.Errorf("open at %d", open)
 	}
-	s.Reset()
+	s.Reset(0)
 	if _, ok := s.Open(); ok {
 		t.Error("open after a reset")
 	}
@@ -92,13 +92,16 @@ func TestPiecesStayAlone(t *testing.T) {
 	var got []out
 	emit := func(r *Record) { got = append(got, outOf(r)) }
 	for i, l := range []struct {
-		line string
-		cut  bool
-	}{{"# a", false}, {`{"a":1}`, true}, {"p2", true}, {"p3", false}, {"b", false}, {"# c", false}} {
-		s.Add(&record.Joined{Offset: uint64(i), Time: sunday, Line: []byte(l.line), Cut: l.cut}, emit)
+		line      string
+		cut, tail bool
+	}{{"# a", false, false}, {`{"a":1}`, true, false}, {`{"p":2}`, true, true}, {`{"p":3}`, false, true}, {"b", false, false}, {"# c", false, false}} {
+		s.Add(&record.Joined{Offset: uint64(i), Time: sunday, Line: []byte(l.line), Cut: l.cut, Tail: l.tail}, emit)
+		if i == 2 {
+			s.Flush(emit) // for it has fallen behind
+		}
 	}
 	s.Flush(emit)
-	want := []out{{Line: "# a"}, {Offset: 1, Line: `{"a":1}`, Cut: true}, {Offset: 2, Line: "p2", Cut: true}, {Offset: 3, Line: "p3"}, {Offset: 4, Line: "b"}, {Offset: 5, Line: "# c"}}
+	want := []out{{Line: "# a"}, {Offset: 1, Line: `{"a":1}`, Cut: true}, {Offset: 2, Line: `{"p":2}`, Cut: true}, {Offset: 3, Line: `{"p":3}`}, {Offset: 4, Line: "b"}, {Offset: 5, Line: "# c"}}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
@@ -111,7 +114,7 @@ func TestFilters(t *testing.T) {
 	if d := cmp.Diff([]string{"GET /", "POST /y\n more"}, lines(got)); d != "" || stats.Filtered.Load() != 3 {
 		t.Errorf("%d left out, %s", stats.Filtered.Load(), d)
 	}
-	s.Reset()
+	s.Reset(0)
 	run(s, "PUT /", "PUT /")
 	if n := stats.Filtered.Load(); n != 3 {
 		t.Errorf("what is read again is counted again: %d", n)
@@ -223,10 +226,45 @@ func TestTruncation(t *testing.T) {
 		if got := run(s, in); got[0].Line != want || utf8.ValidString(in) && !utf8.ValidString(got[0].Line) {
 			t.Errorf("%q: %q", in, got[0].Line)
 		}
-		s.Reset()
+		s.Reset(0)
 		s.counted = 0
 	}
 	if stats.Truncated.Load() != 4 {
 		t.Errorf("%d counted", stats.Truncated.Load())
+	}
+}
+
+// Wherever a reader begins again, the same records pass and the same are dropped.
+func TestRateIsTheSameAgain(t *testing.T) {
+	s := spec(t, "rate=100", "burst=20").New(&Stats{})
+	passed, places := map[uint64]bool{}, []int{0}
+	again := false
+	emit := func(r *Record) {
+		if id := r.Offset; !strings.HasPrefix(string(r.Line), "x") {
+			return
+		} else if again && !passed[id] {
+			t.Fatalf("%d passes only now", record.OffsetOf(id))
+		} else {
+			passed[id] = true
+		}
+	}
+	write := func(i int) {
+		s.Add(&record.Joined{Offset: uint64(100 * i), Time: sunday + int64(i)*int64(time.Millisecond), Line: []byte("x")}, emit)
+	}
+	for i := range 5000 {
+		if _, open := s.Open(); !open {
+			places = append(places, i)
+		}
+		write(i)
+	}
+	again = true
+	for _, from := range []int{0, len(places) / 2, len(places) / 2, len(places) - 5, len(places) - 1} {
+		s.Reset(uint64(100 * places[from]))
+		for i := places[from]; i < 5000; i++ {
+			write(i)
+		}
+	}
+	if n := len(passed); n < 500 || n > 520 || len(places) < 20 {
+		t.Errorf("%d passed, at %d places nothing was open", n, len(places))
 	}
 }

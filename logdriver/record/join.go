@@ -11,11 +11,13 @@ import "unicode/utf8"
 // that begins again with one of them gets the same. Where chunks end between
 // runes, pieces do. Memory is bounded by Max for each line that is
 // open, and open lines by maxOpen: the oldest is given out when one more comes.
+// What all streams hold is bounded by Budget.
 type Joiner struct {
-	Max   int
-	open  []*Joined // in the order in which they began
-	free  []*Joined
-	whole Joined // a whole line on its way through; here so that it costs no allocation
+	Max    int
+	Budget *Budget
+	open   []*Joined // in the order in which they began
+	free   []*Joined
+	whole  Joined // a whole line on its way through; here so that it costs no allocation
 }
 
 // maxOpen bounds the lines being joined at a time. Engines have at most one a
@@ -25,10 +27,12 @@ const maxOpen = 8
 // Joined is one record: a whole line, or a piece of one that was too long.
 type Joined struct {
 	Offset uint64 // of its first frame
+	Span   uint64 // from there to its last frame
 	Time   int64  // of its first frame, nanoseconds since 1970
 	Line   []byte
 	Stderr bool
 	Cut    bool // the line goes on in another record
+	Tail   bool // the line began in another record
 	Headed bool // it begins where the line, or the piece of it, began: a reader that set in amid the chunks of a line has not seen that
 
 	id   []byte
@@ -51,26 +55,28 @@ func (j *Joiner) Add(offset uint64, e *Entry, emit func(*Joined)) {
 		at = j.begin(offset, e, emit)
 	}
 	p := j.open[at]
-	here := split{len(p.buf), offset, e.Time}
+	here := split{len(p.buf), offset, e.Time, p.Span}
 	if endsWhole(p.buf) {
 		p.even = here
 	}
-	for len(p.buf) > 0 && len(p.buf)+len(e.Line) > j.Max {
+	for len(p.buf) > 0 && (len(p.buf)+len(e.Line) > j.Max || j.Budget.Full(len(e.Line))) {
 		here = j.cut(p, here, emit)
 	}
-	p.buf, p.idle = append(p.buf, e.Line...), false
+	j.Budget.Add(len(e.Line))
+	p.buf, p.idle, p.Span = append(p.buf, e.Line...), false, offset-p.Offset
 	if e.Last || !e.Partial {
 		j.give(p, false, emit)
 		j.drop(at)
 	}
 }
 
-// split is a place between two chunks: how many bytes are before it, and where
-// and when the chunk behind it was written.
+// split is a place between two chunks: how many bytes are before it, where and
+// when the chunk behind it was written, and the span of what is before it.
 type split struct {
 	at     int
 	offset uint64
 	time   int64
+	span   uint64
 }
 
 // cut gives out a piece of a line, up to the last chunk that ends between runes,
@@ -80,12 +86,14 @@ func (j *Joiner) cut(p *Joined, here split, emit func(*Joined)) split {
 	if at.at == 0 {
 		at = here
 	}
-	p.Line, p.Cut = p.buf[:at.at], true
+	p.Line, p.Cut, p.Span = p.buf[:at.at], true, at.span
 	emit(p)
-	p.Line, p.Headed = nil, true
+	j.Budget.Add(-at.at)
+	p.Line, p.Headed, p.Tail = nil, true, true
 	p.buf = p.buf[:copy(p.buf, p.buf[at.at:])]
+	here.span += p.Offset
 	p.Offset, p.Time, p.even = at.offset, at.time, split{}
-	here.at = len(p.buf)
+	here.at, here.span = len(p.buf), here.span-at.offset
 	return here
 }
 
@@ -174,7 +182,7 @@ func (j *Joiner) begin(offset uint64, e *Entry, emit func(*Joined)) int {
 	if n := len(j.free); n > 0 {
 		p, j.free = j.free[n-1], j.free[:n-1]
 	}
-	*p = Joined{Offset: offset, Time: e.Time, Stderr: e.Stderr, Headed: e.Ordinal <= 1, id: append(p.id[:0], e.ID...), buf: p.buf[:0]}
+	*p = Joined{Offset: offset, Time: e.Time, Stderr: e.Stderr, Headed: e.Ordinal <= 1, Tail: e.Ordinal > 1, id: append(p.id[:0], e.ID...), buf: p.buf[:0]}
 	j.open = append(j.open, p)
 	return len(j.open) - 1
 }
@@ -185,13 +193,17 @@ func (j *Joiner) give(p *Joined, cut bool, emit func(*Joined)) {
 	p.Line = nil
 }
 
-// keepFree bounds the buffers kept for the next long line of a stream.
-const keepFree = 1
+// keepFree and keepBytes bound the buffers kept for the next long line of a stream.
+const (
+	keepFree  = 1
+	keepBytes = 64 << 10
+)
 
 func (j *Joiner) drop(at int) {
 	p := j.open[at]
+	j.Budget.Add(-len(p.buf))
 	j.open = append(j.open[:at], j.open[at+1:]...)
-	if len(j.free) < keepFree && cap(p.buf) <= 256<<10 {
+	if len(j.free) < keepFree && cap(p.buf) <= keepBytes {
 		j.free = append(j.free, p)
 	}
 }

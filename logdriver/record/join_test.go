@@ -120,3 +120,83 @@ func TestPiecesEndBetweenRunes(t *testing.T) {
 		}
 	}
 }
+
+// Whether the end of a line has come or not, what is given out of it has an id
+// that nothing else has: not what begins with the same chunk and is longer, nor
+// the line that lies across it.
+func TestIDs(t *testing.T) {
+	chunk := func(id, text string, n int) *Entry {
+		return &Entry{Line: []byte(text), Partial: true, ID: []byte(id), Ordinal: int32(n), Stderr: id == "e"}
+	}
+	entries := []*Entry{chunk("o", "one ", 1), chunk("e", "uno ", 1), chunk("o", "two ", 2), chunk("e", "due ", 2), chunk("o", "three", 3)}
+	entries[4].Last = true
+	type piece struct {
+		line      string
+		tail, cut bool
+	}
+	ids := map[uint64]piece{}
+	for how := range 1 << len(entries) {
+		j, last := Joiner{Max: 1 << 10}, [2]uint64{}
+		emit := func(r *Joined) {
+			id, got := ID(r.Offset, r.Span), piece{string(r.Line), r.Tail, r.Cut}
+			if was, ok := ids[id]; ok && was.line != got.line || got.tail != (r.Offset > 19) {
+				t.Errorf("%x is %+v and %+v", id, was, got)
+			}
+			if at := source(r.Stderr); id < last[at] {
+				t.Errorf("%x comes behind %x", id, last[at])
+			} else {
+				last[at] = id
+			}
+			ids[id] = got
+		}
+		for i, e := range entries {
+			j.Add(uint64(12*i), e, emit)
+			if how>>i&1 != 0 {
+				j.ExpireIdle(emit)
+				j.ExpireIdle(emit)
+			}
+		}
+		j.Flush(emit)
+	}
+	for id := range ids {
+		all := map[uint64]bool{}
+		for n := range 1000 {
+			all[PieceID(id, n, false)] = true
+		}
+		all[PieceID(id, 1000, true)], all[MarkID(OffsetOf(id), 99)] = true, true
+		for other := range ids {
+			if all[other] || len(all) != 1002 {
+				t.Errorf("%x is that of a piece or a mark, too", other)
+			}
+		}
+	}
+	if a, b := PieceID(ID(5, 0), 2, false), PieceID(ID(5, 0), 3, true); a <= PieceID(ID(5, 0), 1, false) || b <= a || b >= ID(5+12, 0) {
+		t.Error("pieces do not sort")
+	}
+}
+
+// Where all streams together hold too much, lines come in pieces, and nothing is
+// lost; what is let go of is counted as free.
+func TestBudget(t *testing.T) {
+	b := &Budget{Most: 100}
+	all := make([]Joiner, 10)
+	in, out := 0, 0
+	emit := func(r *Joined) { out += len(r.Line) }
+	for n := range 20 {
+		for i := range all {
+			all[i].Max, all[i].Budget = 1<<10, b
+			e := Entry{Line: []byte("0123456789"), Partial: true, Ordinal: int32(n + 1)}
+			all[i].Add(uint64(100*n), &e, emit)
+			if in += 10; b.Used() > b.Most {
+				t.Fatalf("%d bytes are held", b.Used())
+			}
+		}
+	}
+	all[0].Reset()
+	for i := range all[1:] {
+		all[i+1].Flush(emit)
+	}
+	if in-out != 10 || b.Used() != 0 {
+		t.Errorf("%d went in, %d came out, %d are held", in, out, b.Used())
+	}
+}

@@ -97,12 +97,23 @@ func (f *feed) notify() {
 	}
 }
 
-// rewind begins again behind what is acknowledged.
-func (f *feed) rewind() {
+// letGo is for a feed that is shipped no longer.
+func (f *feed) letGo() {
+	f.forget()
+	f.src.Release()
+}
+
+// forget forgets records that are not complete.
+func (f *feed) forget() {
 	f.join.Reset()
 	if f.proc != nil {
-		f.proc.Reset()
+		f.proc.Reset(f.acked)
 	}
+}
+
+// rewind begins again behind what is acknowledged.
+func (f *feed) rewind() {
+	f.forget()
 	f.damage, f.counting = damage{}, Held{}
 	f.read, f.safe, f.cut, f.solo = f.acked, f.acked, f.acked, f.acked
 	f.end, f.gap = f.acked, f.src.Unacknowledged(f.acked)
@@ -188,7 +199,7 @@ func (f *feed) out(emit func(*Record)) func(*record.Joined) {
 
 // say gives out a record as it is.
 func (f *feed) say(j *record.Joined) {
-	f.rec = Record{Offset: j.Offset, Time: j.Time, Stamped: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
+	f.rec = Record{Offset: record.ID(j.Offset, j.Span), Time: j.Time, Stamped: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
 	f.emit(&f.rec)
 }
 
@@ -223,7 +234,7 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 	f.failures = 0
 	f.log.Error("bytes of a stream cannot be read and are given up", "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
 	f.flush(out)
-	f.say(f.lossMarker(skip.SkipTo() - f.read))
+	f.sayLost(skip.SkipTo() - f.read)
 	f.countLost(skip.SkipTo() - f.read)
 	f.read, f.seeking = skip.SkipTo(), true
 	f.mark()
@@ -239,7 +250,7 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.flush(out)
 		if span.Lost > 0 {
 			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
-			f.say(f.lossMarker(span.Lost))
+			f.sayLost(span.Lost)
 			f.countLost(span.Lost)
 		}
 		f.read, f.seeking = span.From, span.Torn
@@ -261,11 +272,14 @@ func (f *feed) countLost(bytes uint64) {
 	}
 }
 
-// lossMarker is the record that goes downstream in the place of what is gone.
-// Its id is that of the first lost record, so that it too is sent only once.
-func (f *feed) lossMarker(bytes uint64) *record.Joined {
+// sayLost sends a record downstream in the place of what is gone. Its id goes by
+// what that is, so that it too is sent only once, and is not that of a record which
+// was sent before it was lost.
+func (f *feed) sayLost(bytes uint64) {
 	text := fmt.Appendf(nil, "[dockline] %d bytes of this container's output were dropped here: they could not be kept until a collector took them", bytes)
-	return &record.Joined{Offset: f.read, Time: time.Now().UnixNano(), Stderr: true, Line: text}
+	now := time.Now().UnixNano()
+	f.rec = Record{Offset: record.MarkID(f.read, bytes), Time: now, Stamped: now, Stderr: true, Line: text}
+	f.emit(&f.rec)
 }
 
 // maxBehind bounds how many bytes of a stream may follow the last place that no

@@ -107,7 +107,7 @@ func (l *lane) push(f *feed) {
 // stood in the queue.
 func (l *lane) finish() {
 	for f := range l.feeds {
-		f.src.Release()
+		f.letGo()
 	}
 	l.takeBack()
 	l.mu.Lock()
@@ -160,7 +160,7 @@ func (l *lane) pop() *feed {
 func (l *lane) drop(f *feed) {
 	if _, ok := l.feeds[f]; ok {
 		delete(l.feeds, f)
-		f.src.Release()
+		f.letGo()
 	}
 }
 
@@ -195,7 +195,10 @@ func (l *lane) rest(f *feed) {
 	}
 	f.src.Release()
 	if !f.src.Live() {
-		f.pool.owner.retire(f, func() { delete(l.feeds, f) })
+		f.pool.owner.retire(f, func() {
+			delete(l.feeds, f)
+			f.letGo()
+		})
 	}
 }
 

@@ -52,12 +52,13 @@ func (f *feed) refresh() {
 	if spec != nil {
 		f.join.Max = spec.MaxRecord
 	}
+	f.join.Budget = &f.pool.owner.open
 	if f.proc != nil {
-		f.proc.Between = f.between
+		f.proc.Between, f.proc.Budget = f.between, f.join.Budget
 	}
 	if f.processed == nil {
 		f.processed = func(r *process.Record) {
-			f.rec = Record(*r)
+			f.rec = Record{Offset: r.Offset, Time: r.Time, Stamped: r.Stamped, Stderr: r.Stderr, Cut: r.Cut, Level: r.Level, Line: r.Line, Fields: r.Fields}
 			f.emit(&f.rec)
 		}
 	}

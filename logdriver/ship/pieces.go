@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/process"
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 const (
@@ -132,14 +133,14 @@ func (c *cutter) measure(e *encoder, r *Record) (size int) {
 
 // divide puts a record somewhere in pieces. The first has its fields, as far
 // as there is room beside the beginning of the line; what is left, of a value that
-// is too long for a message of its own too, goes on in the pieces behind it. A
-// piece's id is the record's with the number of the piece added, which is some
-// other record's only where records of thousands of pieces lie across each other.
+// is too long for a message of its own too, goes on in the pieces behind it. Their
+// ids are the record's pieces' (see record.PieceID).
 func (c *cutter) divide(e *encoder, r *Record, put func(*Record)) {
 	rest := *r
 	c.left = append(c.left[:0], r.Fields...)
 	rest.Fields = c.left
-	for last := false; !last; r.Offset++ {
+	id := r.Offset
+	for i, last := 0, false; !last; i++ {
 		n, fields := c.piece(e, r, &rest)
 		r.Line, r.Fields, r.Cut = rest.Line[:n], rest.Fields[:fields], true
 		rest.Line, rest.Fields = rest.Line[n:], rest.Fields[fields:]
@@ -148,6 +149,7 @@ func (c *cutter) divide(e *encoder, r *Record, put func(*Record)) {
 		}
 		last = len(rest.Line) == 0 && len(rest.Fields) == 0
 		r.Cut = rest.Cut || !last
+		r.Offset, r.Piece = record.PieceID(id, i, last), true
 		put(r)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 // narrow is a collector that takes no long messages.
@@ -56,7 +58,11 @@ func divided(t *testing.T, limits Limits, r *Record) (whole Record, pieces int, 
 		if most := limits.RecordBytes; most > 0 && len(p.Line) > most {
 			t.Fatalf("piece %d has a line of %d bytes", pieces, len(p.Line))
 		}
-		if p.Offset != first+uint64(pieces) || last {
+		want := first
+		if p.Piece {
+			want = record.PieceID(first, pieces, p.Cut == cut)
+		}
+		if p.Offset != want || last {
 			t.Fatalf("piece %d has the offset %d, the last was there: %v", pieces, p.Offset, last)
 		}
 		if utf8.Valid(r.Line) && !utf8.Valid(p.Line) {

@@ -12,6 +12,7 @@ import (
 	stock "github.com/docker/docker/api/types/plugins/logdriver"
 
 	"github.com/dockline/dockline/logdriver/process"
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 func specOf(t *testing.T, opts ...string) *process.Spec {
@@ -152,14 +153,15 @@ func TestOpenRecordWaits(t *testing.T) {
 		s.Add(m, &Meta{Stream: "s", Process: specOf(t, "multiline=java", "multiline-timeout=2s")}, p, Key{Value: "s"})
 		first := written(t, "stdout", "plain", 1)
 		m.write(first)
-		m.write(written(t, "stdout", "App: boom", 2))
+		boom := written(t, "stdout", "App: boom", 2)
+		m.write(boom)
 		m.write(written(t, "stdout", "\tat x", 3))
 		time.Sleep(time.Second)
 		if got := a.received(); len(got) != 1 || m.Cursor() != uint64(len(first)) {
 			t.Errorf("cursor at %d, came %q", m.Cursor(), got)
 		}
 		time.Sleep(2 * time.Second)
-		want := []string{`0 "plain"`, fmt.Sprintf(`%d "App: boom\n\tat x"`, len(first))}
+		want := []string{`0 "plain"`, fmt.Sprintf(`%d "App: boom\n\tat x"`, record.ID(uint64(len(first)), uint64(len(boom))))}
 		if got := a.received(); !slices.Equal(got, want) || m.Cursor() != uint64(len(m.data)) {
 			t.Errorf("cursor at %d of %d, came %q", m.Cursor(), len(m.data), got)
 		}

@@ -203,6 +203,7 @@ func (s *session) take(f *feed) {
 func (s *session) note(f *feed, before int) {
 	s.open.with(f)
 	if s.batch.records == before {
+		f.settle() // a busy stream of which nothing is sent must not wait for a rest
 		return
 	}
 	f.outstanding++

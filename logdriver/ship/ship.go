@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/logdriver/process"
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 // Stats counts what ship did, since the process began.
@@ -43,6 +44,8 @@ type Shipper struct {
 	// Aside is given, if it is set before the first Add, what collectors refuse.
 	Aside PutAside
 
+	open record.Budget // of all feeds
+
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
 	lanes  sync.WaitGroup
@@ -56,9 +59,13 @@ type Shipper struct {
 // feedID is a stream on its way to a pool.
 type feedID struct{ stream, pool string }
 
+// maxOpen bounds the bytes of records that are not complete, of all streams
+// together. Beyond it, they are given out in pieces.
+const maxOpen = 64 << 20
+
 // New returns a shipper without streams.
 func New(log *slog.Logger) *Shipper {
-	s := &Shipper{log: log, pools: map[string]*pool{}, feeds: map[feedID]*feed{}, ticks: true}
+	s := &Shipper{log: log, open: record.Budget{Most: maxOpen}, pools: map[string]*pool{}, feeds: map[feedID]*feed{}, ticks: true}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }

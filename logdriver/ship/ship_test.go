@@ -226,7 +226,7 @@ func TestTornFramesCorruptionAndGaps(t *testing.T) {
 		m.end()
 		time.Sleep(time.Minute)
 		got := a.received()
-		if marker := fmt.Sprintf("s 0 [dockline] %d bytes", m.start); !strings.HasPrefix(got[0], marker) {
+		if marker := fmt.Sprintf("s %d [dockline] %d bytes", record.MarkID(0, m.start), m.start); !strings.HasPrefix(got[0], marker) {
 			t.Errorf("first came %q, want the mark of a loss, %q", got[0], marker)
 		}
 		if len(got) < 12 || !strings.Contains(got[11], "[dockline] 100 bytes of this container's output are damaged") {

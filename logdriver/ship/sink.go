@@ -56,11 +56,12 @@ func (m *Meta) Fields() []Attr {
 // several that belong together, with newlines between them. Line and Fields are
 // only valid until the call it was passed to returns.
 type Record struct {
-	Offset  uint64 // where its first frame begins in the stream: the second part of its id
+	Offset  uint64 // the second part of its id, by which records of a stream sort; see record.ID
 	Time    int64  // nanoseconds since 1970, as the application says in the line, else as Stamped
 	Stamped int64  // the same, as the engine stamped it
 	Stderr  bool
 	Cut     bool  // longer than may be: this is one piece of several, and not the last
+	Piece   bool  // one of several that a record is sent in, the last of them too, see Limits
 	Level   Level // that the application gives it
 	Line    []byte
 	Fields  []Field // that were lifted out of the line; of pieces, the first has those that there is room for

@@ -247,6 +247,9 @@ func (s *sorter) sort(f *feed) {
 	}
 	s.open.with(f)
 	if more {
+		if f.parcels.Load() == 0 {
+			s.note(f) // of a busy stream of which nothing is sent
+		}
 		f.notify()
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -128,7 +129,7 @@ func TestUDPPieces(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if id := fmt.Sprintf("s1-%016x", 7<<20+i); fields["_record_id"] != id {
+		if id := fmt.Sprintf("s1-%016x", record.PieceID(7<<20, i, fields["_cut"] != "true")); fields["_record_id"] != id {
 			t.Fatalf("%v, want %s", fields["_record_id"], id)
 		}
 		if _, has := fields["_once"]; has {

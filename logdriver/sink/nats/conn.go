@@ -63,10 +63,9 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	own := t.(*template) //nolint:forcetypeassert // Prepare makes no others
 	// Pieces that were cut for another size are others, though they have its number.
 	own.piece = 0
-	if r.Cut || own.cut && r.Offset == own.next {
+	if r.Piece {
 		own.piece = c.cluster.Limits().MessageBytes
 	}
-	own.cut, own.next = r.Cut, r.Offset+1
 	c.scratch = own.Append(c.scratch[:0], r)
 	own.piece = 0
 	if len(c.scratch) > c.info.MaxPayload {

@@ -28,9 +28,7 @@ type template struct {
 	lines             bool
 	head              int // length of the headers of the last message
 
-	piece int    // for which size of a message the record that is appended was cut; 0 where it is whole
-	cut   bool   // what the connection appended last goes on
-	next  uint64 // in a record with this offset
+	piece int // for which size of a message the record that is appended was cut; 0 where it is whole
 	clock stamp.Cache
 }
 

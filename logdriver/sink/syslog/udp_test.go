@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -79,7 +80,7 @@ func TestUDP(t *testing.T) {
 // together reads the pieces of one line.
 func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uint64) (line string) {
 	t.Helper()
-	for n := offset; ; n++ {
+	for n := 0; ; n++ {
 		raw := receive(t, peer)
 		if len(raw) > limit {
 			t.Fatalf("%d bytes in a datagram", len(raw))
@@ -93,7 +94,11 @@ func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uin
 		} else {
 			text, err = sinktest.Line([]byte(raw))
 			cut = strings.Contains(raw, `" cut="true"] `)
-			if id := fmt.Sprintf(`id="s1-%016x"`, n); !strings.Contains(raw, id) {
+			id := fmt.Sprintf(`id="s1-%016x"`, record.PieceID(offset, n, !cut))
+			if n == 0 && !cut {
+				id = fmt.Sprintf(`id="s1-%016x"`, offset)
+			}
+			if !strings.Contains(raw, id) {
 				t.Fatalf("no %s in %.400q", id, raw)
 			}
 		}

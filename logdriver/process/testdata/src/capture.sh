@@ -1,14 +1,29 @@
 #!/bin/sh
-# Makes ../outputs/*.txt anew: what real programs print. It wants python3, a
-# JDK, node, go and nginx, and writes to /app, so that the paths in the traces
+# Makes ../outputs/*.txt and ../odd/* anew: what real programs print. It wants python3, a
+# JDK, node, go, nginx and curl, and writes to /app, so that the paths in the traces
 # are a container's.
 set -eu
 cd "$(dirname "$0")"
 out=$(realpath ../outputs)
+odd=$(realpath ../odd)
 mkdir /app
 trap 'rm -rf /app' EXIT
 cp -r app.py App.java app.js panics /app
 cd /app
+
+# What is hard on a log driver: garbage, CRLF, NULs, colours, no newline at the
+# end, a line of 10 MiB (compressed).
+head -c 4000 /dev/urandom >"$odd/garbage"
+python3 -m http.server -b 127.0.0.1 8090 >/dev/null 2>&1 &
+server=$!
+curl -si --retry 20 --retry-connrefused --retry-delay 1 http://127.0.0.1:8090/none >"$odd/crlf"
+curl -s -w '%{http_code} %{content_type}' http://127.0.0.1:8090/app.py >"$odd/no-newline"
+kill "$server"
+{ env -i LANG=C GREETING='hello world' env -0; printf '\nbehind\0\n'; } >"$odd/nul"
+ls --color=always -R /app >"$odd/ansi"
+grep --color=always -n raise app.py >>"$odd/ansi"
+node -e 'console.dir({ level: "warn", user: { id: 7, mail: null }, when: [1, "two"] }, { colors: true, depth: 9 })' >>"$odd/ansi"
+python3 -c 'import json; print(json.dumps({"level": "info", "msg": "long €\n" * (10 * 2**20 // 10)}, ensure_ascii=False))' | gzip -9n >"$odd/long.gz"
 python3 app.py 2>"$out/python.txt" || true
 javac App.java
 java -Djava.util.logging.SimpleFormatter.format='2026-01-02 03:04:05 %4$s %5$s%6$s%n' -cp /app App 2>"$out/java.txt" || true
