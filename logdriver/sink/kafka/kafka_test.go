@@ -128,15 +128,15 @@ func TestContents(t *testing.T) {
 
 // However long a line is, and whatever is in it, no message of it is refused.
 func TestPiecesFit(t *testing.T) {
-	worst := append(bytes.Repeat([]byte{1}, 3<<20), 0xff)
-	for _, params := range []string{"format=json", "format=line", "format=line&max-line=100k", "headers=all&max-message=20k"} {
+	worst := append(bytes.Repeat([]byte{1}, 200<<10), 0xff)
+	for _, params := range []string{"format=json&max-message=100k", "format=line&max-message=100k", "format=line&max-line=10k", "headers=all&max-message=20k"} {
 		p := start(t)
 		s := p.open("kafka://", params, "compress=none")
 		m := meta("k1")
 		for i := range 30 {
 			m.Attrs = append(m.Attrs, ship.Attr{Key: fmt.Sprint("long", i), Value: strings.Repeat("x", 200)})
 		}
-		fields := []ship.Field{{Key: []byte("f"), Value: worst[:1<<20]}}
+		fields := []ship.Field{{Key: []byte("f"), Value: worst[:50<<10]}}
 		c := connect(t, s)
 		dst, pieces := ship.AppendRecord(nil, s, c, m, &ship.Record{Line: worst, Fields: fields})
 		if err := c.Send(t.Context(), dst); err != nil {
