@@ -160,6 +160,7 @@ func TestLogin(t *testing.T) {
 		{name: "nkey for nobody", query: "&nkey-file=f", files: map[string]string{"f": string(seed)}, err: "knows neither nkeys nor JWTs"},
 		{name: "creds", conf: operator, query: "&creds-file=f", files: map[string]string{"f": creds}},
 		{name: "creds without a JWT", conf: operator, query: "&creds-file=f", files: map[string]string{"f": string(seed)}, err: "look at the user"},
+		{name: "just allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { publish: "logs.>", subscribe: "_INBOX.>" } }] }`, at: "u:p@"},
 		{name: "not allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { publish: "other" } }] }`, at: "u:p@", err: "allowed to publish"},
 		{name: "inbox not allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { subscribe: "other" } }] }`, at: "u:p@", err: "subscribe to the inbox"},
 	} {
