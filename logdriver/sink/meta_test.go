@@ -142,7 +142,7 @@ func TestWorkloadIsThere(t *testing.T) {
 
 // What is known of a stream costs nothing for a record but its bytes.
 func TestMetadataDoesNotAllocate(t *testing.T) {
-	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "gelf+tcp", "forward", "relp", "otlp+http", "loki+http", "elasticsearch+http"} {
+	for _, at := range []string{"syslog+tcp", "syslog+tcp?format=rfc3164", "json+tcp", "gelf+tcp", "nats?subject=logs.bench", "nats?subject=logs.bench&format=line", "forward", "relp", "otlp+http", "loki+http", "elasticsearch+http"} {
 		tmpl, buf, r := template(t, at, fullMeta()), make([]byte, 0, 4096), record(0)
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%s: %v allocations", at, n)

@@ -97,6 +97,7 @@ var only = map[string][]string{
 	"github.com/miekg/dns":                                 {"logdriver/resolve"},
 	"go.yaml.in/yaml":                                      {"logdriver/config"},
 	"github.com/twmb/franz-go":                             {"logdriver/sink/kafka"},
+	"github.com/nats-io/nkeys":                             {"logdriver/sink/nats"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
 }
 

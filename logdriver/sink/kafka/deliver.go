@@ -159,7 +159,7 @@ func (d *delivery) consider(part []int, failed []failure) error {
 		switch v := judge(f.err); {
 		case v == trouble || v == misfit:
 			return f.err
-		case v == homeless && d.conn.cluster.topic.fixed():
+		case v == homeless && d.conn.cluster.topic.Fixed():
 			return fmt.Errorf("topic %s: %w", f.record.Topic, f.err)
 		case v == homeless:
 			d.add(f, classNoTopic, fmt.Sprintf("topic %s: %v: %s", f.record.Topic, f.err, advice(f.err)))

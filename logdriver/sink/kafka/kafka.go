@@ -151,7 +151,7 @@ func (c *cluster) Limits() ship.Limits {
 func (c *cluster) Prepare(m *ship.Meta) ship.Template { return newTemplate(c, m) }
 
 // Check implements ship.Checker.
-func (c *cluster) Check(m *ship.Meta) error { return c.topic.check(m) }
+func (c *cluster) Check(m *ship.Meta) error { return c.topic.Check(m) }
 
 // Dial connects to one broker, which says who the others are, and logs in.
 func (c *cluster) Dial(ctx context.Context) (ship.Conn, error) {

@@ -54,7 +54,7 @@ func TestSASL(t *testing.T) {
 			{"u@", "password-file=none", "no such file"},
 			{"", "", "SASL"},
 		} {
-			params := []string{"timeout=2s", tc.params}
+			params := []string{"timeout=20s", tc.params}
 			if tc.user != "" {
 				params = append(params, "sasl="+param)
 			}
@@ -170,7 +170,7 @@ func TestTLS(t *testing.T) {
 		p := startTLS(t, tc.config, ca)
 		var said bytes.Buffer
 		p.host.Log = slog.New(slog.NewTextHandler(&said, nil))
-		err := try(t, p.open("kafka+tls://", tc.params, "timeout=5s"))
+		err := try(t, p.open("kafka+tls://", tc.params, "timeout=20s"))
 		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
 			t.Errorf("%s: %v, want %q", tc.name, err, tc.err)
 		}
@@ -188,10 +188,10 @@ func TestClientCertificate(t *testing.T) {
 		config := serving(t, issue(t, ca, 24*time.Hour, "127.0.0.1"))
 		config.ClientAuth, config.ClientCAs, config.MaxVersion = tls.RequireAndVerifyClientCert, ca.Pool(), version
 		p := startTLS(t, config, ca)
-		if err := try(t, p.open("kafka+tls://", "tls-ca=ca.pem", "timeout=3s")); err == nil || !strings.Contains(err.Error(), "asks for a certificate") {
+		if err := try(t, p.open("kafka+tls://", "tls-ca=ca.pem", "timeout=20s")); err == nil || !strings.Contains(err.Error(), "asks for a certificate") {
 			t.Errorf("TLS %x, no certificate: %v", version, err)
 		}
-		s := p.open("kafka+tls://", "tls-ca=ca.pem", "tls-cert=client.pem", "tls-key=client.key", "timeout=3s")
+		s := p.open("kafka+tls://", "tls-ca=ca.pem", "tls-cert=client.pem", "tls-key=client.key", "timeout=20s")
 		for _, step := range []struct {
 			name string
 			put  func() error

@@ -77,7 +77,7 @@ func TestTopic(t *testing.T) {
 		if got := topic.of(full); got != tc.want {
 			t.Errorf("%s: %q, want %q", tc.topic, got, tc.want)
 		}
-		if err := topic.check(full); (err != nil) != (tc.missing != "") || err != nil && !strings.Contains(err.Error(), tc.missing) {
+		if err := topic.Check(full); (err != nil) != (tc.missing != "") || err != nil && !strings.Contains(err.Error(), tc.missing) {
 			t.Errorf("%s: %v, want %q", tc.topic, err, tc.missing)
 		}
 	}

@@ -27,7 +27,6 @@ const greetingOK = `{"server_id":"x","version":"2.10.0","headers":true,"max_payl
 func TestConformance(t *testing.T) {
 	for _, p := range []sinktest.Protocol{
 		{Scheme: "nats", Query: "subject=logs.{container_name|none}", Next: next},
-		{Scheme: "nats", Query: "subject=logs.x&format=line", Next: next},
 		{Scheme: "nats+tls", Query: "subject=logs.x&tls-first=on", Next: next},
 	} {
 		p.New, p.Confirms = newOne, true

@@ -38,6 +38,33 @@ func TestServer(t *testing.T) {
 	}
 }
 
+// TestBytes: lines are what was written, in pieces where the server takes no larger
+// messages.
+func TestBytes(t *testing.T) {
+	srv := newServer(t, "").start(t)
+	js := srv.stream(t, nats.StreamConfig{})
+	var every []byte
+	for i := range 256 {
+		every = append(every, byte(i))
+	}
+	lines := []string{"", string(every), "\r\n\r\n", strings.Repeat("0123456789abcdef", 10<<20/16), "the end"}
+	if refused, err := once(t, open(t, "", nil, srv.addr), lines...); err != nil || len(refused) > 0 {
+		t.Fatal(refused, err)
+	}
+	got := make([]string, len(lines))
+	n := 0
+	for _, m := range messages(t, js) {
+		if got[n] += string(m.Data); m.Header.Get("cut") == "" {
+			n++
+		}
+	}
+	for i, line := range lines {
+		if got[i] != line {
+			t.Errorf("line %d reads %.80q, want %.80q", i, got[i], line)
+		}
+	}
+}
+
 // TestKilled kills the server again and again while records are on their way: what
 // it acknowledged it keeps, what comes again it has once, and in order.
 func TestKilled(t *testing.T) {
@@ -61,12 +88,12 @@ func TestKilled(t *testing.T) {
 // TestCluster kills one of three servers that have a stream together, the one that
 // we are connected to or another.
 func TestCluster(t *testing.T) {
-	routes := []string{freePort(t), freePort(t), freePort(t)}
+	ports := freePorts(t, 6)
+	routes, addrs := ports[:3], ports[3:]
 	var all []*server
-	var addrs []string
 	for i, route := range routes {
-		srv := newServer(t, fmt.Sprintf("server_name: n%d\ncluster { name: c, listen: %q, routes: [%q, %q, %q] }", i, route, "nats://"+routes[0], "nats://"+routes[1], "nats://"+routes[2]))
-		all, addrs = append(all, srv), append(addrs, srv.addr)
+		srv := newServerAt(t, addrs[i], fmt.Sprintf("server_name: n%d\ncluster { name: c, listen: %q, routes: [%q, %q, %q] }", i, route, "nats://"+routes[0], "nats://"+routes[1], "nats://"+routes[2]))
+		all = append(all, srv)
 	}
 	for _, srv := range all {
 		srv.start(t)
@@ -133,6 +160,7 @@ func TestLogin(t *testing.T) {
 		{name: "nkey for nobody", query: "&nkey-file=f", files: map[string]string{"f": string(seed)}, err: "knows neither nkeys nor JWTs"},
 		{name: "creds", conf: operator, query: "&creds-file=f", files: map[string]string{"f": creds}},
 		{name: "creds without a JWT", conf: operator, query: "&creds-file=f", files: map[string]string{"f": string(seed)}, err: "look at the user"},
+		{name: "just allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { publish: "logs.>", subscribe: "_INBOX.>" } }] }`, at: "u:p@"},
 		{name: "not allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { publish: "other" } }] }`, at: "u:p@", err: "allowed to publish"},
 		{name: "inbox not allowed", conf: `authorization { users: [{ user: u, password: p, permissions: { subscribe: "other" } }] }`, at: "u:p@", err: "subscribe to the inbox"},
 	} {

@@ -33,7 +33,12 @@ type server struct {
 // newServer picks a port and writes a configuration; start runs it.
 func newServer(t *testing.T, conf string) *server {
 	t.Helper()
-	s := &server{addr: freePort(t), dir: t.TempDir()}
+	return newServerAt(t, freePorts(t, 1)[0], conf)
+}
+
+func newServerAt(t *testing.T, addr, conf string) *server {
+	t.Helper()
+	s := &server{addr: addr, dir: t.TempDir()}
 	s.conf = filepath.Join(s.dir, "conf")
 	text := fmt.Sprintf("listen: %q\njetstream { store_dir: %q, max_file_store: 1GB }\n%s", s.addr, s.dir, conf)
 	if err := os.WriteFile(s.conf, []byte(text), 0o600); err != nil {
@@ -43,14 +48,18 @@ func newServer(t *testing.T, conf string) *server {
 	return s
 }
 
-func freePort(t *testing.T) string {
+// freePorts returns loopback addresses, all different.
+func freePorts(t *testing.T, n int) (addrs []string) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range n {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = ln.Close() }()
+		addrs = append(addrs, ln.Addr().String())
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().String()
+	return addrs
 }
 
 // start runs the server, and returns when it takes connections.

@@ -67,7 +67,7 @@ func (k *carrier) connect(c *web.Collector, secure bool, dial func(context.Conte
 			}
 			return &link{conn, k}, nil
 		}),
-		grpc.WithTransportCredentials(creds), grpc.WithAuthority(c.Authority()), grpc.WithUserAgent("dockline-log"),
+		grpc.WithTransportCredentials(creds), grpc.WithAuthority(c.Addr), grpc.WithUserAgent("dockline-log"),
 		grpc.WithDisableServiceConfig(), grpc.WithDisableRetry(), grpc.WithDisableHealthCheck(), grpc.WithIdleTimeout(0),
 		grpc.WithMaxHeaderListSize(maxHeaders), grpc.WithReadBufferSize(grpcBuffer / 4), grpc.WithWriteBufferSize(grpcBuffer), grpc.WithNoProxy(),
 		grpc.WithDecompressor(unzipper{}), //nolint:staticcheck // see zipper

@@ -60,6 +60,11 @@ func play(conn net.Conn, answer sinktest.Answer) {
 		if err != nil {
 			return // the connection was cut
 		}
+		if r.Host != conn.LocalAddr().String() {
+			s := status.New(codes.InvalidArgument, "it names "+r.Host)
+			setTrailer(w.Header(), s)
+			return
+		}
 		r.ContentLength = int64(len(body))
 		line, out := answer(r, body)
 		s := statusOf(line, out)

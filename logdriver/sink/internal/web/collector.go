@@ -97,7 +97,7 @@ func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Collector{Target: target, spec: spec, connections: spec.Connections, Header: http.Header{}, authority: authority(u)}
+	c := &Collector{Target: target, spec: spec, connections: spec.Connections, Header: http.Header{}, authority: authority(u.Scheme, target.Addr)}
 	c.bytes.Store(int64(spec.Bytes))
 	if err := c.parse(); err != nil {
 		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
@@ -176,9 +176,6 @@ func (c *Collector) parseRequest() error {
 // Encoding is what bodies are compressed with; "" for nothing.
 func (c *Collector) Encoding() string { return c.encoding }
 
-// Authority is the collector's host as requests name it.
-func (c *Collector) Authority() string { return c.authority }
-
 // AddQuery adds to the query of every request.
 func (c *Collector) AddQuery(query url.Values) {
 	if len(query) == 0 {
@@ -201,15 +198,11 @@ func (c *Collector) Below(path string) {
 }
 
 // authority is the host as the header has it: without a port that is HTTP's own.
-func authority(u *url.URL) string {
-	secure := strings.HasSuffix(u.Scheme, "+https")
-	host := u.Host
-	if secure {
-		host = strings.TrimSuffix(host, ":443")
-	} else {
-		host = strings.TrimSuffix(host, ":80")
+func authority(scheme, addr string) string {
+	if strings.HasSuffix(scheme, "+https") {
+		return strings.TrimSuffix(addr, ":443")
 	}
-	return host
+	return strings.TrimSuffix(addr, ":80")
 }
 
 // Limits implements ship.Sink: one batch more than there are connections is there
