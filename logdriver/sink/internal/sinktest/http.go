@@ -255,6 +255,8 @@ func RunHTTP(t *testing.T, h HTTP) {
 		{"poison among records", webPoison},
 		{"poison alone", webPoisonAlone},
 		{"all is refused", webAllRefused},
+		{"fails at some records", webFailing},
+		{"fails at all records", webOutage},
 		{"too large a body", webTooLarge},
 		{"busy with some", webBusy},
 		{"login", webLogin},
