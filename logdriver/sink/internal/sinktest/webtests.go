@@ -122,7 +122,7 @@ func webCutAnswer(t *testing.T, h HTTP) {
 // that was cut, as ship does, and expects every record, each by one id.
 func cutAnywhere(t *testing.T, h HTTP, cut func(w *Web, at int64)) {
 	const batches, size = 2, 12
-	step := int64(3)
+	step := int64(1)
 	if h.protocol().secure() {
 		step = 61 // two handshakes each
 	}
