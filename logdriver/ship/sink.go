@@ -123,10 +123,14 @@ type Limits struct {
 	MessageBytes int
 }
 
-// Measurer is a Template of which only a part counts against MessageBytes.
+// Measurer is a Template of which not each byte counts the same against
+// MessageBytes.
 type Measurer interface {
 	// Measure returns how many bytes a record would count.
 	Measure(r *Record) int
+	// Growth is how many a byte of a field may count at most; one of the line never
+	// counts more than 8.
+	Growth() int
 }
 
 // Conn is one connection to a collector. Append and Send are called by one
