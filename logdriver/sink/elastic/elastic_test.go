@@ -28,7 +28,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tc.scheme, func(t *testing.T) {
 			sinktest.RunHTTP(t, sinktest.HTTP{
-				Scheme: tc.scheme, Query: tc.query, New: New, Take: take,
+				Scheme: tc.scheme, Query: tc.query, New: New, Take: take, APIKey: "ApiKey",
 				Busy: func(got []sinktest.Got, which int) []byte {
 					return answerWith(got, which, 429, "es_rejected_execution_exception")
 				},

@@ -106,6 +106,25 @@ func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uin
 	}
 }
 
+// TestUDPEveryByte: a datagram has an end of its own, so that nothing in a line is
+// in the way.
+func TestUDPEveryByte(t *testing.T) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	peer, s, conn := udpPair(t, "")
+	tmpl := s.Prepare(sinktest.Meta())
+	for i, line := range []string{string(every), "", "\n", "\x00", strings.Repeat("\xff", 1000)} {
+		if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Line: []byte(line)})); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := sinktest.Line([]byte(receive(t, peer))); got != line || err != nil {
+			t.Errorf("%d: %.100q, %v, want %.100q", i, got, err, line)
+		}
+	}
+}
+
 // TestUDPHugeAttributes: what leaves no room for a line is left out, and said to be.
 func TestUDPHugeAttributes(t *testing.T) {
 	peer, s, conn := udpPair(t, "")

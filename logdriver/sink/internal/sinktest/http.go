@@ -43,6 +43,8 @@ type HTTP struct {
 	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
 	// newline, and a body.
 	Play func(conn net.Conn, answer Answer)
+	// APIKey is the scheme of Authorization that keys are shown by, "" for none.
+	APIKey string
 }
 
 // Answer has a collector take a request.
