@@ -2,6 +2,7 @@ package syslog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -122,6 +123,26 @@ func TestUDPEveryByte(t *testing.T) {
 		if got, err := sinktest.Line([]byte(receive(t, peer))); got != line || err != nil {
 			t.Errorf("%d: %.100q, %v, want %.100q", i, got, err, line)
 		}
+	}
+}
+
+// TestUDPHugeLine: 10 MiB are many datagrams, with all of it.
+func TestUDPHugeLine(t *testing.T) {
+	_, s, conn := udpPair(t, "")
+	line := strings.Repeat("0123456789abcdef", 10<<20/16)
+	dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), &ship.Record{Line: []byte(line)})
+	var got strings.Builder
+	for len(dst) > 0 {
+		end := 4 + binary.BigEndian.Uint32(dst)
+		text, err := sinktest.Line(dst[4:end])
+		if err != nil || end > 4+standardMessage {
+			t.Fatalf("%d bytes, %v", end, err)
+		}
+		got.WriteString(text)
+		dst, pieces = dst[end:], pieces-1
+	}
+	if got.String() != line || pieces != 0 {
+		t.Errorf("%d bytes in all, %d pieces too many", got.Len(), pieces)
 	}
 }
 
