@@ -60,7 +60,7 @@ const leftOut = "attrs_left_out"
 
 func (l *lane) measured(m *Meta) *encoder {
 	e := &encoder{Template: l.sink.Prepare(m), growth: maxGrowth}
-	if m, ok := e.Template.(Measurer); ok {
+	if m, ok := e.Template.(Grower); ok {
 		e.growth = m.Growth()
 	}
 	e.empty, _ = e.measure(nil, &Record{Stderr: true, Cut: true, Level: process.Emergency})

@@ -128,8 +128,12 @@ type Limits struct {
 type Measurer interface {
 	// Measure returns how many bytes a record would count.
 	Measure(r *Record) int
-	// Growth is how many a byte of a field may count at most; one of the line never
-	// counts more than 8.
+}
+
+// Grower is a Measurer with which a byte of a field may count more than 8, as no
+// byte of a line does.
+type Grower interface {
+	// Growth is how many it may count at most.
 	Growth() int
 }
 

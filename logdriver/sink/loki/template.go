@@ -186,9 +186,6 @@ func (t *template) Measure(r *ship.Record) int {
 	return len(line)
 }
 
-// Growth implements ship.Measurer.
-func (t *template) Growth() int { return 8 }
-
 // line returns the line of a record's entry, having made its metadata, and how much
 // of the record's own is to be kept as it was.
 func (t *template) line(r *ship.Record) (line []byte, exact int) {

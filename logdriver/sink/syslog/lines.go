@@ -31,7 +31,7 @@ func (e escaping) Measure(r *ship.Record) int {
 	return t.Weigh(size, len(data)+escapes(data))
 }
 
-// Growth implements ship.Measurer.
+// Growth implements ship.Grower.
 func (e escaping) Growth() int {
 	if t, ok := e.Template.(*rfc5424.Template); ok {
 		return t.Growth()

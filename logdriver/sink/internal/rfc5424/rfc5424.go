@@ -142,7 +142,7 @@ func (t *Template) Measure(r *ship.Record) int {
 	return t.Weigh(len(t.scratch), len(t.Structured(t.scratch, r)))
 }
 
-// Growth implements ship.Measurer: a byte of a value is at most four in a message.
+// Growth implements ship.Grower: a byte of a value is at most four in a message.
 func (t *Template) Growth() int { return 8 + 4*t.most/maxStructured }
 
 // Structured returns the part of a record's message that is structured data.

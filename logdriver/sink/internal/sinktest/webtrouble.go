@@ -63,11 +63,11 @@ func webFailing(t *testing.T, h HTTP) {
 		poison       []string
 		held         string // why nothing is put aside, if it is not
 	}{
-		{name: "one", status: "500 Internal Server Error", poison: []string{id(57)}},
+		{name: "one", status: "502 Bad Gateway", poison: []string{id(57)}},
 		{name: "the first and the last", status: "502 Bad Gateway", poison: []string{id(0), id(119)}},
-		{name: "several in several batches", status: "500 Internal Server Error", poison: []string{id(3), id(4), id(5), id(41), id(60), id(101)}},
-		{name: "too many", status: "500 Internal Server Error", poison: allIDs(0, 20), held: "500"},
-		{name: "busy", status: "503 Service Unavailable", poison: []string{id(57)}, held: "503"},
+		{name: "several in several batches", status: "502 Bad Gateway", poison: []string{id(3), id(4), id(5), id(41), id(60), id(101)}},
+		{name: "too many", status: "502 Bad Gateway", poison: allIDs(0, 20), held: "because"},
+		{name: "busy", status: "503 Service Unavailable", poison: []string{id(57)}, held: "because"},
 	} {
 		w, addr, _ := h.serve(t)
 		w.fails(tc.status, anyOf(tc.poison...))
@@ -115,7 +115,7 @@ func webOutage(t *testing.T, h HTTP) {
 		}},
 	} {
 		w, addr, _ := h.serve(t)
-		w.fails("500 Internal Server Error", tc.fails)
+		w.fails("502 Bad Gateway", tc.fails)
 		s := h.protocol().sink(t, addr, "isolate-after=5ms")
 		other := *Meta()
 		other.Stream, other.ContainerName = "s2", "web-2"
