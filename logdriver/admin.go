@@ -246,6 +246,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"sent_bytes_total", "Bytes handed to collectors.", float64(stats.SentBytes.Load())},
 		{"batches_sent_total", "Batches handed to collectors.", float64(stats.Batches.Load())},
 		{"records_acknowledged_total", "Records that collectors acknowledged.", float64(stats.Acked.Load())},
+		{"records_divided_total", "Records that were sent in pieces, for they were too long for a collector.", float64(stats.Divided.Load())},
 		{"records_resent_total", "Records that were under way when a connection broke.", float64(stats.Resent.Load())},
 		{"connection_failures_total", "Connections to collectors that failed or broke.", float64(stats.Failures.Load())},
 		{"streams_moved_total", "Streams handed from one collector to another.", float64(stats.Moved.Load())},

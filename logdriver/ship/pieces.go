@@ -26,7 +26,8 @@ const (
 // nor fields.
 type encoder struct {
 	Template
-	empty int
+	empty  int
+	growth int // of fields
 }
 
 // prepare makes a stream's encoder. Where what all of its records have takes more
@@ -59,7 +60,10 @@ func fewer(attrs []Attr, n int) []Attr {
 const leftOut = "attrs_left_out"
 
 func (l *lane) measured(m *Meta) *encoder {
-	e := &encoder{Template: l.sink.Prepare(m)}
+	e := &encoder{Template: l.sink.Prepare(m), growth: maxGrowth}
+	if m, ok := e.Template.(Grower); ok {
+		e.growth = m.Growth()
+	}
 	e.empty, _ = e.measure(nil, &Record{Stderr: true, Cut: true, Level: process.Emergency})
 	return e
 }
@@ -118,11 +122,11 @@ func (c *cutter) fits(e *encoder, r *Record) bool {
 	if most == 0 {
 		return true
 	}
-	size := len(r.Line)
+	fields := 0
 	for i := range r.Fields {
-		size += len(r.Fields[i].Key) + len(r.Fields[i].Value) + fieldBytes
+		fields += len(r.Fields[i].Key) + len(r.Fields[i].Value) + fieldBytes
 	}
-	return e.empty+maxGrowth*size <= most || c.measure(e, r) <= most
+	return e.empty+maxGrowth*len(r.Line)+e.growth*fields <= most || c.measure(e, r) <= most
 }
 
 // measure returns how long a record's message is.

@@ -124,10 +124,18 @@ type Limits struct {
 	MessageBytes int
 }
 
-// Measurer is a Template of which only a part counts against MessageBytes.
+// Measurer is a Template of which not each byte counts the same against
+// MessageBytes.
 type Measurer interface {
 	// Measure returns how many bytes a record would count.
 	Measure(r *Record) int
+}
+
+// Grower is a Measurer with which a byte of a field may count more than 8, as no
+// byte of a line does.
+type Grower interface {
+	// Growth is how many it may count at most.
+	Growth() int
 }
 
 // Conn is one connection to a collector. Append and Send are called by one

@@ -37,6 +37,7 @@ var benchmarks = []struct {
 	{"syslog+tcp://%s", "discard", syslog.New},
 	{"syslog+tcp://%s?framing=newline", "discard", syslog.New},
 	{"syslog+tcp://%s?format=rfc3164", "discard", syslog.New},
+	{"syslog+tcp://%s?format=rfc3164&metadata=cee", "discard", syslog.New},
 	{"syslog+udp://%s", "udp", syslog.New},
 	{"syslog+tls://%s?tls-ca=ca.pem", "discard+tls", syslog.New},
 	{"json+tcp://%s", "discard", jsonl.New},

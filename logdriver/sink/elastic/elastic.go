@@ -51,7 +51,7 @@ type collector struct{ *web.Collector }
 // New returns the sink that u describes.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	c, err := web.Parse(u, host, web.Spec{
-		Names: []string{"elasticsearch", "opensearch"}, Port: "9200", Params: []string{"index"}, APIKey: "ApiKey",
+		Names: []string{"elasticsearch", "opensearch"}, Port: "9200", Params: []string{"index", "max-message"}, APIKey: "ApiKey",
 		Connections: 2, Bytes: 2 << 20, Records: 8192,
 	})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -29,7 +28,7 @@ func TestConformance(t *testing.T) {
 	} {
 		t.Run(tc.scheme, func(t *testing.T) {
 			sinktest.RunHTTP(t, sinktest.HTTP{
-				Scheme: tc.scheme, Query: tc.query, New: New, Take: take,
+				Scheme: tc.scheme, Query: tc.query, New: New, Take: take, APIKey: "ApiKey",
 				Busy: func(got []sinktest.Got, which int) []byte {
 					return answerWith(got, which, 429, "es_rejected_execution_exception")
 				},
@@ -220,26 +219,15 @@ func TestJudge(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "elasticsearch+https://u:p@host:9243/prefix?index=logs-x-y"},
-		{url: "opensearch+http://host?api-key-file=key"},
-		{url: "elasticsearch+http://host?index=Logs", err: "upper case"},
-		{url: "elasticsearch+http://host?index=a/b", err: "not a name"},
-		{url: "elasticsearch+http://host?index=_all", err: "not a name"},
-		{url: "elasticsearch+http://host?index=", err: "255"},
-		{url: "elasticsearch://host", err: "scheme"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		host := sinktest.Host()
-		host.Config = t.TempDir()
-		_, err = New(u, host)
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "elasticsearch+https://u:p@host:9243/prefix?index=logs-x-y"},
+		{URL: "opensearch+http://host?api-key-file=key"},
+		{URL: "elasticsearch+http://host?index=Logs", Err: "upper case"},
+		{URL: "elasticsearch+http://host?index=a/b", Err: "not a name"},
+		{URL: "elasticsearch+http://host?index=_all", Err: "not a name"},
+		{URL: "elasticsearch+http://host?index=", Err: "255"},
+		{URL: "elasticsearch://host", Err: "scheme"},
+	})
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {

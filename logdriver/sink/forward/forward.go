@@ -58,7 +58,7 @@ type collector struct {
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	target, err := wire.ParseTarget(u, host, wire.Spec{
 		Schemes: map[string]string{"forward": defaultPort, "forward+tls": defaultPort},
-		Params:  []string{"tag", "compress", "shared-key-file", "user", "password-file"},
+		Params:  []string{"tag", "compress", "shared-key-file", "user", "password-file", "max-message"},
 	})
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (c *collector) checkLogin() error {
 // Limits: a message is one write of as much as a socket buffer takes well, and
 // what a server's buffer takes as one chunk.
 func (c *collector) Limits() ship.Limits {
-	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: c.MaxLine}
+	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 4096, InFlight: 8, RecordBytes: c.MaxLine, MessageBytes: c.MaxMessage}
 }
 
 func (c *collector) Prepare(m *ship.Meta) ship.Template { return newTemplate(m, c.tag) }

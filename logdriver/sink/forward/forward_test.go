@@ -319,28 +319,19 @@ func TestTime(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "forward://host?tag=x&compress=gzip"},
-		{url: "forward://host?shared-key-file=/etc/key&user=u&password-file=/etc/p"},
-		{url: "forward+tls://host?tls-min=1.3&compress=none"},
-		{url: "forward://host?compress=zstd", err: "none, gzip"},
-		{url: "forward://host?user=u", err: "belong together"},
-		{url: "forward://host?password-file=/etc/p", err: "belong together"},
-		{url: "forward://host?user=u&password-file=/etc/p", err: "shared key"},
-		{url: "forward://host?shared-key-file=/root/key", err: "shared-key-file"},
-		{url: "forward://host?shared-key=x", err: `did you mean "shared-key-file"`},
-		{url: "forward://user:secret@host", err: "password"},
-		{url: "forward://host?tag=" + strings.Repeat("x", 2000), err: "longer"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%.80s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "forward://host?tag=x&compress=gzip"},
+		{URL: "forward://host?shared-key-file=/etc/key&user=u&password-file=/etc/p"},
+		{URL: "forward+tls://host?tls-min=1.3&compress=none"},
+		{URL: "forward://host?compress=zstd", Err: "none, gzip"},
+		{URL: "forward://host?user=u", Err: "belong together"},
+		{URL: "forward://host?password-file=/etc/p", Err: "belong together"},
+		{URL: "forward://host?user=u&password-file=/etc/p", Err: "shared key"},
+		{URL: "forward://host?shared-key-file=/root/key", Err: "shared-key-file"},
+		{URL: "forward://host?shared-key=x", Err: `did you mean "shared-key-file"`},
+		{URL: "forward://user:secret@host", Err: "password"},
+		{URL: "forward://host?tag=" + strings.Repeat("x", 2000), Err: "longer"},
+	})
 	if s, err := New(&url.URL{Scheme: "forward", Host: "h"}, sinktest.Host()); err != nil || s.(*collector).Addr != "h:24224" {
 		t.Errorf("%+v, %v", s, err)
 	}

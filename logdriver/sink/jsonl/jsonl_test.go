@@ -3,7 +3,6 @@ package jsonl
 import (
 	"bufio"
 	"encoding/json"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -60,23 +59,14 @@ func nextObject(br *bufio.Reader) ([]string, []byte, error) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "json+tcp://host:1?timeout=1m"},
-		{url: "json+tcp://host", err: "port is missing"},
-		{url: "json+tcp://host:1?timeuot=1m", err: `did you mean "timeout"?`},
-		{url: "json+tcp://host:1?facility=1", err: "facility"},
-		{url: "json+tcp://host:1?timeout=1h", err: "within"},
-		{url: "json://host:1", err: "scheme"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "json+tcp://host:1?timeout=1m"},
+		{URL: "json+tcp://host", Err: "port is missing"},
+		{URL: "json+tcp://host:1?timeuot=1m", Err: `did you mean "timeout"?`},
+		{URL: "json+tcp://host:1?facility=1", Err: "facility"},
+		{URL: "json+tcp://host:1?timeout=1h", Err: "within"},
+		{URL: "json://host:1", Err: "scheme"},
+	})
 }
 
 func TestGolden(t *testing.T) {

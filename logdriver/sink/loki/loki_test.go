@@ -227,22 +227,13 @@ func FuzzAppend(f *testing.F) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "loki+https://u:p@host/prefix?tenant=a&labels=host+com.example.team"},
-		{url: "loki+http://host?tenant=", err: "not the name"},
-		{url: "loki+http://host?labels=id", err: "many records share"},
-		{url: "loki+http://host?labels=", err: "many records share"},
-		{url: "loki+http://host?compress=gzip", err: "unknown"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "loki+https://u:p@host/prefix?tenant=a&labels=host+com.example.team"},
+		{URL: "loki+http://host?tenant=", Err: "not the name"},
+		{URL: "loki+http://host?labels=id", Err: "many records share"},
+		{URL: "loki+http://host?labels=", Err: "many records share"},
+		{URL: "loki+http://host?compress=gzip", Err: "unknown"},
+	})
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {

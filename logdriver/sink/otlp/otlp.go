@@ -35,7 +35,7 @@ type collector struct{ *web.Collector }
 // New returns the sink that u describes.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	c, err := web.Parse(u, host, web.Spec{
-		Names: []string{"otlp"}, Port: "4318", Path: "/v1/logs", Connections: 2, Bytes: 1 << 20, Records: 8192,
+		Names: []string{"otlp"}, Port: "4318", Path: "/v1/logs", Params: []string{"max-message"}, Connections: 2, Bytes: 1 << 20, Records: 8192,
 		// The specification has 429, 502, 503 and 504 sent again, and the Collector
 		// says 500 of what its pipeline will never take.
 		Final: []int{http.StatusInternalServerError},

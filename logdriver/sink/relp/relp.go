@@ -8,7 +8,8 @@
 //
 // Frames carry their length, so that a line may hold whatever bytes it likes.
 // Many servers cut messages that are longer than they expect; rsyslog's
-// maxMessageSize is 8 KiB unless set, and so is imrelp's maxDataSize.
+// maxMessageSize is 8 KiB unless set, and so is imrelp's maxDataSize. What is longer
+// than max-message (1 MiB unless set) is sent in pieces.
 package relp
 
 import (
@@ -23,7 +24,11 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-const defaultPort = "2514"
+const (
+	defaultPort = "2514"
+	// defaultMaxMessage is what the documented configuration of rsyslog takes.
+	defaultMaxMessage = 1 << 20
+)
 
 type collector struct {
 	*wire.Target
@@ -33,7 +38,7 @@ type collector struct {
 // New returns the sink that u describes.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	target, err := wire.ParseTarget(u, host, wire.Spec{
-		Schemes: map[string]string{"relp": defaultPort, "relp+tls": defaultPort}, Params: []string{"facility", "max-message"},
+		Schemes: map[string]string{"relp": defaultPort, "relp+tls": defaultPort}, Params: []string{"facility", "max-message"}, MaxMessage: defaultMaxMessage,
 	})
 	if err != nil {
 		return nil, err
@@ -51,7 +56,9 @@ func (s *collector) Limits() ship.Limits {
 	return ship.Limits{BatchBytes: 256 << 10, BatchRecords: 1024, InFlight: 8, RecordBytes: s.MaxLine, MessageBytes: s.MaxMessage}
 }
 
-func (s *collector) Prepare(m *ship.Meta) ship.Template { return rfc5424.New(m, s.facility) }
+func (s *collector) Prepare(m *ship.Meta) ship.Template {
+	return rfc5424.New(m, s.facility, s.MaxMessage)
+}
 
 // Dial connects and exchanges offers.
 func (s *collector) Dial(ctx context.Context) (ship.Conn, error) {

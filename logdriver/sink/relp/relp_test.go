@@ -204,7 +204,7 @@ func checkAnswers(t *testing.T, c *conn, want uint64, wantErr string) {
 }
 
 func threeFrames(c *conn) (dst []byte) {
-	tmpl := (&collector{}).Prepare(sinktest.Meta())
+	tmpl := (&collector{Target: &wire.Target{}}).Prepare(sinktest.Meta())
 	for range 3 {
 		dst = c.Append(dst, tmpl, &ship.Record{Line: []byte("x")})
 	}
@@ -272,22 +272,13 @@ func TestTxnrRollsOver(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "relp://host?facility=local0&timeout=1s"},
-		{url: "relp://host?facility=x", err: "facility"},
-		{url: "relp://host?window=1", err: "window"},
-		{url: "relp://host?timeout=0s", err: "within"},
-		{url: "relp://", err: "host is missing"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "relp://host?facility=local0&timeout=1s"},
+		{URL: "relp://host?facility=x", Err: "facility"},
+		{URL: "relp://host?window=1", Err: "window"},
+		{URL: "relp://host?timeout=0s", Err: "within"},
+		{URL: "relp://", Err: "host is missing"},
+	})
 	if s, err := New(&url.URL{Scheme: "relp", Host: "h"}, sinktest.Host()); err != nil || s.(*collector).Addr != "h:2514" {
 		t.Errorf("%+v, %v", s, err)
 	}
@@ -357,7 +348,7 @@ func TestReadingAnswersDoesNotAllocate(t *testing.T) {
 
 func BenchmarkAppend(b *testing.B) {
 	c := newConn(nil, wire.DefaultTimeout)
-	tmpl, buf := (&collector{}).Prepare(sinktest.Meta()), make([]byte, 0, 4096)
+	tmpl, buf := (&collector{Target: &wire.Target{}}).Prepare(sinktest.Meta()), make([]byte, 0, 4096)
 	r := ship.Record{Time: 1_700_000_000_000_000_000, Line: []byte(strings.Repeat("x", 120))}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/rfc5424"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
@@ -18,6 +19,35 @@ func (c *lineConn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 // escaping is a template of messages without line feeds and the like.
 type escaping struct{ ship.Template }
 
+// Measure implements ship.Measurer.
+func (e escaping) Measure(r *ship.Record) int {
+	message := e.Template.Append(nil, r)
+	size := len(message) + escapes(message)
+	t, ok := e.Template.(*rfc5424.Template)
+	if !ok {
+		return size
+	}
+	data := t.Structured(message, r)
+	return t.Weigh(size, len(data)+escapes(data))
+}
+
+// Growth implements ship.Grower.
+func (e escaping) Growth() int {
+	if t, ok := e.Template.(*rfc5424.Template); ok {
+		return t.Growth()
+	}
+	return 8
+}
+
+// escapes returns by how much text grows when it is escaped.
+func escapes(text []byte) int {
+	n := 0
+	for _, c := range delimiters {
+		n += bytes.Count(text, []byte{c})
+	}
+	return 3 * n
+}
+
 func (e escaping) Append(dst []byte, r *ship.Record) []byte {
 	start := len(dst)
 	return escapeLine(e.Template.Append(dst, r), start)
@@ -29,15 +59,12 @@ var delimiters = []byte{'\n', '\r', 0}
 
 // escapeLine escapes them in what is behind start.
 func escapeLine(dst []byte, start int) []byte {
-	n := 0
-	for _, c := range delimiters {
-		n += bytes.Count(dst[start:], []byte{c})
-	}
-	if n == 0 {
+	more := escapes(dst[start:])
+	if more == 0 {
 		return dst
 	}
 	from := len(dst)
-	dst = slices.Grow(dst, 3*n)[:from+3*n]
+	dst = slices.Grow(dst, more)[:from+more]
 	to := len(dst)
 	for to > from { // from the end, so that nothing is overwritten that is still to be read
 		from--

@@ -112,7 +112,7 @@ func format(t *wire.Target) (func(*ship.Meta, int) ship.Template, error) {
 	if _, given := t.Params["metadata"]; given {
 		return nil, fmt.Errorf("%s \"metadata\" is for format=rfc3164: RFC 5424 has structured data", wire.ParamKind)
 	}
-	return func(m *ship.Meta, facility int) ship.Template { return rfc5424.New(m, facility) }, nil
+	return func(m *ship.Meta, facility int) ship.Template { return rfc5424.New(m, facility, t.MaxMessage) }, nil
 }
 
 // Limits: a batch is one write of as much as a socket buffer takes well.

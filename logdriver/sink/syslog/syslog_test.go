@@ -102,52 +102,40 @@ func nextMessageOf(line func([]byte) (string, error)) func(*bufio.Reader) ([]str
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "syslog+tcp://host"},
-		{url: "syslog+tcp://host:1/"},
-		{url: "syslog+tcp://[::1]:601?facility=local7&timeout=5s"},
-		{url: "syslog+tcp://host?facility=23"},
-		{url: "syslog+tcp://host?facility=", err: "facility"},
-		{url: "syslog+tcp://host?facility=24", err: "within 0 to 23"},
-		{url: "syslog+tcp://host?facility=deamon", err: `did you mean "daemon"?`},
-		{url: "syslog+tcp://host?facilty=1", err: `did you mean "facility"?`},
-		{url: "syslog+tcp://host?timeout=1s&timeout=2s", err: "given 2 times"},
-		{url: "syslog+tcp://host?timeout=1", err: "timeout"},
-		{url: "syslog+tcp://host?timeout=1us", err: "within"},
-		{url: "syslog+tcp://host?a;b", err: "semicolon"},
-		{url: "syslog+tcp://:601", err: "host is missing"},
-		{url: "syslog+tcp://host:0", err: "port"},
-		{url: "syslog+tcp://host:65536", err: "port"},
-		{url: "syslog+tcp://host/path", err: "path"},
-		{url: "syslog+tcp://host#x", err: "fragment"},
-		{url: "syslog+tcp://user:secret@host", err: "password"},
-		{url: "syslog+tcp:host", err: "//"},
-		{url: "syslog://host", err: "scheme"},
-		{url: "syslog+tls://host?format=rfc3164&time=bsd&framing=newline"},
-		{url: "syslog+udp://host?format=rfc3164&max-message=1k"},
-		{url: "syslog+tcp://host?format=rfc5425", err: "rfc3164"},
-		{url: "syslog+tcp://host?time=bsd", err: "format=rfc3164"},
-		{url: "syslog+tcp://host?framing=crlf", err: "newline"},
-		{url: "syslog+udp://host?framing=newline", err: "framing"},
-		{url: "syslog+tcp://host?max-message=8k&max-line=0&format=rfc3164&metadata=cee"},
-		{url: "syslog+tcp://host?max-message=1", err: "max-message"},
-		{url: "syslog+tcp://host?metadata=cee", err: "structured data"},
-		{url: "syslog+tcp://host?format=rfc3164&metadata=json", err: "cee"},
-		{url: "syslog+udp://host?max-message=64k", err: "not within 1024 to 65507"},
-		{url: "syslog+udp://host?max-message=0", err: "not within"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: the error tells the password", tc.url)
-		}
-	}
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "syslog+tcp://host"},
+		{URL: "syslog+tcp://host:1/"},
+		{URL: "syslog+tcp://[::1]:601?facility=local7&timeout=5s"},
+		{URL: "syslog+tcp://host?facility=23"},
+		{URL: "syslog+tcp://host?facility=", Err: "facility"},
+		{URL: "syslog+tcp://host?facility=24", Err: "within 0 to 23"},
+		{URL: "syslog+tcp://host?facility=deamon", Err: `did you mean "daemon"?`},
+		{URL: "syslog+tcp://host?facilty=1", Err: `did you mean "facility"?`},
+		{URL: "syslog+tcp://host?timeout=1s&timeout=2s", Err: "given 2 times"},
+		{URL: "syslog+tcp://host?timeout=1", Err: "timeout"},
+		{URL: "syslog+tcp://host?timeout=1us", Err: "within"},
+		{URL: "syslog+tcp://host?a;b", Err: "semicolon"},
+		{URL: "syslog+tcp://:601", Err: "host is missing"},
+		{URL: "syslog+tcp://host:0", Err: "port"},
+		{URL: "syslog+tcp://host:65536", Err: "port"},
+		{URL: "syslog+tcp://host/path", Err: "path"},
+		{URL: "syslog+tcp://host#x", Err: "fragment"},
+		{URL: "syslog+tcp://user:secret@host", Err: "password"},
+		{URL: "syslog+tcp:host", Err: "//"},
+		{URL: "syslog://host", Err: "scheme"},
+		{URL: "syslog+tls://host?format=rfc3164&time=bsd&framing=newline"},
+		{URL: "syslog+udp://host?format=rfc3164&max-message=1k"},
+		{URL: "syslog+tcp://host?format=rfc5425", Err: "rfc3164"},
+		{URL: "syslog+tcp://host?time=bsd", Err: "format=rfc3164"},
+		{URL: "syslog+tcp://host?framing=crlf", Err: "newline"},
+		{URL: "syslog+udp://host?framing=newline", Err: "framing"},
+		{URL: "syslog+tcp://host?max-message=8k&max-line=0&format=rfc3164&metadata=cee"},
+		{URL: "syslog+tcp://host?max-message=1", Err: "max-message"},
+		{URL: "syslog+tcp://host?metadata=cee", Err: "structured data"},
+		{URL: "syslog+tcp://host?format=rfc3164&metadata=json", Err: "cee"},
+		{URL: "syslog+udp://host?max-message=64k", Err: "not within 1024 to 65507"},
+		{URL: "syslog+udp://host?max-message=0", Err: "not within"},
+	})
 }
 
 func TestDefaultPort(t *testing.T) {
@@ -200,7 +188,7 @@ func FuzzEscapeLine(f *testing.F) {
 
 func TestAppendCountsOctets(t *testing.T) {
 	for _, size := range []int{0, 1, 700, 800, 840, 850, 860, 870, 9_000, 100_000} {
-		tmpl, r := rfc5424.New(&ship.Meta{Stream: "s"}, 3), &ship.Record{Line: []byte(strings.Repeat("y", size))}
+		tmpl, r := rfc5424.New(&ship.Meta{Stream: "s"}, 3, 0), &ship.Record{Line: []byte(strings.Repeat("y", size))}
 		message := string(tmpl.Append(nil, r))
 		got := string((&countedConn{}).Append([]byte("before"), tmpl, r))
 		if want := fmt.Sprintf("before%d %s", len(message), message); got != want {

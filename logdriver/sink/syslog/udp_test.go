@@ -2,6 +2,7 @@ package syslog
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -108,6 +109,45 @@ func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uin
 		if line += text; !cut {
 			return line
 		}
+	}
+}
+
+// TestUDPEveryByte: a datagram has an end of its own, so that nothing in a line is
+// in the way.
+func TestUDPEveryByte(t *testing.T) {
+	every := make([]byte, 256)
+	for i := range every {
+		every[i] = byte(i)
+	}
+	peer, s, conn := udpPair(t, "")
+	tmpl := s.Prepare(sinktest.Meta())
+	for i, line := range []string{string(every), "", "\n", "\x00", strings.Repeat("\xff", 1000)} {
+		if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Line: []byte(line)})); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := sinktest.Line([]byte(receive(t, peer))); got != line || err != nil {
+			t.Errorf("%d: %.100q, %v, want %.100q", i, got, err, line)
+		}
+	}
+}
+
+// TestUDPHugeLine: 10 MiB are many datagrams, with all of it.
+func TestUDPHugeLine(t *testing.T) {
+	_, s, conn := udpPair(t, "")
+	line := strings.Repeat("0123456789abcdef", 10<<20/16)
+	dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), &ship.Record{Line: []byte(line)})
+	var got strings.Builder
+	for len(dst) > 0 {
+		end := 4 + binary.BigEndian.Uint32(dst)
+		text, err := sinktest.Line(dst[4:end])
+		if err != nil || end > 4+standardMessage {
+			t.Fatalf("%d bytes, %v", end, err)
+		}
+		got.WriteString(text)
+		dst, pieces = dst[end:], pieces-1
+	}
+	if got.String() != line || pieces != 0 {
+		t.Errorf("%d bytes in all, %d pieces too many", got.Len(), pieces)
 	}
 }
 

@@ -15,6 +15,7 @@ type Names struct {
 	Encode   func(dst, key []byte) []byte // appends a name as the protocol has it
 	Reserved map[string]bool              // names that no field may have; nil for none
 	Mark     byte                         // what is between a name and its number
+	Max      int                          // how long a name may be, in bytes; 0 for any length
 
 	text []byte
 	all  []span
@@ -30,6 +31,9 @@ func (n *Names) Reset() { n.text, n.all = n.text[:0], n.all[:0] }
 func (n *Names) Next(key []byte) []byte {
 	s := span{from: len(n.text)}
 	n.text = n.Encode(n.text, key)
+	if n.Max > 0 {
+		n.text = n.text[:min(len(n.text), s.from+n.Max)]
+	}
 	s.bare = len(n.text)
 	number := int64(1)
 	for _, other := range n.all {
@@ -38,7 +42,7 @@ func (n *Names) Next(key []byte) []byte {
 		}
 	}
 	for ; number > 1 || n.taken(n.text[s.from:]); number++ {
-		n.text = strconv.AppendInt(append(n.text[:s.bare], n.Mark), max(number, 2), 10)
+		n.text = n.appendNumber(s, max(number, 2))
 		if !n.taken(n.text[s.from:]) {
 			break
 		}
@@ -46,6 +50,17 @@ func (n *Names) Next(key []byte) []byte {
 	s.to = len(n.text)
 	n.all = append(n.all, s)
 	return n.text[s.from:s.to:s.to]
+}
+
+// appendNumber returns the text with a number behind the bare name, which is
+// shortened where there is no room for it.
+func (n *Names) appendNumber(s span, number int64) []byte {
+	var digits [20]byte
+	suffix := strconv.AppendInt(append(digits[:0], n.Mark), number, 10)
+	if n.Max > 0 {
+		s.bare = min(s.bare, s.from+n.Max-len(suffix))
+	}
+	return append(n.text[:s.bare], suffix...)
 }
 
 func (n *Names) taken(name []byte) bool {
@@ -119,4 +134,13 @@ func AppendValid(dst, text []byte) []byte {
 		dst = append(dst, string(r)...)
 	}
 	return dst
+}
+
+// Unique returns name, or where used has it already, name with a number behind it
+// that makes it new, cut to most bytes (0: not cut); and notes it in used.
+func Unique(used map[string]bool, name string, most int) string {
+	n := Names{Encode: func(dst, key []byte) []byte { return append(dst, key...) }, Reserved: used, Mark: '~', Max: most}
+	unique := string(n.Next([]byte(name)))
+	used[unique] = true
+	return unique
 }

@@ -9,7 +9,7 @@ import (
 )
 
 func TestNames(t *testing.T) {
-	n := Names{Encode: AppendValid, Mark: '~', Reserved: map[string]bool{"id": true, "id~2": true}}
+	n := Names{Encode: AppendValid, Mark: '~', Max: 8, Reserved: map[string]bool{"id": true, "id~2": true}}
 	for _, tc := range []struct{ keys, want string }{
 		{"a b", "a b"},
 		{"a a a", "a a~2 a~3"},
@@ -18,6 +18,7 @@ func TestNames(t *testing.T) {
 		{"a a a~2", "a a~2 a~2~2"},
 		{"a~2 a a", "a~2 a a~3"},
 		{"\xff \xfe", "\ufffd \ufffd~2"},
+		{"12345678 12345678 12345679", "12345678 123456~2 12345679"},
 	} {
 		n.Reset()
 		var got []string

@@ -1,7 +1,6 @@
 package rfc5424
 
 import (
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -9,35 +8,26 @@ import (
 
 // appendFields appends an element with the fields. Names that are the same, as
 // far as syslog can tell them apart, get a number.
-func appendFields(dst []byte, fields []ship.Field) []byte {
+func (t *Template) appendFields(dst []byte, fields []ship.Field) []byte {
 	dst = append(dst, "["+fieldsID...)
+	t.names.Reset()
 	for i := range fields {
-		dst = appendName(append(dst, ' '), fields, i)
+		dst = append(append(dst, ' '), t.names.Next(fields[i].Key)...)
 		dst = append(dst, '=', '"')
 		dst = append(appendBytes(dst, fields[i].Value), '"')
 	}
 	return append(dst, ']')
 }
 
-func appendName(dst []byte, fields []ship.Field, i int) []byte {
-	key, before := fields[i].Key, 1
-	for j := range i {
-		if sameName(fields[j].Key, key) {
-			before++
-		}
-	}
-	var number [8]byte
-	suffix := number[:0]
-	if before > 1 {
-		suffix = strconv.AppendInt(append(suffix, '~'), int64(before), 10)
-	}
+// appendName appends key as an SD-NAME.
+func appendName(dst, key []byte) []byte {
 	if len(key) == 0 {
-		dst = append(dst, '_')
+		return append(dst, '_')
 	}
-	for _, c := range key[:min(len(key), maxParam-len(suffix))] {
+	for _, c := range key {
 		dst = append(dst, nameByte(c))
 	}
-	return append(dst, suffix...)
+	return dst
 }
 
 // nameByte returns what stands for a byte in an SD-NAME (RFC 5424 section 6).
@@ -46,19 +36,6 @@ func nameByte(c byte) byte {
 		return '_'
 	}
 	return c
-}
-
-func sameName(a, b []byte) bool {
-	a, b = a[:min(len(a), maxParam)], b[:min(len(b), maxParam)]
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if nameByte(a[i]) != nameByte(b[i]) {
-			return false
-		}
-	}
-	return true
 }
 
 // appendBytes is appendValue for bytes.

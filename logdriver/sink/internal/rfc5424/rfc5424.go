@@ -19,9 +19,11 @@
 package rfc5424
 
 import (
+	"bytes"
 	"strconv"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 )
 
@@ -56,11 +58,20 @@ type Template struct {
 	mid   []byte    // from behind TIMESTAMP to the offset in the id
 	tail  [2][]byte // from behind the offset, without the element's ]
 	clock stamp.Cache
+	names lifted.Names
+
+	most    int    // bytes of a message; 0 for no bound
+	scratch []byte // of Measure
 }
 
-// New prepares messages of the stream m, with a facility of 0 to 23.
-func New(m *ship.Meta, facility int) *Template {
-	t := &Template{clock: stamp.New(), mid: mid(m)}
+// maxStructured bounds the structured data of a message. rsyslog counts it in 16
+// bits, and forgets the rest of what is longer (lenStrucData in runtime/msg.h).
+const maxStructured = 60 << 10
+
+// New prepares messages of the stream m, with a facility of 0 to 23, of which each
+// may have so many bytes, 0 for any number.
+func New(m *ship.Meta, facility, most int) *Template {
+	t := &Template{clock: stamp.New(), mid: mid(m), most: most, names: lifted.Names{Encode: appendName, Mark: '~', Max: maxParam}}
 	for severity := range t.head {
 		t.head[severity] = append(strconv.AppendInt([]byte{'<'}, int64(facility*8+severity), 10), ">1 "...)
 	}
@@ -119,9 +130,31 @@ func (t *Template) Append(dst []byte, r *ship.Record) []byte {
 	}
 	dst = append(dst, ']')
 	if len(r.Fields) > 0 {
-		dst = appendFields(dst, r.Fields)
+		dst = t.appendFields(dst, r.Fields)
 	}
 	return append(append(dst, ' '), r.Line...)
+}
+
+// Measure implements ship.Measurer: what counts is the message, and its structured
+// data, of which there may be less.
+func (t *Template) Measure(r *ship.Record) int {
+	t.scratch = t.Append(t.scratch[:0], r)
+	return t.Weigh(len(t.scratch), len(t.Structured(t.scratch, r)))
+}
+
+// Growth implements ship.Grower: a byte of a value is at most four in a message.
+func (t *Template) Growth() int { return 8 + 4*t.most/maxStructured }
+
+// Structured returns the part of a record's message that is structured data.
+func (t *Template) Structured(message []byte, r *ship.Record) []byte {
+	at := bytes.Index(message, []byte(" ["+elementID))
+	return message[at+1 : len(message)-1-len(r.Line)]
+}
+
+// Weigh returns what a message counts that has so many bytes, with so many in its
+// structured data.
+func (t *Template) Weigh(message, structured int) int {
+	return max(message, int(int64(structured)*int64(t.most)/maxStructured))
 }
 
 // Severity returns the severity of a record.

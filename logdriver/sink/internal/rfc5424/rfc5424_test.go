@@ -35,7 +35,7 @@ func TestGolden(t *testing.T) {
 		tc.r.Time, tc.r.Offset = 1_700_000_000_123_456_789, 0xdeadbeef
 		m := sinktest.Meta()
 		m.Host = "host \x7f"
-		got := string(New(m, tc.facility).Append([]byte(nil), &tc.r))
+		got := string(New(m, tc.facility, 0).Append([]byte(nil), &tc.r))
 		if got != tc.want {
 			t.Errorf("%s:\n got %q\nwant %q", tc.name, got, tc.want)
 		}
@@ -51,7 +51,7 @@ func someFields() []ship.Field {
 }
 
 func TestFieldsAreRead(t *testing.T) {
-	m := parse(t, New(sinktest.Meta(), 3).Append(nil, &ship.Record{Fields: someFields(), Line: []byte("x")}))
+	m := parse(t, New(sinktest.Meta(), 3, 0).Append(nil, &ship.Record{Fields: someFields(), Line: []byte("x")}))
 	got := (*m.StructuredData)[fieldsID]
 	if len(got) != 6 || got["user.id"] != "42" || got["a_b~2"] != "[1,2]" {
 		t.Errorf("%v", got)
@@ -59,7 +59,7 @@ func TestFieldsAreRead(t *testing.T) {
 }
 
 func TestEmptyMeta(t *testing.T) {
-	got := string(New(&ship.Meta{Stream: "s"}, 1).Append(nil, &ship.Record{}))
+	got := string(New(&ship.Meta{Stream: "s"}, 1, 0).Append(nil, &ship.Record{}))
 	want := `<14>1 1970-01-01T00:00:00.000000Z - - - - [dockline@32473 id="s-0000000000000000" source="stdout"] `
 	if got != want {
 		t.Errorf("got %q", got)
@@ -70,7 +70,7 @@ func TestAppName(t *testing.T) {
 	for _, tc := range []struct{ tag, name, want string }{
 		{"tag", "name", "tag"}, {"", "name", "name"}, {"", "", ""}, {"a b\tü", "", "a_b__"}, {strings.Repeat("é", 60), "", strings.Repeat("_", 48)},
 	} {
-		m := parse(t, New(&ship.Meta{Tag: tc.tag, ContainerName: tc.name}, 3).Append(nil, &ship.Record{}))
+		m := parse(t, New(&ship.Meta{Tag: tc.tag, ContainerName: tc.name}, 3, 0).Append(nil, &ship.Record{}))
 		if got := text(m.Appname); got != tc.want {
 			t.Errorf("%q, %q: %q, want %q", tc.tag, tc.name, got, tc.want)
 		}
@@ -89,7 +89,7 @@ func TestParamNames(t *testing.T) {
 
 func TestNobodyForgesOurParameters(t *testing.T) {
 	attrs := []ship.Attr{{Key: "cut", Value: "x"}, {Key: "id", Value: "x"}, {Key: "id", Value: "y"}, {Key: "source", Value: "x"}}
-	m := parse(t, New(&ship.Meta{Stream: "s", Attrs: attrs}, 3).Append(nil, &ship.Record{}))
+	m := parse(t, New(&ship.Meta{Stream: "s", Attrs: attrs}, 3, 0).Append(nil, &ship.Record{}))
 	got := (*m.StructuredData)[elementID]
 	if got["id"] != "s-0000000000000000" || got["id~2"] != "x" || got["id~3"] != "y" || got["source"] != "stdout" || got["cut"] != "" {
 		t.Errorf("%v", got)
@@ -133,7 +133,7 @@ func FuzzMessage(f *testing.F) {
 	f.Add("\xff", "\xff", "\xff", "\xff", "\xff\\", "\xff", int64(-1<<63), ^uint64(0))
 	f.Fuzz(func(t *testing.T, stream, host, tag, key, value, line string, ns int64, offset uint64) {
 		m := &ship.Meta{Stream: stream, Host: host, Tag: tag, Attrs: []ship.Attr{{Key: key, Value: value}, {Key: key, Value: value}}}
-		raw := New(m, 3).Append(nil, &ship.Record{Time: ns, Offset: offset, Line: []byte(line)})
+		raw := New(m, 3, 0).Append(nil, &ship.Record{Time: ns, Offset: offset, Line: []byte(line)})
 		if !strings.HasSuffix(string(raw), "] "+line) {
 			t.Fatalf("%q does not end in the line %q", raw, line)
 		}
@@ -173,7 +173,7 @@ func checkParam(t *testing.T, elements map[string]map[string]string, value strin
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {
-	tmpl, buf := New(sinktest.Meta(), 3), make([]byte, 0, 4096)
+	tmpl, buf := New(sinktest.Meta(), 3, 0), make([]byte, 0, 4096)
 	r := ship.Record{Line: []byte("line"), Fields: someFields()}
 	if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -181,7 +181,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 }
 
 func BenchmarkAppend(b *testing.B) {
-	tmpl, buf := New(sinktest.Meta(), 3), make([]byte, 0, 4096)
+	tmpl, buf := New(sinktest.Meta(), 3, 0), make([]byte, 0, 4096)
 	r := ship.Record{Time: 1_700_000_000_000_000_000, Line: []byte(strings.Repeat("x", 120))}
 	b.ReportAllocs()
 	for b.Loop() {

@@ -43,6 +43,8 @@ type HTTP struct {
 	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
 	// newline, and a body.
 	Play func(conn net.Conn, answer Answer)
+	// APIKey is the scheme of Authorization that keys are shown by, "" for none.
+	APIKey string
 }
 
 // Answer has a collector take a request.
@@ -255,6 +257,8 @@ func RunHTTP(t *testing.T, h HTTP) {
 		{"poison among records", webPoison},
 		{"poison alone", webPoisonAlone},
 		{"all is refused", webAllRefused},
+		{"fails at some records", webFailing},
+		{"fails at all records", webOutage},
 		{"too large a body", webTooLarge},
 		{"busy with some", webBusy},
 		{"login", webLogin},

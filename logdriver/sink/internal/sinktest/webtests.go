@@ -122,7 +122,7 @@ func webCutAnswer(t *testing.T, h HTTP) {
 // that was cut, as ship does, and expects every record, each by one id.
 func cutAnywhere(t *testing.T, h HTTP, cut func(w *Web, at int64)) {
 	const batches, size = 2, 12
-	step := int64(3)
+	step := int64(1)
 	if h.protocol().secure() {
 		step = 61 // two handshakes each
 	}
@@ -427,7 +427,12 @@ func webLogin(t *testing.T, h HTTP) {
 	}
 	p := h.protocol()
 	host := p.host(t)
-	for _, tc := range []struct{ user, param, file, want, err string }{
+	type login struct{ user, param, file, want, err string }
+	var logins []login
+	if h.APIKey != "" {
+		logins = append(logins, login{param: "api-key-file=secret", file: "key==\n", want: h.APIKey + " key=="}, login{param: "api-key-file=secret", file: "wrong", want: h.APIKey + " key==", err: "401"})
+	}
+	for _, tc := range append(logins, []login{
 		{user: "u:pw%20:@", want: basic},
 		{user: "u@", param: "password-file=secret", file: "pw :\n", want: basic},
 		{param: "token-file=secret", file: "secret\n", want: bearer},
@@ -435,7 +440,7 @@ func webLogin(t *testing.T, h HTTP) {
 		{want: basic, err: "401"},
 		{param: "token-file=none", err: "no such file"},
 		{param: "token-file=secret", file: "\n", err: "no line of text"},
-	} {
+	}...) {
 		w.set(func() { want = tc.want })
 		if err := testcert.WriteFile(host.Config, "secret", []byte(tc.file)); err != nil {
 			t.Fatal(err)

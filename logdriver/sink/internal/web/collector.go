@@ -67,6 +67,8 @@ type Collector struct {
 	connections int
 	bytes       atomic.Int64 // that batches may have: less than the spec's, where the collector took no such
 	trust       wire.Trust
+	isolate     time.Duration // see troubles; 0: never
+	troubles    troubles
 }
 
 // Parse checks u. The sink adds the Format.
@@ -81,7 +83,7 @@ func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
 			schemes[name+"+http"], schemes[name+"+https"] = "80", "443"
 		}
 	}
-	params := append([]string{spec.concurrency(), "header.", "password-file", "token-file"}, spec.Params...)
+	params := append([]string{spec.concurrency(), "header.", "password-file", "token-file", "isolate-after"}, spec.Params...)
 	if !spec.Carried {
 		params = append(params, "query.")
 	} else if u.Path != "" && u.Path != "/" {
@@ -121,6 +123,9 @@ func (c *Collector) parse() (err error) {
 			return &options.ValueError{What: wire.ParamKind, Key: key, Value: text, Err: fmt.Errorf("not within 1 to %d", maxConnections)}
 		}
 		c.connections = n
+	}
+	if c.isolate, err = c.Duration("isolate-after", defaultIsolate, 0, maxIsolate); err != nil {
+		return err
 	}
 	if c.spec.Packed {
 		c.encoding = "snappy"

@@ -91,7 +91,7 @@ func (c *Conn) dial(ctx context.Context) (net.Conn, error) {
 	}
 	conn, err := c.collector.Target.Dial(ctx)
 	if err != nil {
-		return nil, err
+		return nil, dialError{err}
 	}
 	return link{conn, c}, nil
 }

@@ -28,27 +28,27 @@ type delivery struct {
 	refuse []ship.Refusal
 	began  time.Time     // of being busy
 	pause  time.Duration // the last one
+
+	isolation *isolation // nil where nobody looks for records at which the collector fails
 }
 
-// deliver sends a batch, in parts if need be, until every record of it is taken
-// or refused for ever.
-func (p *poster) deliver(ctx context.Context, b *batch) ([]ship.Refusal, error) {
-	d := &delivery{poster: p, batch: b, todo: [][]Record{b.records}}
+func (d *delivery) run(ctx context.Context) ([]ship.Refusal, error) {
 	for len(d.todo) > 0 {
 		part := d.todo[0]
 		d.todo = d.todo[1:]
 		if len(part) == 0 {
 			continue
 		}
-		reply, err := p.post(ctx, b.text, part)
-		if err != nil {
-			return nil, err
-		}
-		if err := d.consider(ctx, part, reply); err != nil {
-			return nil, err
+		if err := d.try(ctx, part); err != nil {
+			if err := d.isolate(part, err); err != nil {
+				return nil, err
+			}
 		}
 	}
-	trust := &p.conn.collector.trust
+	if err := d.convict(ctx); err != nil {
+		return nil, err
+	}
+	trust := &d.poster.conn.collector.trust
 	switch {
 	case d.taken > 0:
 		trust.Restore()
@@ -91,6 +91,11 @@ func (d *delivery) judge(ctx context.Context, part []Record, v *Verdict, r *Repl
 	if v.Partial > 0 {
 		d.partial(part, v)
 	}
+	if d.isolation != nil && len(v.Refused)+len(v.Busy)+v.Partial == 0 {
+		for i := range part {
+			d.isolation.taken[part[i].Group] = part[i : i+1]
+		}
+	}
 	if len(v.Busy) == 0 {
 		return nil
 	}
@@ -112,14 +117,7 @@ func (d *delivery) wait(ctx context.Context, why string, r *Reply) error {
 		return &Error{Said: why, Busy: true, After: r.After}
 	}
 	d.pause = min(2*d.pause, maxPause)
-	timer := time.NewTimer(pause)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return sleep(ctx, pause)
 }
 
 // partial is for records of which it is not known which they are.
@@ -136,8 +134,7 @@ func (d *delivery) partial(part []Record, v *Verdict) {
 // split is for a part that was refused as a whole.
 func (d *delivery) split(part []Record, r *Reply) error {
 	if len(part) > 1 {
-		half := len(part) / 2
-		d.todo = append([][]Record{part[:half], part[half:]}, d.todo...)
+		d.halve(part)
 		return nil
 	}
 	d.add(part, 1, r.Class, r.Said)
@@ -145,6 +142,11 @@ func (d *delivery) split(part []Record, r *Reply) error {
 		return d.allRefused()
 	}
 	return nil
+}
+
+func (d *delivery) halve(part []Record) {
+	half := len(part) / 2
+	d.todo = append([][]Record{part[:half], part[half:]}, d.todo...)
 }
 
 // add notes that so many records of a part are refused.

@@ -12,7 +12,7 @@
 //     others are delivered;
 //   - the collector is busy (429, 503): ship.ErrBusy, with Retry-After;
 //   - the collector is in trouble (5xx, the network): everything is sent again
-//     later;
+//     later; where it is for one record, that one is found in the end (troubles);
 //   - we are not welcome (401, 403, 404 and alike): the same, but slowly, with an
 //     error that says what to do.
 //

@@ -39,6 +39,7 @@ const (
 	Invalid  = "invalid"
 	TooLarge = "too-large"
 	Partial  = "partial"
+	Failing  = "failing" // the collector fails at it, for ever
 )
 
 // Group is what all records of one template have in common. A template has one

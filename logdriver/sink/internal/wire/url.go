@@ -205,16 +205,21 @@ func (t *Target) Choice(key string, words ...string) (string, error) {
 }
 
 func (t *Target) timeout() (time.Duration, error) {
-	text, given := t.Params["timeout"]
+	return t.Duration("timeout", DefaultTimeout, minTimeout, maxTimeout)
+}
+
+// Duration returns a parameter that is a time from least to most, as 30s.
+func (t *Target) Duration(key string, standard, least, most time.Duration) (time.Duration, error) {
+	text, given := t.Params[key]
 	if !given {
-		return DefaultTimeout, nil
+		return standard, nil
 	}
 	d, err := time.ParseDuration(text)
-	if err == nil && (d < minTimeout || d > maxTimeout) {
-		err = fmt.Errorf("not within %v to %v", minTimeout, maxTimeout)
+	if err == nil && (d < least || d > most) {
+		err = fmt.Errorf("not within %v to %v", least, most)
 	}
 	if err != nil {
-		return 0, &options.ValueError{What: ParamKind, Key: "timeout", Value: text, Err: err}
+		return 0, &options.ValueError{What: ParamKind, Key: key, Value: text, Err: err}
 	}
 	return d, nil
 }
