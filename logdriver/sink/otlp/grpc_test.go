@@ -146,6 +146,7 @@ func statusOf(line string, body []byte) *status.Status {
 	line, headers, _ := strings.Cut(line, "\n")
 	code := map[string]codes.Code{
 		"200": codes.OK, "400": codes.InvalidArgument, "401": codes.Unauthenticated, "413": codes.ResourceExhausted,
+		"502": codes.Aborted, "503": codes.Unavailable,
 	}[line[:3]]
 	if code == codes.OK {
 		return status.New(code, "")
