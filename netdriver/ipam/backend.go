@@ -34,6 +34,13 @@ type Backend interface {
 	Leave(ctx context.Context, p Pool) error
 }
 
+// Quarantiner is a Backend that keeps all hosts from giving out an address that a
+// machine has which got it from nobody.
+type Quarantiner interface {
+	// Foreign takes note of such a machine. It does not wait.
+	Foreign(p Pool, a netip.Addr, mac net.HardwareAddr)
+}
+
 // Kind says what an address is claimed for.
 type Kind string
 

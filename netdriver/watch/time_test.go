@@ -46,9 +46,11 @@ func (s *script) Open(network.Definition) (Port, error) {
 	s.opened++
 	return &scriptPort{s, make(chan struct{})}, nil
 }
-func (s *script) Drop(string) error         { return nil }
-func (s *script) Links() ([]string, error)  { return nil, nil }
-func (s *script) List() []endpoint.Endpoint { return s.endpoints }
+func (s *script) Drop(string) error                                  { return nil }
+func (s *script) Links() ([]string, error)                           { return nil, nil }
+func (s *script) List() []endpoint.Endpoint                          { return s.endpoints }
+func (s *script) Foreign(netip.Prefix, netip.Addr, net.HardwareAddr) {}
+
 func (s *script) Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) (next []netip.Addr) {
 	for a := pool.Addr().Next(); len(next) < n && pool.Contains(a); a = a.Next() {
 		if !known(a) {
