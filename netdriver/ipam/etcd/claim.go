@@ -2,12 +2,12 @@ package etcd
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
 	"time"
 
-	"github.com/google/uuid"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -67,7 +67,7 @@ func (b *Backend) claim(ctx context.Context, client *clientv3.Client, p ipam.Poo
 
 // record is what we write of an address.
 func (b *Backend) record(p ipam.Pool, o ipam.Owner) Record {
-	r := Record{Kind: o.Kind, Host: b.cfg.Host, HostName: b.cfg.HostName, Pool: p.ID, Key: o.Key, Since: time.Now().UTC(), ID: uuid.NewString()}
+	r := Record{Kind: o.Kind, Host: b.cfg.Host, HostName: b.cfg.HostName, Pool: p.ID, Key: o.Key, Since: time.Now().UTC(), ID: rand.Text()}
 	if b.cfg.Network != nil {
 		r.Network = b.cfg.Network(p.Prefix)
 	}
@@ -284,14 +284,17 @@ func (b *Backend) setAside(ctx context.Context, client *clientv3.Client, p ipam.
 // Release implements ipam.Backend. While etcd is away the address stays this
 // host's, and may be given again here.
 func (b *Backend) Release(ctx context.Context, p ipam.Pool, h ipam.Held) error {
-	client, err := b.connected(ctx)
-	if err != nil {
-		b.Kick()
-		return nil //nolint:nilerr // it is given back when etcd answers
-	}
-	failpoint.Hit("etcd", "release")
 	po := optionsOf(p)
 	at := place{po.segment, h.Addr}
+	client, err := b.connected(ctx)
+	if err != nil {
+		b.Kick() // it is given back when etcd answers
+		if h.Kind.Shared() {
+			return nil
+		}
+		return b.retain(at)
+	}
+	failpoint.Hit("etcd", "release")
 	if h.Kind.Shared() {
 		return b.giveUpAsides(ctx, client, at)
 	}
@@ -313,7 +316,7 @@ func (b *Backend) giveUp(ctx context.Context, client *clientv3.Client, at place,
 	rec := e.Record
 	then := clientv3.OpDelete(b.addressKey(at))
 	if keep {
-		rec.Kind, rec.ID, rec.Until = held, uuid.NewString(), time.Now().Add(hold).UTC()
+		rec.Kind, rec.ID, rec.Until = held, rand.Text(), time.Now().Add(hold).UTC()
 		then = clientv3.OpPut(b.addressKey(at), encode(rec))
 	}
 	res, err := b.commit(ctx, client, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(b.addressKey(at)), "=", e.rev)}, []clientv3.Op{then}, b.look(attempt{place: at}))

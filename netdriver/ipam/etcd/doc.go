@@ -39,7 +39,7 @@
 //
 // New addresses come from what is this host's in etcd already: what its
 // containers have left and could not be given back yet, and a reserve that it
-// has claimed ahead (option reserve), which is in the state on disk as well. If
-// there is nothing, a request fails at once, after at most two attempts at the
+// has claimed ahead (option reserve). Both are in a table on the disk as well, for
+// a plugin that starts while etcd is away. If there is nothing, a request fails at once, after at most two attempts at the
 // beginning. What of a request's outcome is not known counts as somebody else's.
 package etcd

@@ -3,6 +3,7 @@ package etcd
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -12,7 +13,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -71,7 +71,7 @@ type Backend struct {
 // New loads the reserve. Call SetPools before Run.
 func New(cfg Config) (*Backend, error) {
 	b := &Backend{
-		cfg: cfg, id: uuid.NewString(), began: time.Now(), since: time.Now(), fault: errors.New("there was no connection yet"),
+		cfg: cfg, id: rand.Text(), began: time.Now(), since: time.Now(), fault: errors.New("there was no connection yet"),
 		prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), heard: make(chan foreignClaim, 256), first: make(chan struct{}),
 		mirror: newMirror(), reserve: map[place]bool{}, conflicts: map[place]Conflict{}, leaks: map[place]time.Time{},
 	}

@@ -187,7 +187,11 @@ func TestEtcdAway(t *testing.T) {
 			if _, err := a.RequestAddress(pa.ID, ipam.AddressRequest{}); !errors.Is(err, ipam.ErrAway) {
 				t.Errorf("with nothing left: %v", err)
 			}
-			a.restart() // what was in reserve is not given again
+			ok(t, a.ReleaseAddress(pa.ID, left))
+			a.restart() // which knows what is this host's, and not given already
+			if again := a.get(pa, "left"); again != left {
+				t.Errorf("after a restart what was left here is %s, want %s", again, left)
+			}
 			if _, err := a.RequestAddress(pa.ID, ipam.AddressRequest{}); !errors.Is(err, ipam.ErrAway) {
 				t.Errorf("after a restart: %v", err)
 			}

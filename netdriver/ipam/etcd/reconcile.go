@@ -198,6 +198,13 @@ func (b *Backend) dropLeaked(ctx context.Context, client *clientv3.Client, have 
 		if _, known := want.addrs[at]; known || e.Host != b.cfg.Host || e.Kind == held || e.Kind == reserved {
 			continue
 		}
+		if b.retained(at) { // released while etcd was away
+			p, _ := b.poolOf(want, at, e)
+			if err := b.giveUp(ctx, client, at, e, optionsOf(p).hold); err != nil {
+				return err
+			}
+			continue
+		}
 		leaked[at] = true
 		if !b.ripe(at) {
 			continue

@@ -93,6 +93,35 @@ func (b *Backend) unreserve(at place) error {
 	return nil
 }
 
+// retain keeps what was released while etcd is away for who comes next: in etcd
+// it is this host's, and stays so until etcd answers. What the Manager had before
+// this process saw etcd it had as this host's: the engine knew it, and nobody but
+// this host, or an operator who says that it is lost, gives it away.
+func (b *Backend) retain(at place) error {
+	b.table.Lock()
+	defer b.table.Unlock()
+	b.mu.Lock()
+	_, disputed := b.conflicts[at]
+	fine := !disputed && (b.mirror.rev == 0 || b.offlineLocked(at)) && !b.reserve[at]
+	if fine {
+		b.reserve[at] = true
+	}
+	b.mu.Unlock()
+	if !fine {
+		return nil
+	}
+	if err := b.cfg.Reserve.Put(at.String(), at.addr); err != nil {
+		return fmt.Errorf("keep %s: %w", at.addr, err)
+	}
+	return nil
+}
+
+func (b *Backend) retained(at place) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.reserve[at]
+}
+
 // forget takes out of the table what is not in reserve in etcd.
 func (b *Backend) forget() error {
 	b.mu.RLock()

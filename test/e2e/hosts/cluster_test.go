@@ -157,7 +157,7 @@ func (e *etcd) awaits(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	for end := time.Now().Add(time.Minute); !done(); {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within a minute", what)
+			t.Fatalf("%s: not within a minute; there are %d, %d set aside and %d networks", what, e.count(t, "address"), e.count(t, "aside"), e.count(t, "pool"))
 		}
 		time.Sleep(100 * time.Millisecond) // there is nothing to subscribe to
 	}
