@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -85,16 +86,19 @@ func parseDefaults(text string) (map[string]string, error) {
 	return all, nil
 }
 
-// handle adds what operators see and do of the cluster.
+// handle adds what operators do to the cluster.
 func (b *backends) handle(s *shared.Server) {
 	if b.etcd == nil {
 		return
 	}
-	s.Handle("/cluster", func(*http.Request) (any, error) { return b.etcd.Status(), nil })
-	s.Handle("/claims", func(r *http.Request) (any, error) { return b.etcd.List(r.URL.Query().Get("host")), nil })
 	s.HandleChange("/reclaim", func(r *http.Request) (any, error) {
 		all, err := b.etcd.Reclaim(r.Context(), r.URL.Query().Get("host"))
-		if err != nil {
+		switch {
+		case errors.Is(err, etcd.ErrAlive):
+			return nil, &shared.Error{Code: http.StatusConflict, Err: err}
+		case errors.Is(err, etcd.ErrNoHost):
+			return nil, &shared.Error{Code: http.StatusNotFound, Err: err}
+		case err != nil:
 			return nil, err
 		}
 		return map[string]any{"reclaimed": all}, nil

@@ -29,19 +29,22 @@ type server struct {
 	dir      string
 	endpoint string
 	peer     string
+	args     []string
 	cmd      *exec.Cmd
 	client   *clientv3.Client
 }
 
+func free(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(t, err)
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
 func startServer(t testing.TB) *server {
 	t.Helper()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		ok(t, err)
-		defer func() { _ = l.Close() }()
-		return l.Addr().String()
-	}
-	s := &server{t: t, dir: t.TempDir(), endpoint: "http://" + free(), peer: "http://" + free()}
+	s := &server{t: t, dir: t.TempDir(), endpoint: "http://" + free(t), peer: "http://" + free(t)}
 	s.start()
 	t.Cleanup(s.kill)
 	var err error
@@ -54,9 +57,9 @@ func startServer(t testing.TB) *server {
 
 func (s *server) start() {
 	s.t.Helper()
-	s.cmd = exec.Command("etcd", "--data-dir", s.dir, "--listen-client-urls", s.endpoint, "--advertise-client-urls", s.endpoint,
+	s.cmd = exec.Command("etcd", append(s.args, "--data-dir", s.dir, "--listen-client-urls", s.endpoint, "--advertise-client-urls", s.endpoint,
 		"--listen-peer-urls", s.peer, "--initial-advertise-peer-urls", s.peer, "--initial-cluster", "default="+s.peer, "--logger", "zap", "--log-level", "fatal",
-		"--heartbeat-interval", "20", "--election-timeout", "200", "--unsafe-no-fsync")
+		"--heartbeat-interval", "20", "--election-timeout", "200", "--unsafe-no-fsync")...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	ok(s.t, s.cmd.Start())
 }
@@ -176,7 +179,12 @@ func (h *host) log() string {
 
 func newHost(t testing.TB, id string, endpoints ...string) *host {
 	t.Helper()
-	h := &host{t: t, id: id, settings: Settings{Endpoints: endpoints, Prefix: DefaultPrefix}, said: &bytes.Buffer{}}
+	return newHostWith(t, id, Settings{Endpoints: endpoints, Prefix: DefaultPrefix})
+}
+
+func newHostWith(t testing.TB, id string, settings Settings) *host {
+	t.Helper()
+	h := &host{t: t, id: id, settings: settings, said: &bytes.Buffer{}}
 	h.start()
 	t.Cleanup(func() { h.end() })
 	return h
