@@ -49,10 +49,11 @@ const (
 	Container Kind = ""
 	// Host is the host itself, on a port of its own; nobody else gets it either.
 	Host Kind = "host"
-	// Gateway is a network's gateway, and Aside what a user sets aside: every
-	// host may say so of the same address, but no container gets it.
+	// Gateway is a network's gateway: every host may say so of the same address,
+	// but no container gets it.
 	Gateway Kind = "gateway"
-	Aside   Kind = "aside"
+	// Aside is what a user sets aside, which is like that.
+	Aside Kind = "aside"
 )
 
 // Shared reports whether several hosts may claim an address for this.

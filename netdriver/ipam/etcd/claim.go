@@ -210,11 +210,11 @@ func (b *Backend) claimOffline(p ipam.Pool, c ipam.Claim, why error) (netip.Addr
 	po := optionsOf(p)
 	if !c.Kind.Shared() {
 		for _, a := range c.Candidates {
-			at := place{po.segment, a}
+			at, rec := place{po.segment, a}, b.record(p, c.Owner)
 			b.mu.Lock()
 			fine := b.twin == nil && b.offlineLocked(at)
 			if e, there := b.mirror.at(at); fine && there {
-				e.Record, e.unwritten = b.record(p, c.Owner), true
+				e.Record, e.unwritten = rec, true
 				b.mirror.addrs[at] = e
 			}
 			b.mu.Unlock()

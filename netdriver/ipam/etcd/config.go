@@ -48,9 +48,7 @@ func ParseSettings(getenv func(string) string) (s Settings, ok bool, err error) 
 		CA: getenv("ETCD_CA_FILE"), Cert: getenv("ETCD_CERT_FILE"), Key: getenv("ETCD_KEY_FILE"),
 		Prefix: strings.TrimRight(cmp.Or(getenv("ETCD_PREFIX"), DefaultPrefix), "/"),
 	}
-	for _, text := range strings.FieldsFunc(getenv("ETCD_ENDPOINTS"), func(r rune) bool { return r == ',' || r == ' ' }) {
-		s.Endpoints = append(s.Endpoints, text)
-	}
+	s.Endpoints = strings.FieldsFunc(getenv("ETCD_ENDPOINTS"), func(r rune) bool { return r == ',' || r == ' ' })
 	if len(s.Endpoints) == 0 {
 		return s, false, nil
 	}

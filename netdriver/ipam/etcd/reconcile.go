@@ -43,9 +43,9 @@ type holding struct {
 func (b *Backend) reconcile(ctx context.Context, client *clientv3.Client) error {
 	b.mu.Lock()
 	b.mirror.bury()
-	twin := b.twin
+	isTwin := b.twin != nil
 	b.mu.Unlock()
-	if twin != nil {
+	if isTwin {
 		return nil
 	}
 	have := b.have()

@@ -25,10 +25,11 @@ const (
 
 // Run keeps the mirror and what is ours until ctx ends.
 func (b *Backend) Run(ctx context.Context) error {
-	for ctx.Err() == nil {
+	for {
 		err := b.session(ctx)
 		if ctx.Err() != nil {
-			break
+			b.end()
+			return nil //nolint:nilerr // it ended because it was to
 		}
 		b.down(err)
 		timer := time.NewTimer(reconnectAfter)
@@ -38,8 +39,14 @@ func (b *Backend) Run(ctx context.Context) error {
 		}
 		timer.Stop()
 	}
-	b.down(errors.New("the plugin is ending"))
-	return nil
+}
+
+// end lets whoever asks know.
+func (b *Backend) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.client, b.fault = nil, errors.New("the plugin is ending")
+	b.triedLocked()
 }
 
 // session is one connection, to its end.
@@ -178,7 +185,12 @@ func (b *Backend) oursLocked(ev *clientv3.Event) bool {
 
 // twinLocked looks whether another process says that it is this host.
 func (b *Backend) twinLocked() {
-	if r, there := b.mirror.alive[b.cfg.Host]; there && r.ID != b.id && r.Since.After(b.began) && b.twin == nil {
+	r, there := b.mirror.alive[b.cfg.Host]
+	switch {
+	case !there:
+	case r.ID == b.id:
+		b.twin = nil
+	case r.Since.After(b.began) && b.twin == nil:
 		b.twin = fmt.Errorf("another host (%s) has the id of this one, %s, as after copying a machine with the plugin's state: remove the plugin's networks and the plugin there, or here, and install it again", r.HostName, b.cfg.Host)
 		b.cfg.Log.Error("no address is claimed any more", "err", b.twin)
 	}
@@ -186,6 +198,13 @@ func (b *Backend) twinLocked() {
 
 // live says that this host is alive, until it cannot.
 func (b *Backend) live(ctx context.Context, client *clientv3.Client) error {
+	b.mu.RLock()
+	isTwin := b.twin != nil
+	b.mu.RUnlock()
+	if isTwin { // the other one is
+		<-ctx.Done()
+		return ctx.Err()
+	}
 	s, err := concurrency.NewSession(client, concurrency.WithTTL(aliveFor), concurrency.WithContext(ctx))
 	if err != nil {
 		return fmt.Errorf("say that this host is alive: %w", err)

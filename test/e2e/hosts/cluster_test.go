@@ -142,7 +142,9 @@ func (e *etcd) signal(t *testing.T, s syscall.Signal) {
 // count returns how many keys a folder of ours has.
 func (e *etcd) count(t *testing.T, folder string) (n int) {
 	t.Helper()
-	key := func(s string) string { return base64.StdEncoding.EncodeToString([]byte("/dockline/addresses/" + folder + s)) }
+	key := func(s string) string {
+		return base64.StdEncoding.EncodeToString([]byte("/dockline/addresses/" + folder + s))
+	}
 	out := e.Run("busybox", "wget", "-q", "-O", "-", "--post-data", fmt.Sprintf(`{"key":%q,"range_end":%q}`, key("/"), key("0")), "http://127.0.0.1:2379/v3/kv/range")
 	if _, after, found := strings.Cut(out, `"count":"`); found {
 		if _, err := fmt.Sscanf(after, "%d", &n); err != nil {
