@@ -263,10 +263,12 @@ func (b *Backend) setAside(ctx context.Context, client *clientv3.Client, p ipam.
 			then = append(then, clientv3.OpDelete(b.addressKey(at)))
 		}
 		res, err := b.commit(ctx, client, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(b.addressKey(at)), "=", rev)}, then, b.look(attempt{place: at}))
+		b.mu.Lock()
 		if err != nil {
+			b.mirror.doubt(at)
+			b.mu.Unlock()
 			return fmt.Errorf("set %s aside: %w (%w)", at.addr, ipam.ErrAway, err)
 		}
-		b.mu.Lock()
 		if res.Succeeded {
 			applyAside(b.mirror, at, b.cfg.Host, entry{Record: rec, rev: res.Header.Revision}, false)
 			if over {

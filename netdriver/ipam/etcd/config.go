@@ -130,8 +130,8 @@ type Pools interface {
 	Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) []netip.Addr
 }
 
-// Config is what a Backend works on. All fields but Network and
-// LeakGrace are needed.
+// Config is what a Backend works on. All fields but Network,
+// LeakGrace and Every are needed.
 type Config struct {
 	Settings
 	Host     string // the id of this installation, the same after restarts
@@ -144,7 +144,10 @@ type Config struct {
 	// know, and twice that after the start: an engine that starts says again what
 	// it knows. 0 is half a minute.
 	LeakGrace time.Duration
-	Log       *slog.Logger
+	// Every is how often Manager and etcd are compared whatever happens; 0 is ten
+	// seconds.
+	Every time.Duration
+	Log   *slog.Logger
 }
 
 // The options of a pool.

@@ -62,6 +62,7 @@ type Backend struct {
 	mirror    *mirror // its rev is 0 before etcd was seen
 	fault     error   // why etcd cannot be asked
 	since     time.Time
+	quiet     time.Time      // until then other hosts claim again what they have
 	twin      error          // why this host must not claim anything
 	reserve   map[place]bool // as in the table
 	conflicts map[place]Conflict
@@ -75,7 +76,7 @@ func New(cfg Config) (*Backend, error) {
 		prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), heard: make(chan foreignClaim, 256), first: make(chan struct{}),
 		mirror: newMirror(), reserve: map[place]bool{}, conflicts: map[place]Conflict{}, leaks: map[place]time.Time{},
 	}
-	b.cfg.LeakGrace = cmp.Or(cfg.LeakGrace, leakGrace)
+	b.cfg.LeakGrace, b.cfg.Every = cmp.Or(cfg.LeakGrace, leakGrace), cmp.Or(cfg.Every, compareEvery)
 	all, err := cfg.Reserve.All()
 	if err != nil {
 		return nil, fmt.Errorf("load the reserve: %w", err)
@@ -124,8 +125,8 @@ func (b *Backend) View(p ipam.Pool, o ipam.Owner) ipam.View {
 	if !b.tried && time.Since(b.began) < firstAnswer {
 		return v // Claim waits for that
 	}
-	if b.fault != nil {
-		v.Fault = away(b.fault)
+	if err := b.faultLocked(); err != nil {
+		v.Fault = away(err)
 		v.Taken = func(a netip.Addr) bool {
 			b.mu.RLock()
 			defer b.mu.RUnlock()
@@ -179,7 +180,15 @@ func (b *Backend) connected(ctx context.Context) (*clientv3.Client, error) {
 	if b.twin != nil {
 		return nil, b.twin
 	}
-	return b.client, b.fault
+	return b.client, b.faultLocked()
+}
+
+// faultLocked says why no claim is made, or nil.
+func (b *Backend) faultLocked() error {
+	if b.fault == nil && time.Now().Before(b.quiet) {
+		return fmt.Errorf("it was restored, and hosts claim again what they have until %s", b.quiet.Format(time.TimeOnly))
+	}
+	return b.fault
 }
 
 // lost notes that a request came to nothing, and has it proven.
@@ -197,6 +206,9 @@ func (b *Backend) lost(err error) {
 // commit runs a transaction in time for the engine. Where nothing came back, it
 // may have happened all the same.
 func (b *Backend) commit(ctx context.Context, client *clientv3.Client, conditions []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	b.mu.RLock()
+	before := b.mirror.rev
+	b.mu.RUnlock()
 	var err error
 	for range attempts {
 		asked, cancel := context.WithTimeout(ctx, attemptTimeout)
@@ -204,9 +216,21 @@ func (b *Backend) commit(ctx context.Context, client *clientv3.Client, condition
 		res, err = client.Txn(asked).If(conditions...).Then(then...).Else(otherwise...).Commit()
 		cancel()
 		if err == nil {
+			err = newer(before, res.Header.Revision)
+		}
+		if err == nil {
 			return res, nil
 		}
 	}
 	b.lost(err)
 	return nil, err
+}
+
+// newer refuses an answer from before what is known: etcd was restored from an
+// older copy, or began anew, and has to be listed again.
+func newer(known, revision int64) error {
+	if revision < known {
+		return fmt.Errorf("etcd went back from revision %d to %d: it has been restored", known, revision)
+	}
+	return nil
 }

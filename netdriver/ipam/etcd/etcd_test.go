@@ -272,6 +272,40 @@ func TestCompaction(t *testing.T) {
 	await(t, "a sees all", func() bool { return len(a.b.List("b")) >= len(taken) })
 }
 
+// An etcd that begins anew gets back what the hosts have.
+func TestEtcdLosesEverything(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := newHost(t, "a", s.endpoint), newHost(t, "b", s.endpoint)
+	pa, pb := a.pool(subnet, "reserve", "1"), b.pool(subnet)
+	ok(t, a.gateway(pa, "10.0.0.1"))
+	taken := map[netip.Addr]bool{a.get(pa, "web"): true, b.get(pb, "db"): true, b.get(pb, ""): true}
+	complete := func() bool {
+		return len(s.keys("address/")) == 4 && len(s.keys("aside/")) == 1 && len(s.keys("pool/")) == 2 && len(s.keys("alive/")) == 2
+	}
+	await(t, "everything is there", complete)
+	s.kill()
+	s.dir = t.TempDir()
+	s.start()
+	s.answers()
+	await(t, "everything is there again", complete)
+	for at := range taken {
+		if s.keys("address/")[key(at)] == "" {
+			t.Errorf("%s is missing", at)
+		}
+	}
+	await(t, "a claims", func() bool { // when b has had time
+		got, err := a.RequestAddress(pa.ID, ipam.AddressRequest{})
+		if err == nil && taken[got.Addr()] {
+			t.Errorf("%s was given twice", got)
+		}
+		return err == nil
+	})
+	if n := a.b.Stats.Conflicts.Load() + b.b.Stats.Conflicts.Load(); n != 0 {
+		t.Errorf("%d conflicts", n)
+	}
+}
+
 func TestAHostThatIsLost(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)

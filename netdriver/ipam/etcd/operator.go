@@ -56,7 +56,7 @@ func (b *Backend) Status() Status {
 		Endpoints: b.cfg.Endpoints, Prefix: b.cfg.Prefix, Host: b.cfg.Host, Since: b.since, Revision: b.mirror.rev, Reserve: len(b.reserve),
 		Hosts: []Host{}, Conflicts: slices.Collect(maps.Values(b.conflicts)), Foreign: []Claimed{},
 	}
-	if err := cmp.Or(b.twin, b.fault); err != nil {
+	if err := cmp.Or(b.twin, b.faultLocked()); err != nil {
 		s.Fault = err.Error()
 	}
 	counts := map[string]int{}

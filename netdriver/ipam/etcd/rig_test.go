@@ -195,7 +195,7 @@ func (h *host) start() {
 	h.t.Helper()
 	var err error
 	log := slog.New(slog.NewTextHandler(h, nil))
-	h.b, err = New(Config{Settings: h.settings, Host: h.id, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Log: log})
+	h.b, err = New(Config{Settings: h.settings, Host: h.id, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Every: 2 * time.Second, Log: log})
 	ok(h.t, err)
 	h.Manager, err = ipam.New(ipam.Config{
 		Pools: &h.pools, Addresses: &h.given, Cursors: &h.cursors,

@@ -118,7 +118,12 @@ func (b *Backend) list(ctx context.Context, client *clientv3.Client) (rev int64,
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m.keepNewer(b.mirror)
+	if err := newer(b.mirror.rev, m.rev); err != nil {
+		b.quiet = time.Now().Add(2 * b.cfg.Every)
+		b.cfg.Log.Warn("what this host has is claimed again, and nothing new before the other hosts have had time for that", "err", err, "until", b.quiet)
+	} else {
+		m.keepNewer(b.mirror)
+	}
 	b.mirror = m
 	return m.rev, nil
 }
@@ -230,13 +235,13 @@ func (b *Backend) live(ctx context.Context, client *clientv3.Client) error {
 
 // work compares, proves and puts in quarantine, one after the other.
 func (b *Backend) work(ctx context.Context, client *clientv3.Client) error {
-	tick := time.NewTimer(compareEvery)
+	tick := time.NewTimer(b.cfg.Every)
 	defer tick.Stop()
 	for {
 		var err error
-		tick.Reset(compareEvery)
+		tick.Reset(b.cfg.Every)
 		if len(b.leaks) > 0 {
-			tick.Reset(b.cfg.LeakGrace)
+			tick.Reset(min(b.cfg.LeakGrace, b.cfg.Every))
 		}
 		select {
 		case <-ctx.Done():
@@ -246,7 +251,9 @@ func (b *Backend) work(ctx context.Context, client *clientv3.Client) error {
 		case f := <-b.heard:
 			err = b.quarantine(ctx, client, f)
 		case <-tick.C:
-			err = b.reconcile(ctx, client)
+			if err = b.proven(ctx, client); err == nil {
+				err = b.reconcile(ctx, client)
+			}
 		case <-b.kick:
 			timer := time.NewTimer(settleFor)
 			select {
@@ -266,7 +273,14 @@ func (b *Backend) work(ctx context.Context, client *clientv3.Client) error {
 func (b *Backend) proven(ctx context.Context, client *clientv3.Client) error {
 	asked, cancel := context.WithTimeout(ctx, listTimeout)
 	defer cancel()
-	if _, err := client.Get(asked, b.key(alive, b.cfg.Host)); err != nil {
+	b.mu.RLock()
+	before := b.mirror.rev
+	b.mu.RUnlock()
+	res, err := client.Get(asked, b.key(alive, b.cfg.Host))
+	if err == nil {
+		err = newer(before, res.Header.Revision)
+	}
+	if err != nil {
 		return fmt.Errorf("ask etcd: %w", err)
 	}
 	b.mu.Lock()
