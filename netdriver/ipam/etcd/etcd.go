@@ -110,7 +110,7 @@ func (b *Backend) Prepare(ctx context.Context, r ipam.PoolRequest) (ipam.PoolReq
 	case o.share != "":
 		return b.agree(ctx, r, o)
 	case !r.Prefix.IsValid():
-		return r, errors.New("backend etcd needs a subnet (--subnet), the same on all hosts, or a share that another host has given one (--ipam-opt share=NAME)")
+		return r, errors.New("backend etcd needs a subnet of each family (--subnet), the same on all hosts, or a share that another host has given one (--ipam-opt share=NAME)")
 	}
 	return r, nil
 }

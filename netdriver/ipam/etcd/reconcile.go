@@ -43,9 +43,8 @@ type holding struct {
 func (b *Backend) reconcile(ctx context.Context, client *clientv3.Client) error {
 	b.mu.Lock()
 	b.mirror.bury()
-	isTwin := b.twin != nil
 	b.mu.Unlock()
-	if isTwin {
+	if b.hasTwin() {
 		return nil
 	}
 	have := b.have()

@@ -201,12 +201,15 @@ func (b *Backend) twinLocked() {
 	}
 }
 
+func (b *Backend) hasTwin() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.twin != nil
+}
+
 // live says that this host is alive, until it cannot.
 func (b *Backend) live(ctx context.Context, client *clientv3.Client) error {
-	b.mu.RLock()
-	isTwin := b.twin != nil
-	b.mu.RUnlock()
-	if isTwin { // the other one is
+	if b.hasTwin() { // which is alive
 		<-ctx.Done()
 		return ctx.Err()
 	}
