@@ -353,6 +353,30 @@ func TestAHostThatIsLost(t *testing.T) {
 	}
 }
 
+// A container that the engine knows from before does not get an address that is
+// another host's by now.
+func TestAReplayOfAnothersAddress(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	a, b := newHost(t, "a", s.endpoint), newHost(t, "b", s.endpoint)
+	pa, pb := a.pool(subnet), b.pool(subnet)
+	web := a.get(pa, "web")
+	a.end()
+	_, err := s.client.Delete(t.Context(), DefaultPrefix+"/alive/a")
+	ok(t, err)
+	_, err = b.b.Reclaim(t.Context(), "a")
+	ok(t, err)
+	_, err = b.RequestAddress(pb.ID, ipam.AddressRequest{Addr: web, Key: "db"})
+	ok(t, err)
+	a.given.all = nil // a reboot
+	a.start()
+	a.Registered()
+	a.pool(subnet)
+	if _, err := a.RequestAddress(pa.ID, ipam.AddressRequest{Addr: web, Key: "web"}); !errors.Is(err, ipam.ErrTaken) || !strings.Contains(a.log(), "level=ERROR") {
+		t.Errorf("%v; the log\n%s", err, a.log())
+	}
+}
+
 // A container that moves gets its address again, nobody else does meanwhile.
 func TestAnAddressIsHeld(t *testing.T) {
 	t.Parallel()
