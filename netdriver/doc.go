@@ -8,6 +8,7 @@
 //	       network, endpoint, ipam ──▶ state (bbolt; each owns its tables)
 //
 //	admin ──▶ all of these
+//	ipam/etcd ──▶ ipam, as one of its backends
 //	watch ──▶ network, endpoint, kernel, neighbour (ARP and ND on packet sockets)
 //
 // Dependencies point to the right and down. ipam knows neither kernel nor

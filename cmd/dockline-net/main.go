@@ -135,26 +135,38 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	wires := watch.New(watch.Config{
 		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
 	})
-	addresses, err := ipam.New(ipam.Config{
+	from, err := newBackends(kept, networks, os.Getenv, log)
+	if err != nil {
+		return nil, err
+	}
+	conf := ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
-		Wire: wires, Now: time.Now, Log: log,
-	})
+		Wire: wires, Backends: from.all, Defaults: from.defaults, Now: time.Now, Log: log,
+	}
+	if err := conf.CheckDefaults(); err != nil {
+		return nil, fmt.Errorf("IPAM_OPTIONS: %w", err)
+	}
+	addresses, err := ipam.New(conf)
 	if err != nil {
 		return nil, err
+	}
+	if from.etcd != nil {
+		from.etcd.SetPools(addresses)
 	}
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Log: log}
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Cluster: from.etcd, Log: log}
 	return &plugin{
 		admin:     window,
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,
+		from:      from,
 	}, nil
 }
 

@@ -30,6 +30,7 @@ type plugin struct {
 	reconcile *reconcile.Reconciler
 	host      *kernel.Kernel
 	watch     *watch.Manager
+	from      *backends
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -54,6 +55,9 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	var beside errgroup.Group
 	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
 	beside.Go(func() error { return p.watch.Run(ctx) })
+	if p.from.etcd != nil {
+		beside.Go(func() error { return p.from.etcd.Run(ctx) })
+	}
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
 	beside.Go(func() error {
 		err := p.operators().Serve(ctx, al)
@@ -76,6 +80,7 @@ func (p *plugin) operators() *shared.Server {
 	s := p.admin.Server()
 	s.HandleChange("/confirm", p.confirm)
 	s.HandleChange("/remove", p.remove)
+	p.from.handle(s)
 	return s
 }
 

@@ -17,6 +17,7 @@ import (
 	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
+	"github.com/dockline/dockline/netdriver/ipam/etcd"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
 	"github.com/dockline/dockline/netdriver/reconcile"
@@ -33,13 +34,14 @@ type Host interface {
 	Owner(alias string) (kernel.Owner, bool)
 }
 
-// Plugin is what is shown. All fields are needed.
+// Plugin is what is shown. All fields but Cluster are needed.
 type Plugin struct {
 	Host      Host
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
 	IPAM      *ipam.Manager
 	Watch     *watch.Manager
+	Cluster   *etcd.Backend // nil: there is none
 	Log       *slog.Logger
 
 	once  sync.Once
@@ -98,7 +100,15 @@ func (p *Plugin) Reconciled(rep reconcile.Report, err error) {
 // Server returns the server of the metrics and /status.
 func (p *Plugin) Server() *shared.Server {
 	p.init()
-	s := shared.New(p.Log, p.calls, p.fails, p.took, &metrics{p})
+	all := []prometheus.Collector{p.calls, p.fails, p.took, &metrics{p}}
+	if p.Cluster != nil {
+		all = append(all, cluster{p.Cluster})
+	}
+	s := shared.New(p.Log, all...)
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status() })
+	if p.Cluster != nil {
+		s.Handle("/cluster", func(*http.Request) (any, error) { return p.Cluster.Status(), nil })
+		s.Handle("/claims", func(r *http.Request) (any, error) { return p.Cluster.List(r.URL.Query().Get("host")), nil })
+	}
 	return s
 }

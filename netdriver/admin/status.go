@@ -45,9 +45,11 @@ type Network struct {
 // Pool says how much of a pool of ours is given.
 type Pool struct {
 	Prefix netip.Prefix `json:"prefix"`
-	Range  netip.Prefix `json:"range"`
-	Size   float64      `json:"size"` // of the range
-	Given  []netip.Addr `json:"given"`
+	// Backend is who decides about its addresses; empty is this host alone.
+	Backend string       `json:"backend,omitempty"`
+	Range   netip.Prefix `json:"range"`
+	Size    float64      `json:"size"` // of the range
+	Given   []netip.Addr `json:"given"`
 }
 
 // Endpoint is one endpoint: what is meant, where its link is, and the difference.
@@ -279,7 +281,7 @@ func (p *Plugin) pools(d network.Definition) []Pool {
 		if !slices.ContainsFunc(d.Pools, func(q network.Pool) bool { return q.Space == of.Space && q.Prefix == of.Prefix }) {
 			continue
 		}
-		one := Pool{Prefix: of.Prefix, Range: of.Range, Size: size(of.Range), Given: []netip.Addr{}}
+		one := Pool{Prefix: of.Prefix, Range: of.Range, Backend: of.Backend, Size: size(of.Range), Given: []netip.Addr{}}
 		for _, g := range p.IPAM.Addresses(of.ID) {
 			one.Given = append(one.Given, g.Addr)
 		}

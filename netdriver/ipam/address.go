@@ -269,14 +269,15 @@ func (m *Manager) dropOrphansLocked(p *pool) (n int) {
 	return before - len(p.given)
 }
 
-// start is where the search begins: the first address for a gateway, a place
-// that follows from the key, or behind the address given last.
+// start is where the search begins: what the backend prefers, else the first
+// address for a gateway, a place that follows from the key, or behind the address
+// given last.
 func (p *pool) start(r AddressRequest, t taken) netip.Addr {
 	switch {
+	case t.span.contains(t.view.Prefer):
+		return t.view.Prefer
 	case r.Gateway:
 		return t.span.first
-	case t.view.Prefer.IsValid() && t.span.contains(t.view.Prefer):
-		return t.view.Prefer
 	case r.Key != "":
 		return t.span.at(xxhash.Sum64String(r.Key))
 	case t.span.contains(p.cursor):

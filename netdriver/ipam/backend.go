@@ -34,6 +34,13 @@ type Backend interface {
 	Leave(ctx context.Context, p Pool) error
 }
 
+// Quarantiner is a Backend that keeps all hosts from giving out an address that a
+// machine has which got it from nobody.
+type Quarantiner interface {
+	// Foreign takes note of such a machine. It does not wait.
+	Foreign(p Pool, a netip.Addr, mac net.HardwareAddr)
+}
+
 // Kind says what an address is claimed for.
 type Kind string
 
@@ -42,10 +49,11 @@ const (
 	Container Kind = ""
 	// Host is the host itself, on a port of its own; nobody else gets it either.
 	Host Kind = "host"
-	// Gateway is a network's gateway, and Aside what a user sets aside: every
-	// host may say so of the same address, but no container gets it.
+	// Gateway is a network's gateway: every host may say so of the same address,
+	// but no container gets it.
 	Gateway Kind = "gateway"
-	Aside   Kind = "aside"
+	// Aside is what a user sets aside, which is like that.
+	Aside Kind = "aside"
 )
 
 // Shared reports whether several hosts may claim an address for this.

@@ -65,7 +65,7 @@ func (Split) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error) {
 		return r, err
 	}
 	if !r.Prefix.IsValid() {
-		return r, errors.New("backend split needs a subnet (--subnet), the same on all hosts")
+		return r, errors.New("backend split needs a subnet of each family (--subnet), the same on all hosts")
 	}
 	p, err := r.pool()
 	if err != nil {

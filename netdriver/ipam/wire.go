@@ -174,3 +174,20 @@ func (m *Manager) Candidates(prefix netip.Prefix, n int, known func(netip.Addr) 
 	}
 	return nil
 }
+
+// Foreign takes note of a machine on a pool's wire that has an address which
+// nobody here was given. It must not be called with a mutex held that a Wire takes.
+func (m *Manager) Foreign(prefix netip.Prefix, a netip.Addr, mac net.HardwareAddr) {
+	m.mu.Lock()
+	var at Pool
+	for _, p := range m.pools {
+		_, busy := p.busy[a]
+		if p.Prefix == prefix && !busy && p.given[a] == nil && m.checkOurs(a) == nil {
+			at = p.Pool
+		}
+	}
+	m.mu.Unlock()
+	if q, ok := m.backend(at.Backend).(Quarantiner); ok && at.ID != "" {
+		q.Foreign(at, a, mac)
+	}
+}

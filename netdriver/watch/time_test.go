@@ -30,6 +30,7 @@ type script struct {
 	cut       error // there is no carrier
 	mute      error // nothing can be sent
 	endpoints []endpoint.Endpoint
+	foreign   []netip.Addr // what the pools were told
 }
 
 type scriptPort struct {
@@ -49,6 +50,13 @@ func (s *script) Open(network.Definition) (Port, error) {
 func (s *script) Drop(string) error         { return nil }
 func (s *script) Links() ([]string, error)  { return nil, nil }
 func (s *script) List() []endpoint.Endpoint { return s.endpoints }
+
+func (s *script) Foreign(_ netip.Prefix, a netip.Addr, _ net.HardwareAddr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.foreign = append(s.foreign, a)
+}
+
 func (s *script) Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) (next []netip.Addr) {
 	for a := pool.Addr().Next(); len(next) < n && pool.Contains(a); a = a.Next() {
 		if !known(a) {
@@ -148,6 +156,9 @@ func TestQuarantineEndsWithSilence(t *testing.T) {
 			t.Errorf("while the machine is there: %+v", f)
 		}
 		s.mu.Lock()
+		if n := len(s.foreign); n < 3 || s.foreign[0] != a {
+			t.Errorf("in three minutes the pools were told %d times: %v", n, s.foreign)
+		}
 		delete(s.has, a)
 		s.mu.Unlock()
 		after(3 * time.Minute)

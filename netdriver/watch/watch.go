@@ -56,6 +56,9 @@ type Pools interface {
 	// Candidates returns the next n addresses that would be given out of a pool
 	// and are not known yet.
 	Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) []netip.Addr
+	// Foreign takes note of a machine that has an address of a pool and got it
+	// from nobody here.
+	Foreign(pool netip.Prefix, a netip.Addr, mac net.HardwareAddr)
 }
 
 // Config is what a Manager works on. All fields are needed.

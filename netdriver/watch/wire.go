@@ -224,6 +224,11 @@ func (w *wire) heard(c neighbour.Claim) {
 	w.mu.Unlock()
 	if news && !w.m.holder(c.Addr) {
 		w.found(c)
+		for _, p := range w.pools {
+			if p.Contains(c.Addr) {
+				w.m.pools.Foreign(p, c.Addr, c.MAC)
+			}
+		}
 	}
 }
 

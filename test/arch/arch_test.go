@@ -99,6 +99,7 @@ var only = map[string][]string{
 	"github.com/twmb/franz-go":                             {"logdriver/sink/kafka"},
 	"github.com/nats-io/nkeys":                             {"logdriver/sink/nats"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
+	"go.etcd.io/etcd":                                      {"netdriver/ipam/etcd", "logdriver/discover"},
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {

@@ -1,0 +1,121 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/dockline/dockline/netdriver/ipam"
+)
+
+// agree compares a pool with what other hosts have of its share, from which it
+// takes what the request leaves open, and says that this host has it as well.
+func (b *Backend) agree(ctx context.Context, r ipam.PoolRequest, o poolOptions) (ipam.PoolRequest, error) {
+	client, err := b.connected(ctx)
+	if err != nil {
+		return r, fmt.Errorf("look up share %q: %w", o.share, away(err))
+	}
+	below := b.key(pools, o.segment) + "/"
+	for range rounds {
+		res, err := b.commit(ctx, client, nil, []clientv3.Op{clientv3.OpGet(below, clientv3.WithPrefix())}, nil)
+		if err != nil {
+			return r, fmt.Errorf("look up share %q: %w", o.share, away(err))
+		}
+		m := newMirror()
+		for _, kv := range res.Responses[0].GetResponseRange().Kvs {
+			b.apply(m, kv, false)
+		}
+		want, err := b.compare(r, o, b.poolsOf(m, o.segment))
+		if err != nil {
+			return r, err
+		}
+		rec := PoolRecord{Host: b.cfg.Host, HostName: b.cfg.HostName, Subnet: want.Prefix, Range: want.Range, Share: o.share, Since: time.Now().UTC()}
+		unchanged := clientv3.Compare(clientv3.ModRevision(below).WithPrefix(), "<", res.Header.Revision+1)
+		put, err := b.commit(ctx, client, []clientv3.Cmp{unchanged}, []clientv3.Op{clientv3.OpPut(b.poolKey(o.segment, want.Prefix, b.cfg.Host), encode(rec))}, nil)
+		if err != nil {
+			return r, fmt.Errorf("join share %q: %w", o.share, away(err))
+		}
+		if put.Succeeded {
+			return want, nil
+		}
+	}
+	return r, fmt.Errorf("join share %q: other hosts changed theirs meanwhile, %d times; try again", o.share, rounds)
+}
+
+// compare says how a request differs from what others have, the oldest first.
+func (b *Backend) compare(r ipam.PoolRequest, o poolOptions, all []PoolRecord) (ipam.PoolRequest, error) {
+	want := r
+	want.Prefix, want.Range = r.Prefix.Masked(), r.Range.Masked()
+	v6 := r.V6 || r.Prefix.IsValid() && r.Prefix.Addr().Is6()
+	for _, rec := range all {
+		if rec.Share != o.share || rec.Host == b.cfg.Host || rec.Subnet.Addr().Is6() != v6 {
+			continue
+		}
+		differ := func(what string, theirs, ours any) (ipam.PoolRequest, error) {
+			return r, fmt.Errorf("share %q has %s %v on host %s (since %s), not %v", o.share, what, theirs, rec.HostName, rec.Since.Format(time.RFC3339), ours)
+		}
+		if !want.Prefix.IsValid() {
+			want.Prefix = rec.Subnet
+		}
+		if want.Prefix != rec.Subnet {
+			return differ("the subnet", rec.Subnet, want.Prefix)
+		}
+		if !want.Range.IsValid() {
+			want.Range = rec.Range
+		}
+		if theirs := rangeOf(rec.Subnet, rec.Range); rangeOf(want.Prefix, want.Range) != theirs {
+			return differ("the range", theirs, rangeOf(want.Prefix, want.Range))
+		}
+	}
+	if !want.Prefix.IsValid() {
+		return r, fmt.Errorf("share %q: no other host has it, so it needs a subnet (--subnet)", o.share)
+	}
+	return want, nil
+}
+
+func rangeOf(subnet, part netip.Prefix) netip.Prefix {
+	if part.IsValid() {
+		return part
+	}
+	return subnet
+}
+
+// gatewayLocked returns the gateway that other hosts of the share have.
+func (b *Backend) gatewayLocked(p ipam.Pool, po poolOptions) netip.Addr {
+	at, _ := b.otherGatewayLocked(p, po)
+	return at
+}
+
+func (b *Backend) otherGatewayLocked(p ipam.Pool, po poolOptions) (netip.Addr, entry) {
+	in := map[string]bool{}
+	for _, rec := range b.poolsOf(b.mirror, po.segment) {
+		in[rec.Host] = in[rec.Host] || rec.Share == po.share && rec.Subnet == p.Prefix
+	}
+	for at, by := range b.mirror.asides {
+		if at.segment != po.segment || !p.Prefix.Contains(at.addr) {
+			continue
+		}
+		for host, e := range by {
+			if host != b.cfg.Host && in[host] && e.Kind == ipam.Gateway {
+				return at.addr, e
+			}
+		}
+	}
+	return netip.Addr{}, entry{}
+}
+
+// sameGateway refuses a gateway that is not that of the others of a share.
+func (b *Backend) sameGateway(p ipam.Pool, po poolOptions, a netip.Addr) error {
+	if po.share == "" {
+		return nil
+	}
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	if theirs, e := b.otherGatewayLocked(p, po); theirs.IsValid() && theirs != a {
+		return fmt.Errorf("share %q has the gateway %s on host %s (since %s), not %s", po.share, theirs, e.HostName, e.Since.Format(time.RFC3339), a)
+	}
+	return nil
+}
