@@ -5,7 +5,8 @@
 // logs` does not see it.
 //
 // A record goes through the steps in this order, of which any may be absent:
-// multi-line, include and exclude, rate, parse, redact, utf8, max-line.
+// multi-line, include and exclude, rate, parse, redact, utf8, max-line. Secrets are
+// looked for in the line before it is taken apart, and in what that makes of it.
 package process
 
 import (
