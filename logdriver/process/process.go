@@ -239,6 +239,9 @@ func (s *State) finish(j *record.Joined, emit func(*Record)) {
 	if s.text = s.text[:0]; cap(s.text) > maxKept {
 		s.text = nil
 	}
+	if cap(s.hits) > maxFields*maxLevels {
+		s.hits = nil
+	}
 	s.read(r, s.spec.parse != parseOff && !j.Cut && !j.Tail)
 	if s.spec.utf8 != utf8Pass {
 		s.encode(r)
