@@ -60,7 +60,8 @@ const maxHits = 16 << 10
 func (s *State) search(hits []hit, text []byte) (all []hit, end int) {
 	end = len(text)
 	for i := range s.spec.secrets {
-		most, at := len(hits)+maxHits, 0
+		var at int
+		most := len(hits) + maxHits
 		if d := &s.spec.secrets[i]; d.re == nil {
 			hits, at = d.found(hits, text, most)
 		} else {

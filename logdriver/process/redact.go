@@ -34,7 +34,7 @@ func (s *State) look(line []byte, lifting bool) {
 	}
 	seen := line[:min(len(line), most)]
 	s.charge(len(seen))
-	end := 0
+	var end int
 	s.hits, end = s.search(s.hits, seen)
 	s.count(&s.stats.Redactions, len(s.hits))
 	if end < len(line) {
