@@ -270,7 +270,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		{"lines_joined_total", "Lines that became part of the record before them.", float64(stats.Process.Joined.Load())},
 		{"parse_failures_total", "Records that were not what parse says.", float64(stats.Process.ParseFailures.Load())},
 		{"redactions_total", "Secrets that were hidden.", float64(stats.Process.Redactions.Load())},
-		{"withheld_bytes_total", "Bytes of lines too long to be searched for secrets, which were left out.", float64(stats.Process.Withheld.Load())},
+		{"withheld_bytes_total", "Bytes that were left out because they were too many to be searched for secrets.", float64(stats.Process.Withheld.Load())},
 		{"records_truncated_total", "Records that were longer than max-line.", float64(stats.Process.Truncated.Load())},
 		{"records_not_utf8_total", "Records whose bytes were escaped or replaced because they were not UTF-8.", float64(stats.Process.InvalidUTF8.Load())},
 	} {

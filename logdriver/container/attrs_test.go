@@ -53,8 +53,8 @@ func TestMetadataIsRedacted(t *testing.T) {
 	if all := fmt.Sprint(o.Tag, o.Command, o.Attrs); strings.Contains(all, "hunter") || strings.Contains(all, "@example") || strings.Count(all, "[redacted:") < 8 {
 		t.Error(all)
 	}
-	if !strings.Contains(o.HashKey, "hunter2") {
-		t.Error("where records go has changed")
+	if o.HashKey != o.Tag {
+		t.Errorf("the key is %s", o.HashKey) // and clusters may be told it
 	}
 }
 

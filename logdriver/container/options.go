@@ -64,7 +64,11 @@ func ParseOptions(info *Info) (Options, error) {
 		key string
 		do  func(value string) error
 	}{
-		{"tag", func(v string) (err error) { o.Tag, err = expandTag(info, v); return err }},
+		{"tag", func(v string) (err error) {
+			o.Tag, err = expandTag(info, v)
+			o.Tag = o.Process.Hide("", o.Tag)
+			return err
+		}},
 		{"hash", func(v string) (err error) {
 			o.HashKey, err = hashKey(info, v, o.Tag)
 			o.PerRecord = v == perRecord
@@ -79,7 +83,6 @@ func ParseOptions(info *Info) (Options, error) {
 			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
 	}
-	o.Tag = o.Process.Hide("", o.Tag) // the hash went by what it was
 	o.Command = shortened(o.Process.Hide("", info.Command()), maxCommand)
 	return o, nil
 }

@@ -52,23 +52,34 @@ func within(hits []hit, from, to int) *hit {
 	return nil
 }
 
-// search appends what expressions and presets find in a text, wherever in it.
-func (s *State) search(hits []hit, text []byte) []hit {
+// maxHits bounds, about, how many secrets of one kind are hidden in one record.
+const maxHits = 16 << 10
+
+// search appends what expressions and presets find in a text, wherever in it, and
+// returns up to where they have looked: there are too many behind that.
+func (s *State) search(hits []hit, text []byte) (all []hit, end int) {
+	end = len(text)
 	for i := range s.spec.secrets {
+		var at int
+		most := len(hits) + maxHits
 		if d := &s.spec.secrets[i]; d.re == nil {
-			hits = d.found(hits, text)
+			hits, at = d.found(hits, text, most)
 		} else {
-			hits = d.matches(hits, text, 0)
+			hits, at = d.matches(hits, text, 0, most)
 		}
+		end = min(end, at)
 	}
-	return hits
+	return hits, end
 }
 
-func (d *redactor) found(hits []hit, text []byte) []hit {
+func (d *redactor) found(hits []hit, text []byte, most int) (all []hit, at int) {
 	for start, end := d.find(text, 0); start >= 0; start, end = d.find(text, end) {
+		if len(hits) >= most {
+			return hits, start
+		}
 		hits = d.hit(hits, text, start, end)
 	}
-	return hits
+	return hits, len(text)
 }
 
 // hit appends one, unless what was found there is that something was hidden.
@@ -80,12 +91,13 @@ func (d *redactor) hit(hits []hit, text []byte, from, to int) []hit {
 }
 
 // matches appends what an expression matches, or its first group where it has one,
-// in a text from one place on.
-func (d *redactor) matches(hits []hit, text []byte, from int) []hit {
+// in a text from one place on, until there are most, and returns how far that was.
+func (d *redactor) matches(hits []hit, text []byte, from, most int) (all []hit, at int) {
 	if len(text)-from <= maxFilter && !d.re.Match(text[from:]) {
-		return hits
+		return hits, len(text)
 	}
-	for at, size := from, maxFilter; at < len(text); { // nothing before at is looked for
+	size := maxFilter
+	for at = from; at < len(text) && len(hits) < most; { // nothing before at is looked for
 		end := min(at+size, len(text))
 		again, longer := end, false
 		if end < len(text) {
@@ -112,5 +124,5 @@ func (d *redactor) matches(hits []hit, text []byte, from int) []hit {
 		}
 		at, size = again, maxFilter
 	}
-	return hits
+	return hits, at
 }

@@ -53,7 +53,7 @@ type option struct {
 }
 
 var table = []option{
-	{Option{"max-record", "size", "1m", "How long a record may be whose chunks or lines are joined: from 16k to 8m. A longer one is sent in pieces, each but the last marked as cut."},
+	{Option{"max-record", "size", "1m", "How long a record may be whose chunks or lines are joined: from 16k to 8m. A longer one is sent in pieces, each but the last marked as cut, and is not taken apart. `docker logs` joins up to 1m."},
 		func(s *Spec, v string) (err error) { s.MaxRecord, err = size(v, minRecord, maxRecord); return err }},
 	{Option{"multiline", "list", "", "Whose stack traces become one record: `java`, `python`, `go`, `node`, several parted by commas, or `auto` for all. A trace begins with its own first line; what was logged before it is a record of its own."},
 		func(s *Spec, v string) error { return s.setTraces(v) }},
@@ -74,16 +74,16 @@ var table = []option{
 		func(s *Spec, v string) (err error) { s.rate.burst, err = whole(v, 1, maxBurst); return err }},
 	{Option{"rate-mode", "`drop` or `delay`", "drop", "`drop` leaves out what is over the rate, by the time at which it was written, and sends a record that says how many; `delay` lets it wait in the spool."},
 		func(s *Spec, v string) error { return s.setRateMode(v) }},
-	{Option{"parse", "`json`, `logfmt` or `auto`", "", "Takes lines apart: their values become fields, `level` and `time` (or what they are mostly called) the record's own, `message` or `msg` the line. Lines that are something else stay as they are."},
+	{Option{"parse", "`json`, `logfmt` or `auto`", "", "Takes lines apart: their values become fields, `level` and `time` (or what they are mostly called) the record's own, `message` or `msg` the line. A time more than a day from the engine's stays a field. Lines that are something else, or longer than 32 KiB, stay as they are."},
 		func(s *Spec, v string) (err error) { s.parse, err = choice(v, parseModes); return err }},
-	{Option{"parse-keep", "`true` or `false`", "false", "Sends the line as it was written, too, as the field `original`."},
+	{Option{"parse-keep", "`true` or `false`", "false", "Sends the line as it was written, too, as the field `original`; what is redacted is hidden there as well."},
 		func(s *Spec, v string) (err error) {
 			s.keep, err = choice(v, map[string]bool{"true": true, "false": false})
 			return err
 		}},
-	{Option{"redact", "list", "", "What is hidden, in lines and fields: `bearer` (tokens of Bearer, Basic and JWT), `email`, `cloud-keys` (access keys of AWS, Google, Azure, DigitalOcean), `url-passwords`, or `all`."},
+	{Option{"redact", "list", "", "What is hidden, in lines and fields, and in the tag, the command and what else is attached: `bearer` (tokens behind Bearer and Basic, JWT, values of `authorization`, `access_token` and the like), `email`, `cloud-keys` (access keys of AWS, Google, DigitalOcean, secrets of AWS and Azure by their names), `url-passwords`, or `all`."},
 		func(s *Spec, v string) error { return s.setPresets(v) }},
-	{Option{"redact.", "regexp", "", "`redact.NAME=REGEX` hides what the expression matches, or its first group if it has one, and writes `[redacted:NAME]` in its place."}, nil},
+	{Option{"redact.", "regexp", "", "`redact.NAME=REGEX` hides what the expression matches, or its first group if it has one, and writes `[redacted:NAME]` in its place. What `parse` lifts out of a line is searched as `name=value`, too."}, nil},
 	{Option{"utf8", "`pass`, `escape` or `replace`", "pass", "What becomes of bytes that are not UTF-8: sent as they are, as far as the protocol can; written as `\\xff`; or replaced by U+FFFD."},
 		func(s *Spec, v string) (err error) { s.utf8, err = choice(v, utf8Modes); return err }},
 	{Option{"max-line", "size", "", "How long a record's line may be when it is sent, at least 64: the rest is cut, and the line's end says how many bytes."},

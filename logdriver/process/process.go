@@ -5,7 +5,8 @@
 // logs` does not see it.
 //
 // A record goes through the steps in this order, of which any may be absent:
-// multi-line, include and exclude, rate, parse, redact, utf8, max-line.
+// multi-line, include and exclude, rate, parse, redact, utf8, max-line. Secrets are
+// looked for in the line before it is taken apart, and in what that makes of it.
 package process
 
 import (
@@ -237,6 +238,9 @@ func (s *State) finish(j *record.Joined, emit func(*Record)) {
 	*r = Record{Offset: record.ID(j.Offset, j.Span), Time: j.Time, Stamped: j.Time, Stderr: j.Stderr, Cut: j.Cut, Line: j.Line}
 	if s.text = s.text[:0]; cap(s.text) > maxKept {
 		s.text = nil
+	}
+	if cap(s.hits) > maxFields*maxLevels {
+		s.hits = nil
 	}
 	s.read(r, s.spec.parse != parseOff && !j.Cut && !j.Tail)
 	if s.spec.utf8 != utf8Pass {

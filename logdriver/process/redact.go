@@ -33,12 +33,14 @@ func (s *State) look(line []byte, lifting bool) {
 		most /= 2 // what is left is for the fields
 	}
 	seen := line[:min(len(line), most)]
-	if s.charge(len(seen)); len(seen) < len(line) {
-		s.withhold(len(seen), len(line))
+	s.charge(len(seen))
+	var end int
+	s.hits, end = s.search(s.hits, seen)
+	s.count(&s.stats.Redactions, len(s.hits))
+	if end < len(line) {
+		s.withhold(end, len(line))
 	}
-	hidden := len(s.hits)
-	s.hits = tidy(s.search(s.hits, seen))
-	s.count(&s.stats.Redactions, len(s.hits)-hidden)
+	s.hits = tidy(s.hits)
 }
 
 // affordable returns how many bytes more own expressions may search for this record.

@@ -125,6 +125,12 @@ func TestSearchesAreBounded(t *testing.T) {
 			t.Errorf("%s: it cost %d", tc.name, s.cost)
 		}
 	}
+	mails := strings.Repeat("a@b.cd ", 1<<20/7)
+	var stats Stats
+	got := run(spec(t, "redact=all").New(&stats), mails)
+	if n := stats.Withheld.Load(); n == 0 || int(n)/7 != 1<<20/7-maxHits || strings.Contains(got[0].Line, "a@b") {
+		t.Errorf("of %d secrets in a line %d are hidden, and %d bytes withheld", 1<<20/7, stats.Redactions.Load(), n)
+	}
 	s := spec(t, "redact=all").New(&Stats{})
 	s.Begin(time.Now())
 	for n := 0; !s.Enough(); n++ {

@@ -3,6 +3,7 @@ package process
 import (
 	"bytes"
 	"fmt"
+	"math"
 )
 
 // sift looks for secrets in what was lifted out of a line, where escapes are
@@ -62,7 +63,7 @@ func (s *State) searchLaid(hits []hit, n int) []hit {
 	for i := range s.spec.secrets {
 		d := &s.spec.secrets[i]
 		if d.re == nil {
-			hits = d.found(hits, s.sheet[:s.laid[n-1].end])
+			hits, _ = d.found(hits, s.sheet[:s.laid[n-1].end], math.MaxInt)
 			continue
 		}
 		for _, l := range s.laid[:n] {
@@ -75,10 +76,10 @@ func (s *State) searchLaid(hits []hit, n int) []hit {
 // member appends what an expression matches in name=value, and, where it may ask
 // for their ends, in each of the two.
 func (d *redactor) member(hits []hit, sheet []byte, l laid) []hit {
-	hits = d.matches(hits, sheet[:l.end], l.name)
+	hits, _ = d.matches(hits, sheet[:l.end], l.name, math.MaxInt)
 	if d.anchored && l.value > l.name {
-		hits = d.matches(hits, sheet[:l.value-1], l.name)
-		hits = d.matches(hits, sheet[:l.end], l.value)
+		hits, _ = d.matches(hits, sheet[:l.value-1], l.name, math.MaxInt)
+		hits, _ = d.matches(hits, sheet[:l.end], l.value, math.MaxInt)
 	}
 	return hits
 }
@@ -100,7 +101,7 @@ func (s *Spec) Hide(name, value string) string {
 	}
 	for i := range s.secrets {
 		if d := &s.secrets[i]; d.re == nil {
-			hits = d.found(hits, text[:l.end])
+			hits, _ = d.found(hits, text[:l.end], math.MaxInt)
 		} else {
 			hits = d.member(hits, text, l)
 		}

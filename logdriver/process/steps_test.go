@@ -220,7 +220,7 @@ func TestTruncation(t *testing.T) {
 		strings.Repeat("x", 64):                  strings.Repeat("x", 64),
 		strings.Repeat("x", 65):                  strings.Repeat("x", 64) + " [dockline: 1 bytes cut]",
 		strings.Repeat("x", 62) + "€€":           strings.Repeat("x", 62) + " [dockline: 6 bytes cut]",
-		strings.Repeat("\x80", 100):              strings.Repeat("\x80", 61) + " [dockline: 39 bytes cut]",
+		strings.Repeat("\x80", 100):              strings.Repeat("\x80", 64) + " [dockline: 36 bytes cut]",
 		strings.Repeat("x", 63) + "ü" + "\x00\n": strings.Repeat("x", 63) + " [dockline: 4 bytes cut]",
 	} {
 		if got := run(s, in); got[0].Line != want || utf8.ValidString(in) && !utf8.ValidString(got[0].Line) {

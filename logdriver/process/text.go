@@ -3,6 +3,8 @@ package process
 import (
 	"strconv"
 	"unicode/utf8"
+
+	"github.com/dockline/dockline/logdriver/record"
 )
 
 // utf8Mode says what becomes of bytes that are not UTF-8. The default passes
@@ -55,10 +57,7 @@ func appendValid(dst, b []byte, mode utf8Mode) []byte {
 
 // truncate cuts a line, between runes, and says how many bytes are gone.
 func (s *State) truncate(r *Record) {
-	at := s.spec.maxLine
-	for back := 0; back < utf8.UTFMax-1 && at > 0 && !utf8.RuneStart(r.Line[at]); back++ {
-		at--
-	}
+	at := record.CutAt(r.Line, s.spec.maxLine)
 	from := len(s.text)
 	s.text = append(s.text, r.Line[:at]...)
 	s.text = append(s.text, " [dockline: "...)

@@ -107,6 +107,16 @@ func endsWhole(b []byte) bool {
 	return true
 }
 
+// CutAt returns where to cut b, at n or shortly before, so that no rune is divided.
+func CutAt(b []byte, n int) int {
+	for at := n; at > max(0, n-utf8.UTFMax); at-- {
+		if utf8.RuneStart(b[at]) {
+			return at
+		}
+	}
+	return n
+}
+
 // Flush gives out every line that is still open, oldest first: the stream has
 // ended, and what has no newline by now will get none.
 func (j *Joiner) Flush(emit func(*Joined)) {

@@ -121,6 +121,17 @@ func TestPiecesEndBetweenRunes(t *testing.T) {
 	}
 }
 
+func TestCutAt(t *testing.T) {
+	for _, tc := range []struct {
+		text     string
+		at, want int
+	}{{"abcd", 2, 2}, {"a€b", 2, 1}, {"a€b", 3, 1}, {"a€b", 4, 4}, {"ab😀", 5, 2}, {"\x80\x80\x80\x80\x80\x80", 5, 5}, {"€", 1, 1}} {
+		if got := CutAt([]byte(tc.text), tc.at); got != tc.want {
+			t.Errorf("%q at %d: %d", tc.text, tc.at, got)
+		}
+	}
+}
+
 // Whether the end of a line has come or not, what is given out of it has an id
 // that nothing else has: not what begins with the same chunk and is longer, nor
 // the line that lies across it.

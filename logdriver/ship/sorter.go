@@ -279,7 +279,7 @@ func (s *sorter) choose(f *feed, offset uint64) *lane {
 	return l
 }
 
-// appendID appends the id of a record: the stream's and its offset in 16
+// appendID appends the id of a record: the stream's and its number in 16
 // hexadecimal digits.
 func appendID(dst []byte, stream string, offset uint64) []byte {
 	dst = append(append(dst, stream...), '-')

@@ -14,7 +14,7 @@
 //	message              the line; bytes that are not UTF-8 read U+FFFD there
 //	message_base64       the line's exact bytes, where it is not UTF-8
 //	stream               stdout or stderr
-//	event.id             record id, <stream>-<offset>
+//	event.id             record id, <stream>-<number>
 //	log.level            what the application says
 //	host.name, tags, container.id, container.name, container.runtime,
 //	container.image.name, container.image.id, process.command_line,

@@ -17,7 +17,7 @@
 //
 //	log              the line; of msgpack's type bin where it is not UTF-8
 //	source           stdout or stderr
-//	id               record id, <stream>-<offset>, the same when sent again
+//	id               record id, <stream>-<number>, the same when sent again
 //	level            that the application says
 //	fields           map: what was lifted out of the line
 //	container_id, …  all of field.All that has a value

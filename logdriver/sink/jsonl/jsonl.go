@@ -12,7 +12,7 @@
 //
 //	time*            RFC 3339, UTC, always nine decimals
 //	stream*          stdout or stderr
-//	id*              record id, <stream>-<offset>, the same when sent again
+//	id*              record id, <stream>-<number>, the same when sent again
 //	host*            name of the host that runs the engine
 //	tag
 //	container_id, container_name, image_id, image_name

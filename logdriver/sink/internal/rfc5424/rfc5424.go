@@ -3,7 +3,7 @@
 //
 // One structured data element, dockline@32473, says where a record comes from:
 //
-//	id              record id, <stream>-<offset>, the same when sent again
+//	id              record id, <stream>-<number>, the same when sent again
 //	container_id    all 64 digits
 //	container_name, image_name, image_id
 //	source          stdout or stderr
