@@ -27,7 +27,8 @@ const (
 type encoder struct {
 	Template
 	empty  int
-	growth int // of fields
+	growth int  // of fields
+	counts bool // each byte of a field counts, as at least one
 }
 
 // prepare makes a stream's encoder. Where what all of its records have takes more
@@ -61,8 +62,11 @@ const leftOut = "attrs_left_out"
 
 func (l *lane) measured(m *Meta) *encoder {
 	e := &encoder{Template: l.sink.Prepare(m), growth: maxGrowth}
+	if _, ok := e.Template.(Measurer); !ok {
+		e.counts = true
+	}
 	if m, ok := e.Template.(Grower); ok {
-		e.growth = m.Growth()
+		e.growth, e.counts = m.Growth(), true
 	}
 	e.empty, _ = e.measure(nil, &Record{Stderr: true, Cut: true, Level: process.Emergency})
 	return e
@@ -175,17 +179,33 @@ func (c *cutter) piece(e *encoder, r, rest *Record) (n, fields int) {
 	}
 	// The line's beginning belongs to the first fields.
 	begin := c.prefix(rest.Line[:n], e.empty+(most-e.empty)/4, func(n int) int { return size(n, 0) })
-	fields = sort.Search(len(rest.Fields), func(i int) bool { return size(begin, i+1) > most })
+	may := e.atMost(rest.Fields, most)
+	fields = sort.Search(may, func(i int) bool { return size(begin, i+1) > most })
 	if fields < len(rest.Fields) {
 		if fields == 0 {
 			begin = 0
-			if size(0, 1) <= most {
+			if may > 0 && size(0, 1) <= most {
 				fields = 1
 			}
 		}
 		return begin, fields
 	}
 	return c.prefix(rest.Line[:n], most, func(n int) int { return size(n, fields) }), fields
+}
+
+// atMost returns how many of the fields may fit, without looking at how they are
+// encoded: a long one is looked at once for each piece that it makes.
+func (e *encoder) atMost(fields []Field, most int) int {
+	if !e.counts {
+		return len(fields)
+	}
+	size := 0
+	for i := range fields {
+		if size += len(fields[i].Key) + len(fields[i].Value); size > most {
+			return i
+		}
+	}
+	return len(fields)
 }
 
 // prefix returns how much of text goes into a message of at most so many bytes,
