@@ -290,7 +290,9 @@ func (w *world) claims(ctx context.Context) (map[netip.Addr]string, error) {
 			return nil, fmt.Errorf("ask the plugin of %s: %w", e.Name, err)
 		}
 		var status struct {
-			Networks []struct{ Pools []struct{ Given []netip.Addr } }
+			Networks []struct {
+				Pools []struct{ Given []netip.Addr }
+			}
 		}
 		if err := json.Unmarshal(raw.Bytes(), &status); err != nil {
 			return nil, fmt.Errorf("read the status of %s: %w", e.Name, err)
