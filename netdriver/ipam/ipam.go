@@ -217,7 +217,7 @@ type pool struct {
 	given    map[netip.Addr]*given
 	busy     map[netip.Addr]Held // being claimed or given back
 	kept     map[netip.Addr]Reservation
-	cursor   netip.Addr          // the address given last, and the one written down as that
+	cursor   netip.Addr // the address given last, and the one written down as that
 	written  netip.Addr
 	replayed uint64    // the epoch in which it was asked for or made
 	used     uint64    // the epoch in which an address of it was last asked for

@@ -250,8 +250,11 @@ func (m *Manager) reservable(r Reservation) (Pool, Keeper, error) {
 	if g := p.given[r.Addr]; g != nil && g.kind() != Container || slices.Contains(m.cfg.Reserved(), r.Addr) {
 		return Pool{}, nil, fmt.Errorf("%w: %s is set aside, as a gateway or otherwise", ErrUnsuitable, r.Addr)
 	}
-	if m.backend(p.Backend).View(p.Pool, Owner{Key: r.Key}).Chooses {
+	switch v := m.backend(p.Backend).View(p.Pool, Owner{Key: r.Key}); {
+	case v.Chooses:
 		return Pool{}, nil, fmt.Errorf("%w: backend %s chooses the addresses of pool %s; reserve it there", ErrUnsuitable, p.Backend, p.Prefix)
+	case v.First.IsValid() && p.Range.Contains(r.Addr) && !(span{v.First, v.Last}).contains(r.Addr):
+		return Pool{}, nil, fmt.Errorf("%w here: of the range, this host gives %s", ErrUnsuitable, span{v.First, v.Last})
 	}
 	for _, other := range m.keptLocked(p) {
 		switch {

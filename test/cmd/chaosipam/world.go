@@ -134,9 +134,12 @@ func (w *world) machines(ctx context.Context) error {
 // settings are the plugin's.
 func (w *world) settings(*engine) []string { return []string{"LOG_LEVEL=info"} }
 
-func (w *world) ipamOptions(*engine) object {
-	if w.backend == "embedded" {
+func (w *world) ipamOptions(e *engine) object {
+	switch w.backend {
+	case "embedded":
 		return object{}
+	case "split":
+		return object{"backend": w.backend, "hosts": fmt.Sprint(w.hosts), "host_index": fmt.Sprint(slices.Index(w.engines, e))}
 	}
 	return object{"backend": w.backend}
 }
