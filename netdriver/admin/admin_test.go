@@ -81,6 +81,7 @@ func newPlugin(t *testing.T, host *space) *Plugin {
 	wires := watch.New(watch.Config{Host: watch.OnKernel{Kernel: host.k}, Networks: networks, Endpoints: endpoints, Log: log})
 	addresses, err := ipam.New(ipam.Config{
 		Pools: table[ipam.Pool]{}, Addresses: table[ipam.Given]{}, Cursors: table[netip.Addr]{},
+		Reservations: table[ipam.Reservation]{},
 		Routes: func() ([]netip.Prefix, error) { return nil, nil }, HostAddrs: host.k.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses, Wire: wires, Now: time.Now, Log: log,
