@@ -70,6 +70,26 @@ func TestTheSameNameHasTheSameAddress(t *testing.T) {
 	}
 }
 
+// A container comes from another host, which this one has heard speak by its
+// address; a stranger who is still there is not believed to be gone.
+func TestAContainerComesFromAnotherHost(t *testing.T) {
+	w := newWorld()
+	wire := newLAN()
+	w.wire = wire
+	m := w.start(t)
+	p := mustPool(t, m, "10.0.0.0/24")
+	one, other, place := twins(t, p)
+	wire.known[place] = Finding{Known: Used, Heard: time.Now()}
+	if a := mustAddr(t, m, p, AddressRequest{Key: one}); a != place {
+		t.Errorf("got %s, want %s", a, place)
+	}
+	release(t, m, p, place)
+	wire.others[place], wire.known[place] = true, Finding{Known: Used, Heard: time.Now()}
+	if a := mustAddr(t, m, p, AddressRequest{Key: other}); a == place {
+		t.Errorf("got %s, which is another machine's", a)
+	}
+}
+
 // Whose place was taken when it started keeps the one that it got, also when its
 // own becomes free, until the time is over.
 func TestAnAddressIsKeptForWhoHadIt(t *testing.T) {

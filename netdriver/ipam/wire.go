@@ -72,7 +72,7 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, probes int) ([]
 		return found, question{}, len(found) > 0
 	}
 	if t.wanted(r.Key).IsValid() && probes < tries {
-		if found, ask := m.nearest(p, start, t); found != nil || len(ask.addrs) > 0 {
+		if found, ask := m.nearest(p, start, t, probes); found != nil || len(ask.addrs) > 0 {
 			return found, ask, true
 		}
 	}
@@ -89,8 +89,12 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, probes int) ([]
 }
 
 // nearest finds the first address at or behind start that nobody has, so that the
-// same one is found again, whatever happens to be in reserve.
-func (m *Manager) nearest(p *pool, start netip.Addr, t taken) ([]netip.Addr, question) {
+// same one is found again, whatever happens to be in reserve. Who had the very
+// first may just have freed it, as the container that asks did on another host.
+func (m *Manager) nearest(p *pool, start netip.Addr, t taken, probes int) ([]netip.Addr, question) {
+	if probes == 0 && p.available(start, t) && m.cfg.Wire.Look(p.Prefix, start).Known == Used {
+		return nil, question{p.Prefix, []netip.Addr{start}}
+	}
 	a := p.next(start, 1, t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
 	switch {
 	case len(a) == 0:
