@@ -34,13 +34,17 @@ const (
 	conflictOver = 30 * time.Second // without a sign of it
 )
 
-// confirmAt is when a new endpoint is asked whether it is there, and announceAt
-// when, after it answered or could have, its addresses are announced: three
-// times as a frame may get lost (RFC 4861, 10).
-var (
-	confirmAt  = milliseconds(0, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000)
-	announceAt = milliseconds(0, 1000, 3000)
+// A new endpoint is asked so often, and for so long, whether it is there: as long
+// as nobody was told that it is, whoever knew it on another host talks to that
+// one. Such questions stay on this host.
+const (
+	confirmEvery  = 25 * time.Millisecond
+	confirmWithin = 2 * time.Second
 )
+
+// announceAt is when, after it answered or could have, its addresses are
+// announced: three times as a frame may get lost (RFC 4861, 10).
+var announceAt = milliseconds(0, 1000, 3000)
 
 func milliseconds(all ...int) []time.Duration {
 	d := make([]time.Duration, len(all))
@@ -108,18 +112,22 @@ func (w *wire) arriveLocked(l *live) {
 	if l.up {
 		return
 	}
-	for _, at := range confirmAt {
-		w.afterLocked(at, func() {
-			if w.waitsFor(l) {
-				w.ask(l.addr, l.mac)
-			}
-		})
-	}
-	w.afterLocked(confirmAt[len(confirmAt)-1], func() {
+	w.afterLocked(0, func() { w.confirm(l) })
+	w.afterLocked(confirmWithin, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.upLocked(l) // it may be that it answers nobody
 	})
+}
+
+func (w *wire) confirm(l *live) {
+	if !w.waitsFor(l) {
+		return
+	}
+	w.ask(l.addr, l.mac)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.afterLocked(confirmEvery, func() { w.confirm(l) })
 }
 
 // departLocked counts an address that we heard to be ours alone among those that
