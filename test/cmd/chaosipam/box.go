@@ -23,6 +23,8 @@ type box struct {
 	owner    string // as the ledger knows it
 	endpoint string
 	addr     netip.Addr
+	link     string
+	inside   bool // its link is in the sandbox
 	// doubt says that its endpoint may be left over at the plugin, which then
 	// keeps the address for a while.
 	doubt   bool
@@ -77,10 +79,12 @@ func (b *box) up(ctx context.Context, want netip.Addr) error {
 		return err
 	}
 	join := object{"NetworkID": b.e.network, "EndpointID": b.endpoint, "SandboxKey": "/x", "Options": object{}}
-	if _, err = b.e.call(ctx, "NetworkDriver.Join", join, nil); err != nil {
+	var joined struct{ InterfaceName struct{ SrcName string } }
+	if _, err = b.e.call(ctx, "NetworkDriver.Join", join, &joined); err != nil {
 		b.delete(ctx, ids)
 		return err
 	}
+	b.link = joined.InterfaceName.SrcName
 	b.running = true
 	return nil
 }
@@ -138,7 +142,30 @@ func (b *box) down(ctx context.Context) {
 		b.doubt = true
 		b.e.w.failed(err)
 	}
+	if err := b.leave(); err != nil {
+		b.e.w.failed(err)
+	}
 	b.delete(ctx, ids)
+}
+
+// enter puts the link of a container that is to stay into the sandbox. The kernel
+// takes tens of milliseconds for that, and all others wait: those that come and go
+// do without it.
+func (b *box) enter() error {
+	if !b.running || b.inside {
+		return nil
+	}
+	err := b.e.box.enter(b.link)
+	b.inside = err == nil
+	return err
+}
+
+func (b *box) leave() error {
+	if !b.inside {
+		return nil
+	}
+	b.inside = false
+	return b.e.box.leave(b.link)
 }
 
 func (b *box) delete(ctx context.Context, ids object) {

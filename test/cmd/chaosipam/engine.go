@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -17,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/wire"
 )
@@ -32,6 +32,7 @@ const (
 type engine struct {
 	*wire.Station
 	w      *world
+	box    *sandbox
 	socket string
 	state  string
 	http   *http.Client
@@ -103,6 +104,37 @@ func (e *engine) sweep() {
 	}
 }
 
+// errStuck says that a plugin did not answer in statusTime.
+var errStuck = errors.New("the plugin is stuck")
+
+const statusTime = 30 * time.Second
+
+// status asks the plugin for all that it has.
+func (e *engine) status(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, statusTime, errStuck)
+	defer cancel()
+	var raw bytes.Buffer
+	err := admin.Get(ctx, filepath.Join(filepath.Dir(e.socket), "admin.sock"), "/status", &raw)
+	if err != nil && errors.Is(context.Cause(ctx), errStuck) {
+		e.dump()
+		return nil, fmt.Errorf("ask the plugin of %s: %w", e.Name, errStuck)
+	} else if err != nil {
+		return nil, fmt.Errorf("ask the plugin of %s: %w", e.Name, err)
+	}
+	return raw.Bytes(), nil
+}
+
+// dump ends a plugin that does not answer and has it say in its log what it waits for.
+func (e *engine) dump() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.cmd != nil {
+		_ = e.cmd.Process.Signal(syscall.SIGQUIT)
+		_ = e.cmd.Wait()
+		e.cmd = nil
+	}
+}
+
 // refusal is an error that the plugin answered with.
 type refusal struct{ path, text string }
 
@@ -116,7 +148,7 @@ type tries struct {
 }
 
 // call makes a call as the engine does: again, where the plugin is not there or
-// dies meanwhile, and then sometimes without the body.
+// dies meanwhile, then without the body.
 func (e *engine) call(ctx context.Context, path string, body, reply any) (t tries, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, callTime, errors.New("the plugin does not answer"))
 	defer cancel()
@@ -133,9 +165,7 @@ func (e *engine) call(ctx context.Context, path string, body, reply any) (t trie
 		}
 		if op := new(net.OpError); !errors.As(err, &op) || op.Op != "dial" {
 			t.cut = append(t.cut, t.begin)
-			if rand.IntN(2) == 0 { // ENGINE: the body may have been read already
-				raw = nil
-			}
+			raw = nil // the engine has sent it, and cannot again (pkg/plugins/client.go, callWithRetry)
 		}
 		if !program.Pause(ctx, tryEvery) { // the plugin is being started again
 			return t, fmt.Errorf("%s: %w: %w", path, context.Cause(ctx), err)

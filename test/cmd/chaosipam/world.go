@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -20,7 +19,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/etcd"
 	"github.com/dockline/dockline/test/harness/lab"
@@ -66,6 +64,7 @@ type world struct {
 	left    []string
 	lost    []string
 	strange []string
+	stuck   error
 }
 
 func newWorld(ctx context.Context, c config) (*world, error) {
@@ -111,7 +110,11 @@ func (w *world) machines(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w.engines = append(w.engines, newEngine(w, s, run))
+		e := newEngine(w, s, run)
+		w.engines = append(w.engines, e)
+		if e.box, err = newSandbox(ctx, w, s); err != nil {
+			return err
+		}
 	}
 	if w.backend != "etcd" {
 		return nil
@@ -129,19 +132,6 @@ func (w *world) machines(ctx context.Context) error {
 	}
 	w.client, err = w.etcd.Client(asker)
 	return err
-}
-
-// settings are the plugin's.
-func (w *world) settings(*engine) []string { return []string{"LOG_LEVEL=info"} }
-
-func (w *world) ipamOptions(e *engine) object {
-	switch w.backend {
-	case "embedded":
-		return object{}
-	case "split":
-		return object{"backend": w.backend, "hosts": fmt.Sprint(w.hosts), "host_index": fmt.Sprint(slices.Index(w.engines, e))}
-	}
-	return object{"backend": w.backend}
 }
 
 // rangeOf is what a host's containers get their addresses from: the same for all,
@@ -232,6 +222,14 @@ func (w *world) plantDuplicate(ctx context.Context) error {
 
 // quiesce waits until what is claimed is what running containers have.
 func (w *world) quiesce(ctx context.Context) error {
+	if err := w.eachEngine(func(e *engine) (err error) {
+		for _, b := range e.boxes {
+			err = errors.Join(err, b.enter())
+		}
+		return err
+	}); err != nil {
+		return err
+	}
 	program.Say("%d allocations, %d faults; waiting until what is claimed is what containers have", w.ledger.count(), w.faults.Load())
 	return w.settled(ctx, "running")
 }
@@ -241,8 +239,17 @@ func (w *world) settled(ctx context.Context, when string) error {
 	defer cancel()
 	begin := time.Now()
 	var left, lost []string
+	told := time.Now()
 	err := proc.Await(ctx, func(ctx context.Context) error {
 		claims, err := w.claims(ctx)
+		if time.Since(told) > 15*time.Second {
+			told = time.Now()
+			program.Say("not yet: %d left over, %d not claimed (%v)", len(left), len(lost), err)
+		}
+		if errors.Is(err, errStuck) {
+			w.stuck = err
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -269,7 +276,7 @@ func (w *world) settled(ctx context.Context, when string) error {
 	})
 	program.Say("looked at %s containers' addresses for %.1f s", when, time.Since(begin).Seconds())
 	if err == nil {
-		return nil
+		return w.stuck
 	}
 	if len(left)+len(lost) == 0 {
 		return err
@@ -288,16 +295,16 @@ func (w *world) settled(ctx context.Context, when string) error {
 func (w *world) claims(ctx context.Context) (map[netip.Addr]string, error) {
 	all := map[netip.Addr]string{}
 	for _, e := range w.engines {
-		var raw bytes.Buffer
-		if err := admin.Get(ctx, filepath.Join(filepath.Dir(e.socket), "admin.sock"), "/status", &raw); err != nil {
-			return nil, fmt.Errorf("ask the plugin of %s: %w", e.Name, err)
+		raw, err := e.status(ctx)
+		if err != nil {
+			return nil, err
 		}
 		var status struct {
 			Networks []struct {
 				Pools []struct{ Given []netip.Addr }
 			}
 		}
-		if err := json.Unmarshal(raw.Bytes(), &status); err != nil {
+		if err := json.Unmarshal(raw, &status); err != nil {
 			return nil, fmt.Errorf("read the status of %s: %w", e.Name, err)
 		}
 		for _, n := range status.Networks {
@@ -308,8 +315,8 @@ func (w *world) claims(ctx context.Context) (map[netip.Addr]string, error) {
 			}
 		}
 	}
+	delete(all, gateway)
 	if w.etcd == nil {
-		delete(all, gateway)
 		return all, nil
 	}
 	there, err := w.claimsInEtcd(ctx)
@@ -317,13 +324,11 @@ func (w *world) claims(ctx context.Context) (map[netip.Addr]string, error) {
 		return nil, err
 	}
 	for a, who := range all {
-		if there[a] == "" {
-			return nil, fmt.Errorf("%s says that it has %s, and etcd does not", who, a)
+		if there[a] != who {
+			return nil, fmt.Errorf("%s says that it has %s, and etcd that %q does", who, a, there[a])
 		}
 	}
-	maps.Copy(all, there)
-	delete(all, gateway)
-	return all, nil
+	return there, nil
 }
 
 // restartEngines has every engine say what it knows.
@@ -417,6 +422,9 @@ func (w *world) close() error {
 	for _, e := range w.engines {
 		e.http.CloseIdleConnections()
 		errs = append(errs, e.killPlugin(), e.Station.Close())
+		if e.box != nil {
+			errs = append(errs, e.box.close())
+		}
 	}
 	if w.client != nil {
 		errs = append(errs, w.client.Close())
