@@ -110,6 +110,10 @@ func (p *Plugin) Server() *shared.Server {
 		s.Handle("/cluster", func(*http.Request) (any, error) { return p.Cluster.Status(), nil })
 		s.Handle("/claims", func(r *http.Request) (any, error) { return p.Cluster.List(r.URL.Query().Get("host")), nil })
 	}
+	s.Handle("/events", func(*http.Request) (any, error) {
+		last, _ := p.Watch.Events()
+		return map[string]any{"events": append([]watch.Event{}, last...)}, nil
+	})
 	p.registerReservations(s)
 	return s
 }

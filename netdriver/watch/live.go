@@ -209,6 +209,7 @@ func (w *wire) conflictLocked(l *live, mac net.HardwareAddr) {
 	}
 	l.conflict = &Conflict{Network: w.id, Endpoint: l.endpoint, Addr: l.addr, MAC: mac.String(), Since: now, Last: now}
 	w.m.Stats.Conflicts.Add(1)
+	w.note(Conflicting, l.endpoint, l.addr, mac.String())
 	what := "another machine has the address of an endpoint"
 	if string(mac) == string(l.mac) {
 		what = "another machine has the address and the MAC of an endpoint (two hosts give out the same addresses: give each an --ip-range of its own)"
@@ -294,6 +295,7 @@ func (w *wire) twinLocked(l *live) {
 func (w *wire) calmLocked(l *live) {
 	if l.conflict != nil && time.Since(l.conflict.Last) > conflictOver && l.checked.After(l.conflict.Last) {
 		w.log.Info("an endpoint has its address for itself again", "endpoint", network.Short(l.endpoint), "address", l.addr, "other", l.conflict.MAC)
+		w.note(Settled, l.endpoint, l.addr, l.conflict.MAC)
 		l.conflict = nil
 	}
 }
