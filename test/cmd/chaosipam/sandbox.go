@@ -69,5 +69,5 @@ func (b *sandbox) leave(link string) error {
 func (b *sandbox) close() error {
 	b.host.Close()
 	b.inside.Close()
-	return errors.Join(b.hostNS.Close(), b.insideNS.Close(), b.Station.Close())
+	return errors.Join(b.hostNS.Close(), b.insideNS.Close(), b.Close())
 }

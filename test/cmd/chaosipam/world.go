@@ -421,7 +421,7 @@ func (w *world) close() error {
 	var errs []error
 	for _, e := range w.engines {
 		e.http.CloseIdleConnections()
-		errs = append(errs, e.killPlugin(), e.Station.Close())
+		errs = append(errs, e.killPlugin(), e.Close())
 		if e.box != nil {
 			errs = append(errs, e.box.close())
 		}

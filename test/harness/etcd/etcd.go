@@ -220,7 +220,7 @@ func (m *Member) leads(ctx context.Context) (leads bool, leader uint64, err erro
 func (c *Cluster) Close() error {
 	var errs []error
 	for _, m := range c.Members {
-		errs = append(errs, m.Kill(), m.Station.Close())
+		errs = append(errs, m.Kill(), m.Close())
 	}
 	return errors.Join(errs...)
 }
