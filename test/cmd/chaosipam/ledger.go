@@ -30,7 +30,9 @@ const (
 	unclear         // it may have happened, at any time since
 )
 
-// ask and answer are porcupine's input and output.
+const forever = time.Duration(math.MaxInt64)
+
+// ask is porcupine's input, an outcome its output.
 type ask struct {
 	what  deed
 	owner string
@@ -85,7 +87,7 @@ func (l *ledger) refused(a netip.Addr, owner string, begin time.Duration, out ou
 // as long as anything does.
 func (l *ledger) ended(out outcome) time.Duration {
 	if out == unclear {
-		return math.MaxInt64
+		return forever
 	}
 	return l.now()
 }
@@ -130,43 +132,42 @@ func (l *ledger) held() map[netip.Addr]string {
 	return held
 }
 
-// The states of an address beside its owner's name. One in limbo may be had by
-// a call whose answer nobody got, or by nobody.
-const (
-	nobody = ""
-	limbo  = "?"
-)
+// nobody is the state of an address without an owner; else it is his name.
+const nobody = ""
 
 // register is an address: whoever takes it has it until he frees it.
-var register = (&porcupine.NondeterministicModel{
-	Init: func() []any { return []any{nobody} },
-	Step: func(state, input, output any) []any {
+var register = porcupine.Model{
+	Init: func() any { return nobody },
+	Step: func(state, input, output any) (bool, any) {
 		return step(state.(string), input.(ask), output.(outcome)) //nolint:forcetypeassert // our own
 	},
-	DescribeOperation: func(input, output any) string {
-		return fmt.Sprintf("%+v: %v", input, output)
-	},
-}).ToModel()
+}
 
-// step returns the states that follow a call with that outcome; none, where it
-// cannot have had that outcome.
-func step(state string, a ask, out outcome) []any {
-	mine, open := state == a.owner, state == nobody || state == limbo
+// step returns the state that follows a call with that outcome, and whether it can
+// have had that outcome. Of calls that are not clear only releases come here.
+func step(state string, a ask, out outcome) (legal bool, next string) {
 	switch {
-	case a.what == take && out == done && open:
-		return []any{a.owner}
-	case a.what == take && out == refused && state != nobody:
-		return []any{state}
-	case a.what == take && out == unclear && state == nobody:
-		return []any{nobody, limbo}
-	case a.what == take && out == unclear:
-		return []any{state}
-	case a.what == free && out == done && mine:
-		return []any{nobody}
-	case a.what == free && out == unclear && mine:
-		return []any{nobody, limbo}
+	case a.what == free:
+		return state == a.owner, nobody
+	case out == done:
+		return state == nobody, a.owner
 	}
-	return nil
+	return state != nobody, state // refused
+}
+
+// certain leaves out what says nothing: a claim whose answer nobody got may have
+// had the address for a while, or not, and so may who could not release it for
+// sure; from then on it is no wonder if others are refused.
+func certain(history []call) []call {
+	first := forever
+	for _, c := range history {
+		if c.out == unclear {
+			first = min(first, c.begin)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(history), func(c call) bool {
+		return c.what == take && (c.out == unclear || c.out == refused && c.end >= first)
+	})
 }
 
 // checkTime bounds the check of one address.
@@ -180,7 +181,7 @@ func (l *ledger) check() (bad []string, calls int) {
 	for a, history := range l.history {
 		calls += len(history)
 		ops := make([]porcupine.Operation, 0, len(history))
-		for i, c := range history {
+		for i, c := range certain(history) {
 			ops = append(ops, porcupine.Operation{ClientId: i, Input: c.ask, Output: c.out, Call: int64(c.begin), Return: int64(c.end)})
 		}
 		if r := porcupine.CheckOperationsTimeout(register, ops, checkTime); r != porcupine.Ok {

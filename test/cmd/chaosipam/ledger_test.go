@@ -2,13 +2,10 @@ package main
 
 import (
 	"fmt"
-	"math"
 	"net/netip"
 	"testing"
 	"time"
 )
-
-const forever = time.Duration(math.MaxInt64)
 
 func takes(owner string, out outcome, begin, end time.Duration) call {
 	return call{ask{take, owner}, out, begin, end}
@@ -69,6 +66,22 @@ func TestHistories(t *testing.T) {
 				t.Errorf("found %v", bad)
 			}
 		})
+	}
+}
+
+// What is not known may be much, and takes no time.
+func TestALongHistoryWithMuchUnclear(t *testing.T) {
+	l := newLedger()
+	a := netip.MustParseAddr("192.0.2.1")
+	for i := range 500 {
+		owner := fmt.Sprint("box-", i)
+		l.refused(a, "another "+owner, l.now(), unclear)
+		l.taken(a, owner, l.now())
+		l.refused(a, "a third "+owner, l.now(), refused)
+		l.released(a, owner, l.releasing(a, owner), []outcome{done, unclear}[i%2])
+	}
+	if bad, _ := l.check(); len(bad) != 0 {
+		t.Errorf("found %v", bad)
 	}
 }
 
