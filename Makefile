@@ -84,6 +84,12 @@ RECORDS ?= 1000000
 chaos: packages plugins ## change, break and replace the log plugin's collectors, their sources and its configuration under load, and count what becomes of each record; EVENTS, RECORDS, CONTAINERS, SEED
 	@$(GO) run ./test/cmd/chaos -events $(EVENTS) -records $(RECORDS) -containers $(if $(filter file,$(origin CONTAINERS)),30,$(CONTAINERS)) $(if $(SEED),-seed $(SEED))
 
+HOSTS ?= 3
+
+.PHONY: chaos-ipam
+chaos-ipam: packages plugins ## kill members of etcd, plugins and engines while containers of several hosts start and stop, and count addresses that had two owners, were lost or changed; HOSTS, CONTAINERS, SECONDS, SEED
+	@$(GO) run ./test/cmd/chaosipam -hosts $(HOSTS) -containers $(if $(filter file,$(origin CONTAINERS)),100,$(CONTAINERS)) -seconds $(if $(filter file,$(origin SECONDS)),90,$(SECONDS)) $(if $(SEED),-seed $(SEED))
+
 LINES ?= 2000000
 ROUNDS ?= 3
 

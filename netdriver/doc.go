@@ -40,7 +40,7 @@
 //     A Backend's View is called with it held and takes the backend's own mutex,
 //     a leaf; its other calls wait for a network and come without
 //  5. network.Manager.mu, endpoint.Manager.mu, and the mutex of each wire in
-//     watch: leaves, held over no call
+//     watch: leaves, held over no call but the note of an event
 //
 // The first two are taken in either order by different callers only as said
 // there: while change is held no endpoint is touched; Delete of a network drops

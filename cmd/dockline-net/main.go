@@ -48,7 +48,11 @@ func main() {
 	signal.Ignore(syscall.SIGHUP) // which asks for what is done at the start anyway; see onDemand
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	if err := run(ctx, *socket, *dir, log); err != nil {
+	set, err := readSettings(os.Getenv)
+	if err == nil {
+		err = run(ctx, *socket, *dir, set, log)
+	}
+	if err != nil {
 		log.Error("dockline-net ends", "err", err)
 		os.Exit(1)
 	}
@@ -66,7 +70,7 @@ func logger(level string) *slog.Logger {
 
 // run listens before it does anything slow: the engine gives up soon on a
 // plugin that it cannot dial, and a call made meanwhile waits in the socket.
-func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
+func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger) error {
 	l, err := pluginserver.Listen(socket)
 	if err != nil {
 		return err
@@ -98,7 +102,7 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 		return err
 	}
 	defer host.Close()
-	p, err := assemble(host, kept, log)
+	p, err := assemble(host, kept, set, log)
 	if err != nil {
 		return refuse(ctx, l, err, log)
 	}
@@ -115,13 +119,15 @@ func run(ctx context.Context, socket, dir string, log *slog.Logger) error {
 }
 
 // tables are the plugin's own, named here so that no two share a name.
-func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, error) {
+func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logger) (*plugin, error) {
 	definitions, err1 := state.Durable[network.Definition](kept, "networks")
 	pools, err2 := state.Durable[ipam.Pool](kept, "pools")
 	journal, err3 := state.Journalled[endpoint.Endpoint](kept, "endpoints")
 	given, err4 := state.Journalled[ipam.Given](kept, "addresses")
 	cursors, err5 := state.Journalled[netip.Addr](kept, "cursors")
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	reservations, err6 := state.Durable[ipam.Reservation](kept, "reservations")
+	last, err7 := state.Journalled[ipam.Reservation](kept, "kept")
+	if err := errors.Join(err1, err2, err3, err4, err5, err6, err7); err != nil {
 		return nil, err
 	}
 	networks, err := network.NewManager(host, definitions, ipam.LocalSpace, log)
@@ -144,6 +150,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
+		Reservations: reservations, Kept: last, Keep: set.keep,
 		Wire: wires, Backends: from.all, Defaults: from.defaults, Now: time.Now, Log: log,
 	}
 	if err := conf.CheckDefaults(); err != nil {
@@ -162,7 +169,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, log *slog.Logger) (*plugin, 
 	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Cluster: from.etcd, Log: log}
 	return &plugin{
 		admin:     window,
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log},
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,

@@ -44,7 +44,7 @@ func TestAHangupReconciles(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = kept.Close() }()
-	p, err := assemble(host, kept, slog.New(slog.DiscardHandler))
+	p, err := assemble(host, kept, settings{}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,8 @@
 // Package admin shows an operator what the network plugin means to have, what
 // there is, and where the two differ, as a status in JSON and as metrics.
 //
-// It stands beside engine, above everything that it looks at, and changes
-// nothing. What it shows is read when it is asked for.
+// It stands beside engine, above everything that it looks at. What it shows is
+// read when it is asked for. It changes nothing but reservations of addresses.
 package admin
 
 import (
@@ -97,7 +97,7 @@ func (p *Plugin) Reconciled(rep reconcile.Report, err error) {
 	p.last, p.at = rep, time.Now()
 }
 
-// Server returns the server of the metrics and /status.
+// Server returns the server of the metrics, /status and the calls of reservations.
 func (p *Plugin) Server() *shared.Server {
 	p.init()
 	all := []prometheus.Collector{p.calls, p.fails, p.took, &metrics{p}}
@@ -110,5 +110,10 @@ func (p *Plugin) Server() *shared.Server {
 		s.Handle("/cluster", func(*http.Request) (any, error) { return p.Cluster.Status(), nil })
 		s.Handle("/claims", func(r *http.Request) (any, error) { return p.Cluster.List(r.URL.Query().Get("host")), nil })
 	}
+	s.Handle("/events", func(*http.Request) (any, error) {
+		last, _ := p.Watch.Events()
+		return map[string]any{"events": append([]watch.Event{}, last...)}, nil
+	})
+	p.registerReservations(s)
 	return s
 }

@@ -81,7 +81,8 @@ func newPlugin(t *testing.T, host *space) *Plugin {
 	wires := watch.New(watch.Config{Host: watch.OnKernel{Kernel: host.k}, Networks: networks, Endpoints: endpoints, Log: log})
 	addresses, err := ipam.New(ipam.Config{
 		Pools: table[ipam.Pool]{}, Addresses: table[ipam.Given]{}, Cursors: table[netip.Addr]{},
-		Routes: func() ([]netip.Prefix, error) { return nil, nil }, HostAddrs: host.k.HostAddrs,
+		Reservations: table[ipam.Reservation]{},
+		Routes:       func() ([]netip.Prefix, error) { return nil, nil }, HostAddrs: host.k.HostAddrs,
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses, Wire: wires, Now: time.Now, Log: log,
 	})
@@ -194,6 +195,7 @@ func wantMetrics(t *testing.T, p *Plugin) {
 		`dockline_net_pool_addresses{network="n",pool="10.1.0.0/24",state="given"} 1`,
 		`dockline_net_pool_size{network="n",pool="10.1.0.0/24"} 256`,
 		`dockline_net_conflicts_total 0`,
+		`dockline_net_wire_events_total{event="quarantined"} 0`,
 	} {
 		if !slices.Contains(lines, want+"\n") {
 			t.Errorf("the metrics lack %s", want)

@@ -21,6 +21,7 @@ var (
 	descAnnounced   = desc("wire_announcements_total", "Addresses of endpoints announced.")
 	descAnswered    = desc("wire_addresses_found_total", "Addresses of our pools that were found in use by other machines.")
 	descConflictsN  = desc("conflicts_total", "Conflicts that began: another machine has the address of an endpoint.")
+	descEvents      = desc("wire_events_total", "What happened to addresses on the wires: quarantined, freed, conflict, settled.", "event")
 	descConflicts   = desc("conflicts", "Addresses of endpoints that another machine has as well.", "network")
 	descWatched     = desc("wire_watched", "Whether the network's wire can be looked at.", "network")
 	descAddresses   = desc("pool_addresses", "Addresses of a pool's range: given, kept in reserve as known to be free, and in use by other machines.", "network", "pool", "state")
@@ -57,6 +58,10 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	counter(ch, descAnnounced, stats.Announced.Load())
 	counter(ch, descAnswered, stats.Answered.Load())
 	counter(ch, descConflictsN, stats.Conflicts.Load())
+	_, events := m.p.Watch.Events()
+	for _, what := range watch.Happenings {
+		counter(ch, descEvents, events[what], string(what))
+	}
 	m.reconciles(ch)
 	s, err := m.p.Status()
 	if err != nil {

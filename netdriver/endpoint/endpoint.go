@@ -258,6 +258,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition, parent kernel.Link
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
 		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
+		Elsewhere: d.Parent != "" || d.Foreign,
 	})
 }
 

@@ -37,7 +37,8 @@ type Calls interface {
 	Observe(call string, took time.Duration, err error)
 }
 
-// Driver answers the engine's calls. All fields but Watch and Calls are needed.
+// Driver answers the engine's calls. Networks, Endpoints, IPAM and Log
+// are needed.
 type Driver struct {
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
@@ -45,6 +46,10 @@ type Driver struct {
 	Watch     Watch
 	Calls     Calls
 	Log       *slog.Logger
+	// RequireMAC has the engine say the MAC of an endpoint when it asks for its
+	// address, which it does not by itself. It then draws one, random, for those
+	// that were not started with one (libnetwork/network.go, createEndpoint).
+	RequireMAC bool
 }
 
 func (d *Driver) kick() {

@@ -109,6 +109,7 @@ func (h *host) start() {
 		Pools:     must[*state.Table[ipam.Pool]](t)(state.Durable[ipam.Pool](h.kept, "pools")),
 		Addresses: must[*state.Table[ipam.Given]](t)(state.Journalled[ipam.Given](h.kept, "addresses")),
 		Cursors:   must[*state.Table[netip.Addr]](t)(state.Journalled[netip.Addr](h.kept, "cursors")),
+		Kept:      must[*state.Table[ipam.Reservation]](t)(state.Journalled[ipam.Reservation](h.kept, "kept")), Keep: time.Minute,
 		Routes:    func() ([]netip.Prefix, error) { return networks.Prefixes(), nil },
 		HostAddrs: h.k.HostAddrs,
 		Bound:     func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },

@@ -15,7 +15,7 @@ import (
 func (d *Driver) registerIPAM(s *pluginserver.Server) {
 	handleEmpty(d, s, "/IpamDriver.GetCapabilities", func() (*ipamCapabilities, error) {
 		d.IPAM.Registered()
-		return &ipamCapabilities{RequiresRequestReplay: true}, nil
+		return &ipamCapabilities{RequiresRequestReplay: true, RequiresMACAddress: d.RequireMAC}, nil
 	})
 	handleEmpty(d, s, "/IpamDriver.GetDefaultAddressSpaces", func() (*plugin.AddressSpacesResponse, error) {
 		return &plugin.AddressSpacesResponse{
@@ -91,10 +91,6 @@ func (d *Driver) requestAddress(r *plugin.RequestAddressRequest) (*plugin.Reques
 	if err != nil {
 		return nil, err
 	}
-	key := r.Options[labelMAC]
-	if key == "" {
-		key = r.Options[labelName] // since engine 29.0
-	}
 	var mac net.HardwareAddr
 	if text := r.Options[labelMAC]; text != "" {
 		if mac, err = net.ParseMAC(text); err != nil {
@@ -102,7 +98,7 @@ func (d *Driver) requestAddress(r *plugin.RequestAddressRequest) (*plugin.Reques
 		}
 	}
 	given, err := d.IPAM.RequestAddress(r.PoolID, ipam.AddressRequest{
-		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: key, MAC: mac,
+		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: ipam.Key(r.Options[labelName], mac), MAC: mac,
 	})
 	if err != nil {
 		return nil, err

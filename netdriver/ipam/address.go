@@ -6,8 +6,6 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // AddressRequest asks for an address of a pool.
@@ -53,6 +51,9 @@ func (m *Manager) takeLocked(p *pool, r AddressRequest, probes int) (step, error
 	}
 	o := m.ownerLocked(p, r)
 	confirmed, replay, err := m.mayTakeLocked(p, r.Addr, r.Gateway)
+	if err == nil && !confirmed && !replay && o.Kind == Container {
+		err = m.checkReserved(p, r.Addr, r.Key)
+	}
 	switch {
 	case err != nil:
 		return step{}, err
@@ -198,6 +199,10 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 		return m.claimLocked(p, r, o, false), nil
 	}
 	found, ask, ok := m.pickLocked(p, r, t, probes)
+	if !ok && len(t.sticky.soft) > 0 { // better than none
+		t.sticky.soft = nil
+		found, ask, ok = m.pickLocked(p, r, t, probes)
+	}
 	switch {
 	case ok && len(ask.addrs) > 0:
 		return step{ask: ask}, nil
@@ -211,7 +216,7 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 		return step{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
 			p.Prefix, p.Range, m.quarantined(p))
 	}
-	return step{}, fmt.Errorf("pool %s, range %s, %d addresses given%s: %w", p.Prefix, t.span, len(p.given), m.quarantined(p), ErrExhausted)
+	return step{}, fmt.Errorf("pool %s, range %s, %d addresses given%s%s: %w", p.Prefix, t.span, len(p.given), t.sticky.text(), m.quarantined(p), ErrExhausted)
 }
 
 // taken are the addresses that are not to be chosen, whether given or not: the
@@ -222,10 +227,12 @@ type taken struct {
 	ends map[netip.Addr]bool
 	view View
 	span span
+
+	sticky sticky
 }
 
 func (t taken) has(a netip.Addr) bool {
-	return t.own[a] || t.ends[a] || t.view.Taken != nil && t.view.Taken(a)
+	return t.own[a] || t.ends[a] || t.sticky.hard[a] != "" || t.sticky.soft[a] || t.view.Taken != nil && t.view.Taken(a)
 }
 
 func (m *Manager) takenLocked(p *pool, o Owner) (taken, error) {
@@ -236,6 +243,7 @@ func (m *Manager) takenLocked(p *pool, o Owner) (taken, error) {
 	t := taken{
 		own: map[netip.Addr]bool{}, ends: m.cfg.Endpoints(),
 		view: m.backend(p.Backend).View(p.Pool, o), span: span{p.Range.Addr(), last(p.Range)},
+		sticky: m.stickyLocked(p, o.Key),
 	}
 	if t.view.First.IsValid() {
 		t.span = span{t.view.First, t.view.Last}
@@ -274,12 +282,12 @@ func (m *Manager) dropOrphansLocked(p *pool) (n int) {
 // given last.
 func (p *pool) start(r AddressRequest, t taken) netip.Addr {
 	switch {
-	case t.span.contains(t.view.Prefer):
+	case r.Gateway && t.span.contains(t.view.Prefer):
 		return t.view.Prefer
 	case r.Gateway:
 		return t.span.first
-	case r.Key != "":
-		return t.span.at(xxhash.Sum64String(r.Key))
+	case t.wanted(r.Key).IsValid():
+		return t.wanted(r.Key)
 	case t.span.contains(p.cursor):
 		return t.span.after(p.cursor)
 	case t.span.contains(t.view.Start):
@@ -342,6 +350,7 @@ func (m *Manager) dropAddressLocked(p *pool, addr netip.Addr) error {
 		return fmt.Errorf("release address %s: %w", addr, err)
 	}
 	g := p.given[addr]
+	m.keepLocked(p, addr, g.Key)
 	delete(p.given, addr)
 	m.dueLocked(p, Held{Addr: addr, Kind: g.kind(), Key: g.Key})
 	return nil

@@ -122,6 +122,7 @@ func (m *Manager) giveLocked(c *claim, addr netip.Addr) (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	p.given[addr] = g
+	m.usedLocked(p, addr, c.Key)
 	if c.Key == "" && !c.gateway && len(c.Candidates) > 0 && !c.named {
 		p.cursor = addr
 	}

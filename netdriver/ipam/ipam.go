@@ -155,8 +155,8 @@ type Store[V any] interface {
 	All() (map[string]V, error)
 }
 
-// Config is what a Manager works on. All fields but Wire
-// and those of the backends are needed.
+// Config is what a Manager works on. All fields but Wire and those of backends
+// and reservations are needed.
 type Config struct {
 	Pools     Store[Pool]
 	Addresses Store[Given]
@@ -182,6 +182,13 @@ type Config struct {
 	Backends map[string]Backend
 	Defaults map[string]string
 
+	// Reservations are those that operators made, by pool and address. Kept are
+	// addresses that are kept for who had them, for the time Keep after their
+	// release; others get them last. Of Keepers' pools nothing is here.
+	Reservations Store[Reservation]
+	Kept         Store[Reservation]
+	Keep         time.Duration
+
 	// Wire says who has addresses that nobody got from us; nil: nobody is asked.
 	Wire Wire
 
@@ -201,13 +208,16 @@ type Manager struct {
 	due     []due           // what backends have to be told
 	leaving map[string]bool // pools that backends are being told to be gone
 	changed chan struct{}   // closed when something is busy no more
+
+	reservations map[string]Reservation // that operators made on this host
 }
 
 type pool struct {
 	Pool
 	given    map[netip.Addr]*given
 	busy     map[netip.Addr]Held // being claimed or given back
-	cursor   netip.Addr          // the address given last, and the one written down as that
+	kept     map[netip.Addr]Reservation
+	cursor   netip.Addr // the address given last, and the one written down as that
 	written  netip.Addr
 	replayed uint64    // the epoch in which it was asked for or made
 	used     uint64    // the epoch in which an address of it was last asked for
@@ -246,11 +256,14 @@ func New(cfg Config) (*Manager, error) {
 			p.given[g.Addr] = &given{Given: g, idle: cfg.Now()}
 		}
 	}
+	if err := m.loadKept(); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
 func newPool(p Pool) *pool {
-	return &pool{Pool: p, given: map[netip.Addr]*given{}, busy: map[netip.Addr]Held{}}
+	return &pool{Pool: p, given: map[netip.Addr]*given{}, busy: map[netip.Addr]Held{}, kept: map[netip.Addr]Reservation{}}
 }
 
 // Pools returns the pools there are, for inspection.

@@ -39,11 +39,15 @@ type world struct {
 	now      time.Time
 	wire     Wire
 	backends map[string]Backend
-	defaults map[string]string
+
+	reservations, kept table[Reservation]
+	keep               time.Duration
+	defaults           map[string]string
 }
 
 func newWorld() *world {
-	return &world{pools: table[Pool]{}, given: table[Given]{}, cursors: table[netip.Addr]{}, ends: map[netip.Addr]bool{}, now: time.Unix(0, 0)}
+	return &world{pools: table[Pool]{}, given: table[Given]{}, cursors: table[netip.Addr]{}, ends: map[netip.Addr]bool{}, now: time.Unix(0, 0),
+		reservations: table[Reservation]{}, kept: table[Reservation]{}}
 }
 
 func (w *world) start(t testing.TB) *Manager {
@@ -56,6 +60,7 @@ func (w *world) start(t testing.TB) *Manager {
 		Reserved:  func() []netip.Addr { return slices.Clone(w.reserved) },
 		Endpoints: func() map[netip.Addr]bool { return w.ends },
 		Wire:      w.wire, Backends: w.backends, Defaults: w.defaults,
+		Reservations: w.reservations, Kept: w.kept, Keep: w.keep,
 		Now: func() time.Time { return w.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {

@@ -304,6 +304,7 @@ func (m *Manager) dropPoolLocked(p *pool) error {
 		return fmt.Errorf("release the addresses of pool %s: %w", p.Prefix, err)
 	}
 	clear(p.given)
+	m.dropKeptLocked(p, func(Reservation) bool { return true })
 	if err := m.cfg.Cursors.Delete(p.ID); err != nil {
 		return fmt.Errorf("release pool %s: %w", p.Prefix, err)
 	}

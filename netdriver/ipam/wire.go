@@ -71,12 +71,9 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, probes int) ([]
 		found := p.next(start, several, t, nil)
 		return found, question{}, len(found) > 0
 	}
-	if a := t.view.Prefer; a == start && p.available(a, t) {
-		switch known := m.cfg.Wire.Look(p.Prefix, a).Known; {
-		case known == Free:
-			return []netip.Addr{a}, question{}, true
-		case known == Unknown && probes == 0:
-			return nil, question{p.Prefix, []netip.Addr{a}}, true
+	if t.wanted(r.Key).IsValid() && probes < tries {
+		if found, ask := m.nearest(p, start, t, probes); found != nil || len(ask.addrs) > 0 {
+			return found, ask, true
 		}
 	}
 	free = slices.DeleteFunc(free, func(a netip.Addr) bool { return !t.span.contains(a) || !p.available(a, t) })
@@ -89,6 +86,23 @@ func (m *Manager) pickLocked(p *pool, r AddressRequest, t taken, probes int) ([]
 	}
 	ask := p.next(start, min(askAtOnce<<(probes/2), askMost), t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
 	return nil, question{p.Prefix, ask}, len(ask) > 0
+}
+
+// nearest finds the first address at or behind start that nobody has, so that the
+// same one is found again, whatever happens to be in reserve. Who had the very
+// first may just have freed it, as the container that asks did on another host.
+func (m *Manager) nearest(p *pool, start netip.Addr, t taken, probes int) ([]netip.Addr, question) {
+	if probes == 0 && p.available(start, t) && m.cfg.Wire.Look(p.Prefix, start).Known == Used {
+		return nil, question{p.Prefix, []netip.Addr{start}}
+	}
+	a := p.next(start, 1, t, func(a netip.Addr) bool { return m.cfg.Wire.Look(p.Prefix, a).Known == Used })
+	switch {
+	case len(a) == 0:
+		return nil, question{}
+	case m.cfg.Wire.Look(p.Prefix, a[0]).Known == Unknown:
+		return nil, question{p.Prefix, a}
+	}
+	return a, question{}
 }
 
 func (m *Manager) reserve(p *pool) ([]netip.Addr, bool) {

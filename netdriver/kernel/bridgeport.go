@@ -43,12 +43,19 @@ func (k *Kernel) SetPort(name string, p Port, mac net.HardwareAddr) error {
 	if len(mac) == 0 || !p.Told() {
 		return nil
 	}
-	err = k.h.NeighSet(&netlink.Neigh{
+	return k.tellBridge(l, mac)
+}
+
+// tellBridge has a bridge know that a MAC is at a port, and nowhere else, for as
+// long as there is the port. One that it may forget can be told only of a port
+// that works already (net/bridge/br_fdb.c, fdb_add_entry).
+func (k *Kernel) tellBridge(l netlink.Link, mac net.HardwareAddr) error {
+	err := k.h.NeighSet(&netlink.Neigh{
 		LinkIndex: l.Attrs().Index, Family: unix.AF_BRIDGE, HardwareAddr: mac,
 		Flags: unix.NTF_MASTER, State: netlink.NUD_NOARP, // bridge(8): master static
 	})
 	if err != nil {
-		return fmt.Errorf("tell the bridge that %s is at port %q: %w", mac, name, err)
+		return fmt.Errorf("tell the bridge that %s is at port %q: %w", mac, l.Attrs().Name, err)
 	}
 	return nil
 }

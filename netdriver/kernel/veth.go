@@ -20,6 +20,10 @@ type Veth struct {
 	Port            Port             // how the host end behaves on the bridge
 	MAC             net.HardwareAddr // of the container's end
 	MTU             int              // of the container's end; 0: the bridge's
+	// Elsewhere says that the bridge may believe the container to be at another
+	// port, by which it was on another host. What is sent to it would go there
+	// until it speaks itself.
+	Elsewhere bool
 }
 
 // CreateVeth makes a veth pair, makes the host end a port of the bridge and
@@ -127,6 +131,15 @@ func (k *Kernel) finishVeth(v Veth) error {
 	}
 	if v.Port != (Port{}) { // which is how a new port behaves
 		if err := k.SetPort(v.Host, v.Port, v.MAC); err != nil {
+			return err
+		}
+	}
+	if v.Elsewhere && !v.Port.Told() && len(v.MAC) > 0 {
+		l, err := k.byName(v.Host)
+		if err == nil {
+			err = k.tellBridge(l, v.MAC)
+		}
+		if err != nil {
 			return err
 		}
 	}

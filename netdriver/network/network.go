@@ -205,8 +205,8 @@ func (m *Manager) lookup(id string) (Definition, bool) {
 	return d, ok
 }
 
-// find returns the one network whose id begins so.
-func (m *Manager) find(id string) (Definition, error) {
+// Find returns the one network whose id begins so.
+func (m *Manager) Find(id string) (Definition, error) {
 	var found []Definition
 	for _, d := range m.List() {
 		if id != "" && strings.HasPrefix(d.ID, id) && !d.Going {

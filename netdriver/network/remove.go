@@ -20,7 +20,7 @@ func (m *Manager) Delete(id string) error {
 // it, which cannot always be found out: see Sweep. One with a container on it is
 // known to the engine. The beginning of an id is enough.
 func (m *Manager) Remove(id string) error {
-	d, err := m.find(id)
+	d, err := m.Find(id)
 	if err != nil {
 		return err
 	}

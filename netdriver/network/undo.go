@@ -110,7 +110,7 @@ func (m *Manager) recoverMoves() error {
 func (m *Manager) Confirm(id string) error {
 	m.change.Lock()
 	defer m.change.Unlock()
-	d, err := m.find(id)
+	d, err := m.Find(id)
 	if err != nil {
 		return err
 	}

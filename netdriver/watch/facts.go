@@ -182,6 +182,7 @@ func (w *wire) silent(a netip.Addr, round int) {
 	}
 	if f.mac != nil {
 		w.log.Info("nobody answers for an address any more, it can be given out again", "address", a, "mac", f.mac.String())
+		w.note(Freed, "", a, f.mac.String())
 	}
 	f.mac, f.known, f.since = nil, true, time.Now()
 	f.end()
@@ -226,6 +227,9 @@ func (w *wire) found(c neighbour.Claim) {
 	if f.mac == nil && asked {
 		w.m.Stats.Answered.Add(1)
 		w.log.Info("an address that was to be given out is in use by another machine", "address", c.Addr, "mac", c.MAC.String())
+	}
+	if string(f.mac) != string(c.MAC) {
+		w.note(Quarantined, "", c.Addr, c.MAC.String())
 	}
 	f.mac, f.known, f.heard = c.MAC, true, now
 	f.end()

@@ -34,13 +34,17 @@ const (
 	conflictOver = 30 * time.Second // without a sign of it
 )
 
-// confirmAt is when a new endpoint is asked whether it is there, and announceAt
-// when, after it answered or could have, its addresses are announced: three
-// times as a frame may get lost (RFC 4861, 10).
-var (
-	confirmAt  = milliseconds(0, 20, 50, 100, 200, 300, 500, 700, 1000, 1500, 2000)
-	announceAt = milliseconds(0, 1000, 3000)
+// A new endpoint is asked so often, and for so long, whether it is there: as long
+// as nobody was told that it is, whoever knew it on another host talks to that
+// one. Such questions stay on this host.
+const (
+	confirmEvery  = 25 * time.Millisecond
+	confirmWithin = 2 * time.Second
 )
+
+// announceAt is when, after it answered or could have, its addresses are
+// announced: three times as a frame may get lost (RFC 4861, 10).
+var announceAt = milliseconds(0, 1000, 3000)
 
 func milliseconds(all ...int) []time.Duration {
 	d := make([]time.Duration, len(all))
@@ -108,18 +112,22 @@ func (w *wire) arriveLocked(l *live) {
 	if l.up {
 		return
 	}
-	for _, at := range confirmAt {
-		w.afterLocked(at, func() {
-			if w.waitsFor(l) {
-				w.ask(l.addr, l.mac)
-			}
-		})
-	}
-	w.afterLocked(confirmAt[len(confirmAt)-1], func() {
+	w.afterLocked(0, func() { w.confirm(l) })
+	w.afterLocked(confirmWithin, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		w.upLocked(l) // it may be that it answers nobody
 	})
+}
+
+func (w *wire) confirm(l *live) {
+	if !w.waitsFor(l) {
+		return
+	}
+	w.ask(l.addr, l.mac)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.afterLocked(confirmEvery, func() { w.confirm(l) })
 }
 
 // departLocked counts an address that we heard to be ours alone among those that
@@ -201,6 +209,7 @@ func (w *wire) conflictLocked(l *live, mac net.HardwareAddr) {
 	}
 	l.conflict = &Conflict{Network: w.id, Endpoint: l.endpoint, Addr: l.addr, MAC: mac.String(), Since: now, Last: now}
 	w.m.Stats.Conflicts.Add(1)
+	w.note(Conflicting, l.endpoint, l.addr, mac.String())
 	what := "another machine has the address of an endpoint"
 	if string(mac) == string(l.mac) {
 		what = "another machine has the address and the MAC of an endpoint (two hosts give out the same addresses: give each an --ip-range of its own)"
@@ -286,6 +295,7 @@ func (w *wire) twinLocked(l *live) {
 func (w *wire) calmLocked(l *live) {
 	if l.conflict != nil && time.Since(l.conflict.Last) > conflictOver && l.checked.After(l.conflict.Last) {
 		w.log.Info("an endpoint has its address for itself again", "endpoint", network.Short(l.endpoint), "address", l.addr, "other", l.conflict.MAC)
+		w.note(Settled, l.endpoint, l.addr, l.conflict.MAC)
 		l.conflict = nil
 	}
 }

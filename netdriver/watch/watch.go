@@ -88,6 +88,10 @@ type Manager struct {
 
 	index atomic.Pointer[index]
 	kick  chan struct{}
+
+	noted  sync.Mutex // guards all below; a leaf, also of the wires' mutexes
+	events []Event
+	counts map[Happening]uint64
 }
 
 // index is what Sync found last, for those who may not wait for it.

@@ -176,6 +176,7 @@ func newSite(t *testing.T, mode network.Mode) *site {
 		Pools: table[ipam.Pool]{}, Addresses: table[ipam.Given]{}, Cursors: table[netip.Addr]{},
 		Routes: none[netip.Prefix], HostAddrs: none[netip.Addr], Bound: func(ipam.Pool) bool { return true },
 		Reserved: func() []netip.Addr { return nil }, Endpoints: holders(s), Wire: s.m, Now: time.Now, Log: log,
+		Backends: map[string]ipam.Backend{ipam.SplitName: ipam.Split{}},
 	})
 	s.host.ok(err)
 	s.m.SetPools(s.ipam)

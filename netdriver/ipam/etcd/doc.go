@@ -10,6 +10,7 @@
 //	address/SEGMENT/ADDR        who has an address (Record)
 //	aside/SEGMENT/ADDR/HOST     a gateway, or what a user of that host set aside
 //	foreign/SEGMENT/ADDR        in use by a machine that got it from nobody here
+//	reservation/SEGMENT/ADDR    kept by an operator for a container
 //	pool/SEGMENT/SUBNET/HOST    a host has a network on that subnet (PoolRecord)
 //	host/HOST                   a host, by the id of its installation
 //	alive/HOST                  the same, with a lease that it keeps alive

@@ -31,6 +31,7 @@ type mirror struct {
 	addrs   map[place]entry
 	asides  map[place]map[string]entry // by host
 	foreign map[place]entry
+	wishes  map[place]entry       // reservations that operators made
 	pools   map[string]PoolRecord // by key
 	hosts   map[string]HostRecord
 	alive   map[string]HostRecord
@@ -41,7 +42,7 @@ type ofKey struct{ segment, key string }
 
 func newMirror() *mirror {
 	return &mirror{
-		addrs: map[place]entry{}, asides: map[place]map[string]entry{}, foreign: map[place]entry{}, pools: map[string]PoolRecord{},
+		addrs: map[place]entry{}, asides: map[place]map[string]entry{}, foreign: map[place]entry{}, wishes: map[place]entry{}, pools: map[string]PoolRecord{},
 		hosts: map[string]HostRecord{}, alive: map[string]HostRecord{}, byKey: map[ofKey]place{},
 	}
 }
@@ -132,6 +133,10 @@ func (b *Backend) apply(m *mirror, kv *mvccpb.KeyValue, gone bool) {
 	case foreign:
 		if delete(m.foreign, p); !gone {
 			m.foreign[p] = readRecord(kv)
+		}
+	case wishes:
+		if delete(m.wishes, p); !gone {
+			m.wishes[p] = readRecord(kv)
 		}
 	case pools:
 		applyTo(m.pools, string(kv.Key), kv, gone)

@@ -65,6 +65,7 @@ const (
 	addresses folder = "address"
 	asides    folder = "aside"
 	foreign   folder = "foreign"
+	wishes    folder = "reservation"
 	pools     folder = "pool"
 	hosts     folder = "host"
 	alive     folder = "alive"
@@ -82,6 +83,8 @@ func (b *Backend) asidesOf(p place) string { return b.key(asides, p.segment, p.a
 
 func (b *Backend) foreignKey(p place) string { return b.key(foreign, p.segment, p.addr.String()) }
 
+func (b *Backend) wishKey(p place) string { return b.key(wishes, p.segment, p.addr.String()) }
+
 func (b *Backend) poolKey(segment string, subnet netip.Prefix, host string) string {
 	return b.key(pools, segment, strings.ReplaceAll(subnet.String(), "/", "-"), host)
 }
@@ -95,7 +98,7 @@ func (b *Backend) parseKey(key string) (t folder, p place, host string, ok bool)
 	}
 	t = folder(parts[0])
 	var err error
-	switch want := map[folder]int{addresses: 3, foreign: 3, asides: 4, pools: 4, hosts: 2, alive: 2}[t]; {
+	switch want := map[folder]int{addresses: 3, foreign: 3, wishes: 3, asides: 4, pools: 4, hosts: 2, alive: 2}[t]; {
 	case want != len(parts):
 		return "", place{}, "", false
 	case t == hosts || t == alive:

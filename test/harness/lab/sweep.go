@@ -22,7 +22,7 @@ import (
 // arguments, the ones first that would otherwise start others anew; the kernel
 // cuts their names after 15 bytes. Only these
 // are found by their arguments: a person's `tail -f` of a log is left alone.
-var daemons = []string{"dockerd", "containerd", "containerd-shim", "runc", "rsyslogd", "docker-registry", "collector"}
+var daemons = []string{"dockerd", "containerd", "containerd-shim", "runc", "rsyslogd", "docker-registry", "collector", "etcd", "dockline-net"}
 
 // sweep ends, unmounts and deletes everything that belongs to the lab at dir.
 func sweep(dir string) error {

@@ -1,0 +1,38 @@
+package main
+
+import (
+	"errors"
+	"time"
+
+	"github.com/dockline/dockline/internal/options"
+)
+
+// settings are what an operator sets (docker plugin set).
+type settings struct {
+	keep       time.Duration // see ipam.Config
+	requireMAC bool          // see engine.Driver
+}
+
+const (
+	keepDefault = 5 * time.Minute
+	keepMost    = 24 * time.Hour
+)
+
+func readSettings(getenv func(string) string) (settings, error) {
+	s := settings{keep: keepDefault}
+	if v := getenv("ADDRESS_KEEP"); v != "" {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 || d > keepMost {
+			return s, &options.ValueError{What: "setting", Key: "ADDRESS_KEEP", Value: v, Err: errors.New("not a time from 0s to 24h, such as 5m")}
+		}
+		s.keep = d
+	}
+	switch v := getenv("REQUIRE_MAC"); v {
+	case "", "off":
+	case "on":
+		s.requireMAC = true
+	default:
+		return s, &options.ValueError{What: "setting", Key: "REQUIRE_MAC", Value: v, Err: errors.New("neither on nor off")}
+	}
+	return s, nil
+}

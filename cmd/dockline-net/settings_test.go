@@ -1,0 +1,32 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestSettings(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  map[string]string
+		want settings
+		says string
+	}{
+		"none":             {nil, settings{keep: 5 * time.Minute}, ""},
+		"all":              {map[string]string{"ADDRESS_KEEP": "0s", "REQUIRE_MAC": "on"}, settings{requireMAC: true}, ""},
+		"a time too long":  {map[string]string{"ADDRESS_KEEP": "48h"}, settings{}, "24h"},
+		"not a time":       {map[string]string{"ADDRESS_KEEP": "5"}, settings{}, "5m"},
+		"not on, nor off":  {map[string]string{"REQUIRE_MAC": "yes"}, settings{}, "neither on nor off"},
+		"a time below nil": {map[string]string{"ADDRESS_KEEP": "-1s"}, settings{}, "0s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := readSettings(func(key string) string { return c.env[key] })
+			switch {
+			case c.says == "" && (err != nil || got != c.want):
+				t.Errorf("got %+v, %v", got, err)
+			case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
