@@ -283,8 +283,11 @@ func (s *Spec) addPatterns(what string, given map[string]string) error {
 		if err != nil {
 			return &options.ValueError{What: what, Key: key, Value: given[key], Err: err}
 		}
-		s.secrets = append(s.secrets, redactor{re: re, anchored: isAnchored(given[key]), mark: redacted(name)})
-		s.dear += cost
+		d := redactor{re: re, anchored: isAnchored(given[key]), mark: redacted(name)}
+		if s.dear += cost; d.anchored {
+			s.dear += cost // it searches fields twice, see member
+		}
+		s.secrets = append(s.secrets, d)
 	}
 	return nil
 }
