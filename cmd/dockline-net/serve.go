@@ -17,6 +17,7 @@ import (
 	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/admin"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
@@ -31,6 +32,7 @@ type plugin struct {
 	host      *kernel.Kernel
 	watch     *watch.Manager
 	from      *backends
+	leases    *dhcp.Manager
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -58,6 +60,7 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	if p.from.etcd != nil {
 		beside.Go(func() error { return p.from.etcd.Run(ctx) })
 	}
+	beside.Go(func() error { return p.leases.Run(ctx) })
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
 	beside.Go(func() error {
 		err := p.operators().Serve(ctx, al)
