@@ -133,7 +133,7 @@ func (m *Manager) Claim(ctx context.Context, p ipam.Pool, c ipam.Claim) (netip.A
 	case c.Replay && named.IsValid():
 		m.confirm(pool, o, named)
 		return named, nil
-	case !m.cfg.Ours(p.Prefix):
+	case c.Kind == ipam.Container && !m.cfg.Ours(p.Prefix):
 		return netip.Addr{}, errors.New("addresses from a DHCP server are for networks of this plugin's own driver; make the network with it (-d), or leave out --ipam-opt backend")
 	case len(o.mac) != 6:
 		return netip.Addr{}, errors.New("the engine does not say the endpoint's MAC, by which a DHCP server knows it: have it asked for with REQUIRE_MAC=on (docker plugin disable -f, docker plugin set, docker plugin enable)")

@@ -237,6 +237,23 @@ func TestLeasesOutliveTheProcess(t *testing.T) {
 	}
 }
 
+func TestTheHostsLeaseStays(t *testing.T) {
+	in(t, func(w *world) {
+		a := w.must(ipam.Claim{Owner: ipam.Owner{Kind: ipam.Host}})
+		delete(w.known, a)
+		delete(w.ends, a)
+		w.m.Close()
+		w.start("another")
+		for range 20 {
+			sleep(strayEvery)
+			w.m.sweep()
+		}
+		if l := w.lease(a); l.State != Bound {
+			t.Errorf("after a reboot the host's lease is %+v", l)
+		}
+	})
+}
+
 func TestReplays(t *testing.T) {
 	in(t, func(w *world) {
 		a, lost := w.must(container(webMAC, "")), netip.MustParseAddr("192.0.2.50")

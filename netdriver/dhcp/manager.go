@@ -95,7 +95,7 @@ func New(cfg Config) (*Manager, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, stored := range all {
-		if stored.Boot != cfg.Boot && stored.State != Idle { // no container has outlived that
+		if stored.Boot != cfg.Boot && stored.State != Idle && stored.Key != hostKey { // no container has outlived that
 			stored.State, stored.Since, stored.Why = Idle, time.Now(), ""
 		}
 		m.addLocked(newLease(stored, m.wireLocked(stored.Pool)))
@@ -210,7 +210,7 @@ func (m *Manager) sweep() {
 	for _, l := range m.leases {
 		_, held := ends[l.Addr]
 		switch {
-		case held || has[l.Addr]:
+		case held || has[l.Addr] || l.Key == hostKey: // the host's goes with its network
 			l.met = time.Now()
 		case l.State != Idle && time.Since(l.met) > strayAge:
 			m.cfg.Log.Info("nobody has a leased address any more", "address", l.Addr, "pool", l.Pool.Prefix)

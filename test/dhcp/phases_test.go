@@ -274,3 +274,32 @@ func TestItMoves(t *testing.T) {
 		}
 	})
 }
+
+// TestHostAccess has the host's own port lease an address as well.
+func TestHostAccess(t *testing.T) {
+	t.Parallel()
+	eachServer(t, func(t *testing.T, kind dhcpd.Kind) {
+		r := newRig(t, kind, settings())
+		r.must(r.makeNetwork("", m{"backend": "dhcp", "parent": "eth0"}, m{"parent": "eth0", "host_access": "true"}))
+		c := &container{mac: mac(t, "0a:00:00:00:08:01")}
+		r.must(r.start(c))
+		r.run(r.host, "ping", "-c1", "-W2", c.addr.Addr().String())
+		r.await(20*time.Second, func() error {
+			theirs, err := r.server.Leases()
+			if ours := r.table(); err == nil && (len(theirs) != 2 || len(ours) != 2) {
+				err = fmt.Errorf("the server has %v, we %v", theirs, ours)
+			}
+			return err
+		})
+		r.restartPlugin()
+		r.must(r.stop(c))
+		r.dropNetwork()
+		r.await(20*time.Second, func() error {
+			left, err := r.server.Leases()
+			if err == nil && len(left) > 0 {
+				err = fmt.Errorf("the server still has %v", left)
+			}
+			return err
+		})
+	})
+}
