@@ -12,25 +12,27 @@ import (
 	"github.com/dockline/dockline/netdriver/watch"
 )
 
-// newLeasing makes what leases addresses from DHCP servers.
-func newLeasing(host *kernel.Kernel, kept *state.Dir, networks *network.Manager, endpoints *endpoint.Manager, wires *watch.Manager, log *slog.Logger) (*dhcp.Manager, error) {
+// addDHCP adds what leases addresses from DHCP servers.
+func (b *backends) addDHCP(host *kernel.Kernel, kept *state.Dir, networks *network.Manager, endpoints *endpoint.Manager, wires *watch.Manager, log *slog.Logger) error {
 	leases, err := state.Durable[dhcp.Lease](kept, "leases")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	instance, err := kept.Instance()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	boot, err := state.BootID()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return dhcp.New(dhcp.Config{
+	b.dhcp, err = dhcp.New(dhcp.Config{
 		Host: dhcp.OnKernel{Kernel: host, Networks: networks}, Leases: leases, Neighbours: wires,
 		Endpoints: holders(endpoints), Ours: networks.OnPool,
-		Instance: instance, Boot: boot, KeepAll: kept.JournalLost(), Log: log,
+		Instance: instance, Boot: boot, KeepAll: kept.JournalLost(), Log: log.With("backend", dhcp.Name),
 	})
+	b.all[dhcp.Name] = b.dhcp
+	return err
 }
 
 // holders returns who has an address, by the endpoints there are.

@@ -22,7 +22,6 @@ import (
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
 	"github.com/dockline/dockline/netdriver/admin"
-	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -146,11 +145,9 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	leasing, err := newLeasing(host, kept, networks, endpoints, wires, log)
-	if err != nil {
+	if err := from.addDHCP(host, kept, networks, endpoints, wires, log); err != nil {
 		return nil, err
 	}
-	from.all[dhcp.Name] = leasing
 	conf := ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
@@ -172,16 +169,15 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
-	leasing.SetKnown(addresses.Held)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: leasing, Watch: wires, Cluster: from.etcd, Log: log}
+	from.dhcp.SetKnown(addresses.Held)
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Cluster: from.etcd, Log: log}
 	return &plugin{
 		admin:     window,
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: leasing, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,
 		from:      from,
-		leases:    leasing,
 	}, nil
 }
 

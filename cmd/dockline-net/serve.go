@@ -17,7 +17,6 @@ import (
 	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/admin"
-	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
@@ -32,7 +31,6 @@ type plugin struct {
 	host      *kernel.Kernel
 	watch     *watch.Manager
 	from      *backends
-	leases    *dhcp.Manager
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -60,7 +58,7 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	if p.from.etcd != nil {
 		beside.Go(func() error { return p.from.etcd.Run(ctx) })
 	}
-	beside.Go(func() error { return p.leases.Run(ctx) })
+	beside.Go(func() error { return p.from.dhcp.Run(ctx) })
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
 	beside.Go(func() error {
 		err := p.operators().Serve(ctx, al)

@@ -44,7 +44,7 @@ func (h OnKernel) wire(d network.Definition) (Links, error) {
 		if err == nil && port.Up && port.Parent == parent.Index && port.Alias == h.PortAlias(d.ID) {
 			return Links{Out: port.Interface(), In: []*net.Interface{parent.Interface()}}, nil
 		}
-		return Links{Out: parent.Interface()}, nil //nolint:nilerr // such a port is not always there
+		return Links{Out: parent.Interface()}, nil // such a port is not always there
 	}
 	bridge, err := h.Link(d.BridgeName)
 	if err := h.ready(bridge, err); err != nil {
