@@ -71,6 +71,12 @@ CONTAINERS ?= 8
 crash: packages plugins ## kill plugin, engine and collectors at random and count what becomes of each record; KILLS, SECONDS, CONTAINERS, SEED
 	@$(GO) run ./test/cmd/crash -kills $(KILLS) -seconds $(SECONDS) -containers $(CONTAINERS) $(if $(SEED),-seed $(SEED))
 
+SOAK ?= 10m
+
+.PHONY: soak-dhcp
+soak-dhcp: packages ## keep 50 leases of 30 s (of dnsmasq: 2 min, its least) while servers restart and the plugin is killed; SOAK
+	$(GO) test -race -count=1 -v -timeout 24h -run '^TestLeasesAreKept$$' ./test/dhcp -soak $(SOAK)
+
 N ?= 300
 
 .PHONY: crash-net

@@ -7,6 +7,7 @@
 //	                               ▼
 //	       network, endpoint, ipam ──▶ state (bbolt; each owns its tables)
 //
+//	ipam ──▶ dhcp, as one of its backends (packet sockets on the networks' wires)
 //	admin ──▶ all of these
 //	ipam/etcd ──▶ ipam, as one of its backends
 //	watch ──▶ network, endpoint, kernel, neighbour (ARP and ND on packet sockets)

@@ -47,6 +47,8 @@ docker-registry                         docker-registry
 nats-server                             nats-server
 debootstrap                             debootstrap
 etcd                                    etcd-server
+dnsmasq                                 dnsmasq-base
+kea-dhcp4                               kea-dhcp4-server
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
@@ -158,6 +160,7 @@ keep_off() {
         case $package in
         rsyslog | docker-registry | nats-server) systemctl -q disable --now "$package.service" || true ;;
         etcd-server) systemctl -q disable --now etcd.service || true ;;
+        kea-dhcp4-server) systemctl -q disable --now kea-dhcp4-server.service || true ;;
         esac
     done
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	shared "github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
 	"github.com/dockline/dockline/netdriver/network"
@@ -22,6 +23,7 @@ type backends struct {
 	all      map[string]ipam.Backend
 	defaults map[string]string
 	etcd     *etcd.Backend // nil: it is not set up
+	dhcp     *dhcp.Manager
 }
 
 // newBackends reads the settings.

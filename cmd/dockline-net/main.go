@@ -145,6 +145,9 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
+	if err := from.addDHCP(host, kept, networks, endpoints, wires, log); err != nil {
+		return nil, err
+	}
 	conf := ipam.Config{
 		Pools: pools, Addresses: given, Cursors: cursors,
 		Routes: routes(host, networks), HostAddrs: host.HostAddrs,
@@ -166,10 +169,11 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Cluster: from.etcd, Log: log}
+	from.dhcp.SetKnown(addresses.Held)
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Cluster: from.etcd, Log: log}
 	return &plugin{
 		admin:     window,
-		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
+		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,

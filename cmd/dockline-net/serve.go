@@ -58,6 +58,7 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	if p.from.etcd != nil {
 		beside.Go(func() error { return p.from.etcd.Run(ctx) })
 	}
+	beside.Go(func() error { return p.from.dhcp.Run(ctx) })
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
 	beside.Go(func() error {
 		err := p.operators().Serve(ctx, al)

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	shared "github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
@@ -34,12 +35,13 @@ type Host interface {
 	Owner(alias string) (kernel.Owner, bool)
 }
 
-// Plugin is what is shown. All fields but Cluster are needed.
+// Plugin is what is shown. All fields but Leases and Cluster are needed.
 type Plugin struct {
 	Host      Host
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
 	IPAM      *ipam.Manager
+	Leases    *dhcp.Manager
 	Watch     *watch.Manager
 	Cluster   *etcd.Backend // nil: there is none
 	Log       *slog.Logger

@@ -63,6 +63,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		counter(ch, descEvents, events[what], string(what))
 	}
 	m.reconciles(ch)
+	m.leaseEvents(ch)
 	s, err := m.p.Status()
 	if err != nil {
 		m.p.Log.Warn("metrics of networks cannot be read", "err", err)
@@ -71,6 +72,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	gauge(ch, descStrays, float64(len(s.Strays)))
 	for _, n := range s.Networks {
 		m.network(ch, n)
+		m.leases(ch, n)
 	}
 	m.counters(ch, s)
 }

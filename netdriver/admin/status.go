@@ -39,6 +39,7 @@ type Network struct {
 	Pools      []Pool             `json:"pools"`
 	Wire       *watch.Status      `json:"wire"` // null: it is not looked at
 	Endpoints  []Endpoint         `json:"endpoints"`
+	Leases     []Lease            `json:"leases,omitempty"`
 	Difference []string           `json:"difference"`
 }
 
@@ -156,7 +157,11 @@ func (v *view) seen(l kernel.Link) Seen {
 }
 
 func (p *Plugin) network(d network.Definition, v *view, wire *watch.Status, ends []endpoint.Endpoint) Network {
-	n := Network{ID: d.ID, Intended: d, Wire: wire, Pools: p.pools(d), Endpoints: []Endpoint{}, Difference: []string{}}
+	n := Network{ID: d.ID, Intended: d, Wire: wire, Pools: p.pools(d), Endpoints: []Endpoint{}}
+	n.Leases, n.Difference = p.leases(d)
+	if n.Difference == nil {
+		n.Difference = []string{}
+	}
 	differ := func(format string, args ...any) { n.Difference = append(n.Difference, fmt.Sprintf(format, args...)) }
 	if d.Parent != "" {
 		if l, ok := v.byName[d.Parent]; !ok {

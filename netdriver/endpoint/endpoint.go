@@ -35,6 +35,8 @@ type Endpoint struct {
 	IPv4, IPv6  netip.Prefix // invalid: none
 	MAC         net.HardwareAddr
 	Joined      bool
+	// MTU is what a server said of the wire; 0: nothing. The network's own wins.
+	MTU int `json:",omitempty"`
 	// ParentIndex is that of the parent at the Join, on a macvlan network: with
 	// the parent its links go, whatever becomes of their containers. 0: not known.
 	ParentIndex int `json:",omitempty"`
@@ -165,6 +167,13 @@ func (m *Manager) Addresses() map[netip.Addr]bool {
 	return all
 }
 
+func (e *Endpoint) mtu(d network.Definition) int {
+	if d.MTU != 0 {
+		return d.MTU
+	}
+	return e.MTU
+}
+
 // Addrs returns the addresses that the endpoint has.
 func (e *Endpoint) Addrs() []netip.Addr {
 	var addrs []netip.Addr
@@ -257,7 +266,7 @@ func (m *Manager) makeLinks(e Endpoint, d network.Definition, parent kernel.Link
 	m.networks.Pass()
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID), Alias: m.host.EndpointAlias(e.Network, e.ID),
-		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: d.MTU,
+		Bridge: d.BridgeName, Port: d.Port, MAC: e.MAC, MTU: e.mtu(d),
 		Elsewhere: d.Parent != "" || d.Foreign,
 	})
 }

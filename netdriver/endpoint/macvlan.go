@@ -54,7 +54,7 @@ func (m *Manager) makeMacvlan(e Endpoint, d network.Definition, parent kernel.Li
 }
 
 func (m *Manager) macvlan(e Endpoint, d network.Definition, name, alias string) kernel.Macvlan {
-	return kernel.Macvlan{Name: name, Alias: alias, Parent: d.Parent, Mode: d.MacvlanMode, MAC: e.MAC, MTU: d.MTU}
+	return kernel.Macvlan{Name: name, Alias: alias, Parent: d.Parent, Mode: d.MacvlanMode, MAC: e.MAC, MTU: e.mtu(d)}
 }
 
 // checkPassthru refuses a second endpoint on a parent that is passed through.
@@ -75,7 +75,7 @@ func (m *Manager) checkPassthru(e Endpoint, d network.Definition) error {
 func (m *Manager) makePlaceholder(e Endpoint, d network.Definition) error {
 	return m.host.CreateVeth(kernel.Veth{
 		Host: kernel.HostName(e.ID), Container: kernel.ContainerName(e.ID),
-		Alias: m.host.EndpointAlias(e.Network, e.ID), MAC: e.MAC, MTU: d.MTU,
+		Alias: m.host.EndpointAlias(e.Network, e.ID), MAC: e.MAC, MTU: e.mtu(d),
 	})
 }
 

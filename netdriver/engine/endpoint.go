@@ -12,6 +12,7 @@ import (
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/kernel"
 )
@@ -47,11 +48,23 @@ func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.Create
 	if err != nil {
 		return nil, err
 	}
+	name, err := hostName(r.Options)
+	if err != nil {
+		return nil, err
+	}
+	if terms, leased := d.terms(e.IPv4); leased {
+		e.MTU = terms.MTU
+	} else if name != "" {
+		return nil, fmt.Errorf("endpoint option %q: no DHCP server is told of this endpoint's name; leave it out, or make the network with --ipam-opt backend=dhcp", optionHostName)
+	}
 	d.IPAM.ReplayOver()
 	d.Networks.Answered(r.NetworkID, true) // or nobody would ask for an endpoint on it
 	made, err := d.Endpoints.Create(e)
 	if err != nil {
 		return nil, err
+	}
+	if name != "" {
+		d.Leases.SetHostName(e.IPv4.Masked(), e.IPv4.Addr(), name)
 	}
 	// Saying again what the engine has said is an error there
 	// (libnetwork/endpoint.go, SetMacAddress).
@@ -60,6 +73,36 @@ func (d *Driver) createEndpoint(r *plugin.CreateEndpointRequest) (*plugin.Create
 		reply.MacAddress = made.MAC.String()
 	}
 	return &plugin.CreateEndpointResponse{Interface: reply}, nil
+}
+
+// terms are those on which a DHCP server leases an endpoint's address.
+func (d *Driver) terms(a netip.Prefix) (dhcp.Terms, bool) {
+	if d.Leases == nil || !a.IsValid() {
+		return dhcp.Terms{}, false
+	}
+	return d.Leases.Terms(a.Masked(), a.Addr())
+}
+
+// hostName reads how a DHCP server is to know the container.
+func hostName(given map[string]any) (string, error) {
+	text, _ := given[optionHostName].(string)
+	if text != "" && dhcp.HostLabel(text) != text {
+		return "", fmt.Errorf("endpoint option %q=%q: not a host name (up to 63 letters, digits and dashes)", optionHostName, text)
+	}
+	return text, nil
+}
+
+// staticRoutes are those that the server announces.
+func staticRoutes(t dhcp.Terms) (routes []*plugin.StaticRoute) {
+	const byGateway, onLink = 0, 1 // libnetwork/types/types.go, NEXTHOP, CONNECTED
+	for _, r := range t.Routes {
+		route := &plugin.StaticRoute{Destination: r.Dst.String(), RouteType: byGateway, NextHop: text(r.Via)}
+		if !r.Via.IsValid() {
+			route.RouteType = onLink
+		}
+		routes = append(routes, route)
+	}
+	return routes
 }
 
 // wanted reads the addresses and the MAC that the engine has for an endpoint.
@@ -97,24 +140,31 @@ func wanted(r *plugin.CreateEndpointRequest, asked *plugin.EndpointInterface) (e
 
 func isIPv6(a netip.Addr) bool { return a.Is6() && !a.Is4In6() }
 
-// checkEndpointOptions refuses what a user gave as --driver-opt: there is none
-// yet, and the engine mixes them with its own labels. A value that is no text
+// checkEndpointOptions refuses what a user gave as --driver-opt and this driver
+// does not have: the engine mixes them with its own labels. A value that is no text
 // cannot be a user's: a newer engine may have labels that are not known here.
 func checkEndpointOptions(given map[string]any) error {
-	return checkOptions("endpoint option", given, endpointLabels())
+	return checkOptions("endpoint option", given, endpointLabels(), optionHostName)
 }
 
-func checkOptions[V any](what string, given map[string]V, known []string) error {
+// checkOptions checks the engine's own labels, and that of others there are only
+// those of this driver's own.
+func checkOptions[V any](what string, given map[string]V, labels []string, own ...string) error {
 	typed := map[string]V{}
 	for _, key := range slices.Sorted(maps.Keys(given)) {
-		if !strings.HasPrefix(key, labelPrefix) {
+		switch {
+		case slices.Contains(own, key):
+			continue
+		case !strings.HasPrefix(key, labelPrefix) && len(own) == 0:
 			return fmt.Errorf("unknown %s %q: this driver has none", what, key)
+		case !strings.HasPrefix(key, labelPrefix):
+			return fmt.Errorf("unknown %s %q: this driver has only %s", what, key, strings.Join(own, ", "))
 		}
 		if _, text := any(given[key]).(string); text {
 			typed[key] = given[key]
 		}
 	}
-	return options.CheckKeys(what, typed, known)
+	return options.CheckKeys(what, typed, labels)
 }
 
 func (d *Driver) deleteEndpoint(r *plugin.DeleteEndpointRequest) (*empty, error) {
@@ -155,6 +205,9 @@ func (d *Driver) join(r *plugin.JoinRequest) (*plugin.JoinResponse, error) {
 		InterfaceName: plugin.InterfaceName{SrcName: kernel.ContainerName(e.ID), DstPrefix: def.IfPrefix},
 		Gateway:       text(def.Gateway(e.IPv4)),
 		GatewayIPv6:   text(def.Gateway(e.IPv6)),
+	}
+	if terms, leased := d.terms(e.IPv4); leased && !def.Internal {
+		res.StaticRoutes = staticRoutes(terms)
 	}
 	// Without a gateway the engine would add its own bridge to give one.
 	res.DisableGatewayService = res.Gateway == "" && res.GatewayIPv6 == ""

@@ -12,12 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"reflect"
 	"strings"
 	"time"
 
 	"github.com/dockline/dockline/internal/failpoint"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/network"
@@ -37,12 +39,19 @@ type Calls interface {
 	Observe(call string, took time.Duration, err error)
 }
 
+// Leases knows what a DHCP server says of an address.
+type Leases interface {
+	Terms(pool netip.Prefix, a netip.Addr) (dhcp.Terms, bool)
+	SetHostName(pool netip.Prefix, a netip.Addr, name string)
+}
+
 // Driver answers the engine's calls. Networks, Endpoints, IPAM and Log
 // are needed.
 type Driver struct {
 	Networks  *network.Manager
 	Endpoints *endpoint.Manager
 	IPAM      *ipam.Manager
+	Leases    Leases
 	Watch     Watch
 	Calls     Calls
 	Log       *slog.Logger

@@ -97,8 +97,9 @@ func (d *Driver) requestAddress(r *plugin.RequestAddressRequest) (*plugin.Reques
 			return nil, fmt.Errorf("read the MAC address: %w", err)
 		}
 	}
+	name := r.Options[labelName] // since engine 29.0
 	given, err := d.IPAM.RequestAddress(r.PoolID, ipam.AddressRequest{
-		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: ipam.Key(r.Options[labelName], mac), MAC: mac,
+		Addr: addr, Gateway: r.Options[optionAddressType] == typeGateway, Key: ipam.Key(name, mac), MAC: mac, Name: name,
 	})
 	if err != nil {
 		return nil, err

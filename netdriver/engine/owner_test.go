@@ -280,7 +280,7 @@ func TestAMisspeltLabelIsRefused(t *testing.T) {
 		return `{"NetworkID":"n","EndpointID":"e","Interface":{"Address":"10.1.0.7/24"},"Options":{` + option + `}}`
 	}
 	h.refused("NetworkDriver.CreateEndpoint", withOption(`"com.docker.network.endpoint.ifnam":"lan0"`), `did you mean "com.docker.network.endpoint.ifname"`)
-	h.refused("NetworkDriver.CreateEndpoint", withOption(`"rate":"1"`), "this driver has none")
+	h.refused("NetworkDriver.CreateEndpoint", withOption(`"rate":"1"`), "this driver has only hostname")
 	h.refused("IpamDriver.RequestPool", `{"AddressSpace":"dockline-local","Options":{"com.docker.network.ipam.seral":"true"}}`, "did you mean")
 	h.ok("NetworkDriver.CreateEndpoint", withOption(`"com.docker.network.endpoint.ifname":"lan0","com.docker.network.portmap":[],"com.docker.network.of.a.newer.engine":[]`))
 }

@@ -14,6 +14,8 @@ const (
 
 	optionAddressType = "RequestAddressType"
 	typeGateway       = "com.docker.network.gateway"
+
+	optionHostName = "hostname" // of an endpoint (--driver-opt): for a DHCP server
 )
 
 // endpointLabels are those of the engine's own that come with an endpoint, with

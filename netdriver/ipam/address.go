@@ -18,6 +18,8 @@ type AddressRequest struct {
 	Key string
 	// MAC is the endpoint's, nil where the engine does not say.
 	MAC net.HardwareAddr
+	// Name is the container's, "" where the engine does not say.
+	Name string
 	// Host says that it is for the host itself, and, like a gateway, goes with
 	// the pool.
 	Host bool
@@ -71,7 +73,7 @@ func (m *Manager) takeLocked(p *pool, r AddressRequest, probes int) (step, error
 
 // ownerLocked says for whom an address is asked for.
 func (m *Manager) ownerLocked(p *pool, r AddressRequest) Owner {
-	o := Owner{Key: r.Key, MAC: r.MAC}
+	o := Owner{Key: r.Key, MAC: r.MAC, Name: r.Name}
 	switch {
 	case r.Host:
 		o.Kind = Host
@@ -195,7 +197,7 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 	switch {
 	case err != nil:
 		return step{}, err
-	case t.view.Chooses && o.Kind == Container:
+	case t.view.Chooses:
 		return m.claimLocked(p, r, o, false), nil
 	}
 	found, ask, ok := m.pickLocked(p, r, t, probes)

@@ -64,6 +64,7 @@ type Owner struct {
 	Kind Kind
 	Key  string           // the same whenever the same container starts; "" where nothing is known of it
 	MAC  net.HardwareAddr // nil: not known yet
+	Name string           // the container's; "": not known
 }
 
 // Claim asks a backend for an address.
@@ -82,7 +83,7 @@ type Claim struct {
 // View is what a backend knows without asking anybody. Its zero value leaves
 // everything to the Manager.
 type View struct {
-	// Chooses says that the backend chooses addresses, not the Manager.
+	// Chooses says that the backend chooses the owner's address, not the Manager.
 	Chooses bool
 	// Prefer is the address to try first; invalid: none.
 	Prefer netip.Addr

@@ -133,12 +133,15 @@ func (m *Manager) giveLocked(c *claim, addr netip.Addr) (netip.Prefix, error) {
 }
 
 // checkChosen refuses an address of a backend's choice that somebody has of whom
-// the backend does not know.
+// the backend does not know. One that was given and that no endpoint has is the
+// claim's own: the answer to an earlier try was lost.
 func (m *Manager) checkChosen(p *pool, a netip.Addr) error {
 	if err := p.check(a); err != nil {
 		return err
 	}
-	if _, busy := p.busy[a]; busy || p.given[a] != nil {
+	_, busy := p.busy[a]
+	_, held := m.cfg.Endpoints()[a]
+	if g := p.given[a]; busy || g != nil && (g.Gateway || held) {
 		return fmt.Errorf("address %s: %w", a, ErrInUse)
 	}
 	return errors.Join(m.checkOurs(a), m.checkHost(a))

@@ -163,3 +163,18 @@ func (k *Kernel) execute(kind, flags int, data ...nl.NetlinkRequestData) ([][]by
 	}
 	return req.Execute(unix.NETLINK_ROUTE, 0) //nolint:wrapcheck // the caller says what for
 }
+
+// ForeignPorts are those of a bridge that are not ours and are up, of which any
+// may lead to a wire, and a virtual machine is one too.
+func (k *Kernel) ForeignPorts(bridge Link) (ports []*net.Interface, err error) {
+	all, err := k.Links()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		if _, ours := k.Owner(l.Alias); !ours && l.Master == bridge.Index && l.Up {
+			ports = append(ports, l.Interface())
+		}
+	}
+	return ports, nil
+}

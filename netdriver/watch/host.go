@@ -47,7 +47,7 @@ func (h OnKernel) links(d network.Definition) (link *net.Interface, wires []*net
 		return nil, nil, fmt.Errorf("find the bridge: %w", err)
 	}
 	if d.Foreign {
-		wires, err = h.foreignPorts(bridge)
+		wires, err = h.ForeignPorts(bridge)
 		return bridge.Interface(), wires, err
 	}
 	uplink, err := h.Link(d.Parent)
@@ -55,21 +55,6 @@ func (h OnKernel) links(d network.Definition) (link *net.Interface, wires []*net
 		return nil, nil, fmt.Errorf("find the uplink: %w", err)
 	}
 	return bridge.Interface(), []*net.Interface{uplink.Interface()}, nil
-}
-
-// foreignPorts are those that are up, of which any may lead to a wire, and a
-// virtual machine is one too.
-func (h OnKernel) foreignPorts(bridge kernel.Link) (ports []*net.Interface, err error) {
-	all, err := h.Kernel.Links()
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range all {
-		if _, ours := h.Owner(l.Alias); !ours && l.Master == bridge.Index && l.Up {
-			ports = append(ports, l.Interface())
-		}
-	}
-	return ports, nil
 }
 
 // Drop implements Host.
