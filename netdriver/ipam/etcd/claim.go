@@ -321,6 +321,10 @@ func (b *Backend) giveUp(ctx context.Context, client *clientv3.Client, at place,
 		rec.Kind, rec.ID, rec.Until = held, rand.Text(), time.Now().Add(hold).UTC()
 		then = clientv3.OpPut(b.addressKey(at), encode(rec))
 	}
+	// From now on it may be another host's, although the answer is still to come.
+	b.mu.Lock()
+	b.mirror.doubt(at)
+	b.mu.Unlock()
 	res, err := b.commit(ctx, client, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(b.addressKey(at)), "=", e.rev)}, []clientv3.Op{then}, b.look(attempt{place: at}))
 	b.mu.Lock()
 	defer b.mu.Unlock()

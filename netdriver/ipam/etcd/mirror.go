@@ -53,9 +53,10 @@ func (m *mirror) at(p place) (entry, bool) {
 	return e, there && !e.dead
 }
 
-// set notes a record at a revision, unless a later one is known.
+// set notes a record at a revision, unless a later one is known, or that it is
+// gone: of what was watched already, an answer that comes late says nothing new.
 func (m *mirror) set(p place, e entry) {
-	if old, there := m.addrs[p]; there && old.rev >= e.rev {
+	if old, there := m.addrs[p]; e.rev <= m.rev || there && old.rev >= e.rev {
 		return
 	}
 	m.addrs[p] = e
@@ -68,7 +69,7 @@ func (m *mirror) set(p place, e entry) {
 // the watch has yet to come there.
 func (m *mirror) deleted(p place, rev int64, ours bool) {
 	old, there := m.addrs[p]
-	if there && old.rev > rev {
+	if there && old.rev > rev || ours && rev <= m.rev {
 		return
 	}
 	if old.Key != "" && m.byKey[ofKey{p.segment, old.Key}] == p {

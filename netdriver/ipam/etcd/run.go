@@ -112,10 +112,10 @@ func (b *Backend) list(ctx context.Context, client *clientv3.Client) (rev int64,
 		return 0, fmt.Errorf("list %s in etcd: %w", b.cfg.Prefix, err)
 	}
 	m := newMirror()
-	m.rev = res.Header.Revision
 	for _, kv := range res.Kvs {
 		b.apply(m, kv, false)
 	}
+	m.watched(res.Header.Revision)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := newer(b.mirror.rev, m.rev); err != nil {
@@ -162,7 +162,12 @@ func (b *Backend) watch(ctx context.Context, client *clientv3.Client, from int64
 			ours = ours || before && !b.oursLocked(ev)
 		}
 		b.twinLocked()
-		b.mirror.watched(change.Header.Revision)
+		// The header's revision may be ahead of events that are still to come.
+		if n := len(change.Events); n > 0 {
+			b.mirror.watched(change.Events[n-1].Kv.ModRevision)
+		} else if change.IsProgressNotify() {
+			b.mirror.watched(change.Header.Revision)
+		}
 		b.mu.Unlock()
 		if ours {
 			b.Kick()
