@@ -99,9 +99,13 @@ func (m *mirror) doubt(p place) {
 	}
 }
 
-// keepNewer takes over what our requests did after an older mirror's revision.
+// keepNewer takes over what our requests did after an older mirror's revision,
+// and which of them may still be under way.
 func (m *mirror) keepNewer(old *mirror) {
 	for p, e := range old.addrs {
+		if now, there := m.addrs[p]; e.doubt && there && now.rev == e.rev {
+			m.doubt(p)
+		}
 		if e.rev > m.rev {
 			m.set(p, e)
 		}
