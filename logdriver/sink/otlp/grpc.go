@@ -37,11 +37,13 @@ type carrier struct {
 	options []grpc.CallOption
 	moved   atomic.Int64          // when a request made headway last, in nanoseconds since 1970
 	broken  atomic.Pointer[error] // what ended a connection last
+	largest *atomic.Int64         // message that the collector has taken, in bytes
 }
 
 func newCarrier(c *web.Collector, secure bool) web.NewCarrier {
+	largest := new(atomic.Int64)
 	return func(header http.Header, dial func(context.Context) (net.Conn, error)) web.Carrier {
-		k := &carrier{timeout: c.Timeout, header: metadata.MD{}, options: []grpc.CallOption{grpc.ForceCodecV2(raw{})}}
+		k := &carrier{largest: largest, timeout: c.Timeout, header: metadata.MD{}, options: []grpc.CallOption{grpc.ForceCodecV2(raw{})}}
 		for key, values := range header {
 			if key := strings.ToLower(key); key != "content-type" && key != "content-encoding" && key != "user-agent" {
 				k.header[key] = values
@@ -95,16 +97,23 @@ func (k *carrier) Post(ctx context.Context, body []byte) (*web.Reply, error) {
 		append(k.options[:len(k.options):len(k.options)], grpc.Header(&header), grpc.Trailer(&trailer))...)
 	switch {
 	case err == nil:
+		k.took(int64(len(body)))
 		return &web.Reply{Body: answer}, nil
 	case context.Cause(ctx) != nil:
 		return nil, context.Cause(ctx)
 	case len(header)+len(trailer) > 0: // so that the status is the collector's
-		return judge(status.Convert(err), len(body)), nil
+		return judge(status.Convert(err), len(body), int(k.largest.Load())), nil
 	}
 	if broken := k.broken.Load(); broken != nil {
 		return nil, *broken
 	}
 	return nil, errors.New(web.Clean([]byte(status.Convert(err).Message())))
+}
+
+// took notes that the collector has taken a message of so many bytes.
+func (k *carrier) took(bytes int64) {
+	for most := k.largest.Load(); bytes > most && !k.largest.CompareAndSwap(most, bytes); most = k.largest.Load() {
+	}
 }
 
 // watch calls stalled when nothing has moved for as long as the timeout, unless

@@ -37,7 +37,7 @@ import (
 func TestConformanceGRPC(t *testing.T) {
 	for _, tc := range []struct{ scheme, query string }{{"otlp+grpc", "compress=gzip"}, {"otlp+grpc+tls", ""}} {
 		t.Run(tc.scheme, func(t *testing.T) {
-			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: tc.scheme, Query: tc.query, New: NewGRPC, Take: takeMessage, Play: play})
+			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: tc.scheme, Query: tc.query, New: NewGRPC, Take: takeMessage, Play: play, Final500: true})
 		})
 	}
 }
@@ -146,7 +146,7 @@ func statusOf(line string, body []byte) *status.Status {
 	line, headers, _ := strings.Cut(line, "\n")
 	code := map[string]codes.Code{
 		"200": codes.OK, "400": codes.InvalidArgument, "401": codes.Unauthenticated, "413": codes.ResourceExhausted,
-		"502": codes.Aborted, "503": codes.Unavailable,
+		"500": codes.Internal, "502": codes.Aborted, "503": codes.Unavailable,
 	}[line[:3]]
 	if code == codes.OK {
 		return status.New(code, "")
@@ -164,6 +164,7 @@ func TestStatuses(t *testing.T) {
 		code         codes.Code
 		retry        time.Duration // of a RetryInfo, if there is one
 		bytes        int
+		taken        int    // bytes, before
 		class        string // of what is refused
 		busy, misfit bool
 	}{
@@ -172,7 +173,8 @@ func TestStatuses(t *testing.T) {
 		{code: codes.Unavailable, busy: true, retry: 7 * time.Second},
 		{code: codes.ResourceExhausted, busy: true, retry: time.Second, bytes: large},
 		{code: codes.ResourceExhausted, busy: true, bytes: small},
-		{code: codes.ResourceExhausted, class: web.TooLarge, bytes: large},
+		{code: codes.ResourceExhausted, class: web.TooLarge, bytes: large, taken: large - 1},
+		{code: codes.ResourceExhausted, busy: true, bytes: large, taken: large},
 		{code: codes.InvalidArgument, class: web.Invalid}, {code: codes.Internal, class: web.Invalid}, {code: codes.Unknown, class: web.Invalid},
 		{code: codes.AlreadyExists, class: web.Invalid}, {code: codes.FailedPrecondition, class: web.Invalid},
 		{code: codes.Unauthenticated, misfit: true}, {code: codes.PermissionDenied, misfit: true}, {code: codes.Unimplemented, misfit: true}, {code: codes.NotFound, misfit: true},
@@ -185,10 +187,13 @@ func TestStatuses(t *testing.T) {
 			}
 			s = with
 		}
-		r := judge(s, tc.bytes)
+		r := judge(s, tc.bytes, tc.taken)
 		want := tc.retry
 		if tc.misfit {
 			want = 30 * time.Second
+		}
+		if r.Doubtful != (tc.class == web.Invalid && tc.code != codes.InvalidArgument) {
+			t.Errorf("%v: doubtful is %v", tc.code, r.Doubtful)
 		}
 		if r.Class != tc.class || (r.Err == nil) != (tc.class != "") || !strings.Contains(r.Said, tc.code.String()+": said by the peer") {
 			t.Errorf("%v: %+v", tc.code, r)

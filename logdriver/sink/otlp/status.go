@@ -17,16 +17,18 @@ const leastTooLarge = 16 << 10
 // judge says what a status means for a request of so many bytes (OTLP
 // specification, "OTLP/gRPC Response", "Failures"). What may never be sent again
 // as it is, is taken apart, so that only the records that are meant are given up.
-func judge(s *status.Status, bytes int) *web.Reply {
+//
+// The collector has taken a message of so many bytes as well.
+func judge(s *status.Status, bytes, taken int) *web.Reply {
 	after, told := retryAfter(s)
 	r := &web.Reply{Said: said(s), After: after}
 	switch s.Code() {
 	case codes.Unavailable:
 		r.Err = &web.Error{Said: r.Said, Busy: true, After: after}
 	case codes.ResourceExhausted:
-		// Without a RetryInfo it will never take this; but what is as small can only
-		// be too much for now.
-		if told || bytes < leastTooLarge {
+		// Without a RetryInfo it will never take this; but what is as small, or as what
+		// it took before, can only be too much for now.
+		if told || bytes < leastTooLarge || bytes <= taken {
 			r.Err = &web.Error{Said: r.Said, Busy: true, After: after}
 		} else {
 			r.Class, r.Smaller = web.TooLarge, true
@@ -42,7 +44,7 @@ func judge(s *status.Status, bytes int) *web.Reply {
 	case codes.NotFound:
 		r.Err = web.Misfit(r.Said, "the collector's URL does not fit this collector")
 	default: // invalid, or the collector's own fault, which the specification takes for the request's
-		r.Class = web.Invalid
+		r.Class, r.Doubtful = web.Invalid, s.Code() != codes.InvalidArgument
 	}
 	return r
 }

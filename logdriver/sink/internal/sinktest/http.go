@@ -37,7 +37,7 @@ type HTTP struct {
 	// again, nil where the protocol knows no such thing; Refuse one of which one
 	// record is refused.
 	Busy, Refuse func(records []Got, which int) []byte
-	// Final500 says that the protocol does not have a request sent again after 500.
+	// Final500 says that the protocol has 500 mean that a request is refused, too.
 	Final500 bool
 	// Play answers the requests on a connection until it ends, where that is not
 	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
@@ -257,6 +257,9 @@ func RunHTTP(t *testing.T, h HTTP) {
 		{"poison among records", webPoison},
 		{"poison alone", webPoisonAlone},
 		{"all is refused", webAllRefused},
+		{"all is refused from the middle of a batch", webRefusesSuddenly},
+		{"all is refused, and it is a few", webFew},
+		{"nothing but poison", webOnlyPoison},
 		{"fails at some records", webFailing},
 		{"fails at all records", webOutage},
 		{"too large a body", webTooLarge},

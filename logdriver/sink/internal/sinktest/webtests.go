@@ -244,9 +244,6 @@ func webStatuses(t *testing.T, h HTTP) {
 		{"404 Not Found", "path", false, 30 * time.Second},
 		{"415 Unsupported Media Type", "format", false, 30 * time.Second},
 	} {
-		if h.Final500 && strings.HasPrefix(tc.status, "500") {
-			tc.after = 30 * time.Second // it has taken nothing else: it refuses whatever it is sent
-		}
 		w, addr, _ := h.serve(t)
 		w.answer = func(*http.Request, []Got) (string, []byte) { return tc.status, []byte("said\r\nby the peer\x00") }
 		conn, tmpl := w.open(addr)

@@ -23,10 +23,11 @@ type NewCarrier func(header http.Header, dial func(context.Context) (net.Conn, e
 // Reply is what a collector said to a request. With neither Err nor Class it has
 // taken it.
 type Reply struct {
-	Body    []byte // of its answer
-	Err     error  // why it takes nothing for now
-	Class   string // it refuses what is in the request: the class of that
-	Smaller bool   // for its size
-	Said    string // why, for people
-	After   time.Duration
+	Body     []byte // of its answer
+	Err      error  // why it takes nothing for now
+	Class    string // it refuses what is in the request: the class of that
+	Smaller  bool   // for its size
+	Doubtful bool   // so it says in troubles of its own, too
+	Said     string // why, for people
+	After    time.Duration
 }

@@ -39,7 +39,8 @@ type Spec struct {
 	// together.
 	Ordered bool
 	// Final are statuses, beside those of all, by which the protocol says that a
-	// request will never be taken as it is.
+	// request will never be taken as it is. Others say so when they are down, so that
+	// it is not believed of a collector that takes nothing else either.
 	Final []int
 	// Carried says that requests go by a Carrier, all over one connection: the
 	// parameter is requests rather than connections, and a path means nothing.
@@ -69,6 +70,7 @@ type Collector struct {
 	trust       wire.Trust
 	isolate     time.Duration // see troubles; 0: never
 	troubles    troubles
+	witness     witness
 }
 
 // Parse checks u. The sink adds the Format.

@@ -30,6 +30,9 @@ type delivery struct {
 	pause  time.Duration // the last one
 
 	isolation *isolation // nil where nobody looks for records at which the collector fails
+	doubted   []doubt    // records that it may have failed at rather than refused
+	strange   int        // records that were refused alone by a status
+	vouched   int        // how many were when it took the witness last
 }
 
 func (d *delivery) run(ctx context.Context) ([]ship.Refusal, error) {
@@ -48,19 +51,13 @@ func (d *delivery) run(ctx context.Context) ([]ship.Refusal, error) {
 	if err := d.convict(ctx); err != nil {
 		return nil, err
 	}
-	trust := &d.poster.conn.collector.trust
-	switch {
-	case d.taken > 0:
-		trust.Restore()
-	case len(d.refuse) > 0 && !trust.Spend(len(d.refuse)):
-		return nil, d.allRefused()
+	if err := d.confirm(ctx); err != nil {
+		return nil, err
+	}
+	if err := d.believe(ctx); err != nil {
+		return nil, err
 	}
 	return d.refuse, nil
-}
-
-// allRefused is for a collector that has not taken anything of late.
-func (d *delivery) allRefused() error {
-	return Misfit(d.refuse[0].Reason, "it refuses whatever it is sent, so that records are held back rather than put aside: is it the right collector, and set up for these records?")
 }
 
 // consider sees to the answer to a part.
@@ -73,7 +70,7 @@ func (d *delivery) consider(ctx context.Context, part []Record, r *Reply) error 
 		if r.Smaller && len(part) > 1 {
 			c.tooLarge(len(d.poster.raw))
 		}
-		return d.split(part, r)
+		return d.split(ctx, part, r)
 	}
 	verdict, err := c.Format.Judge(r.Body, len(part))
 	if err != nil {
@@ -95,6 +92,9 @@ func (d *delivery) judge(ctx context.Context, part []Record, v *Verdict, r *Repl
 		for i := range part {
 			d.isolation.taken[part[i].Group] = part[i : i+1]
 		}
+	}
+	if len(v.Refused)+len(v.Busy)+v.Partial == 0 {
+		d.poster.conn.collector.witness.renew(d, part)
 	}
 	if len(v.Busy) == 0 {
 		return nil
@@ -132,14 +132,18 @@ func (d *delivery) partial(part []Record, v *Verdict) {
 }
 
 // split is for a part that was refused as a whole.
-func (d *delivery) split(part []Record, r *Reply) error {
+func (d *delivery) split(ctx context.Context, part []Record, r *Reply) error {
 	if len(part) > 1 {
 		d.halve(part)
 		return nil
 	}
-	d.add(part, 1, r.Class, r.Said)
-	if d.taken == 0 && len(d.refuse) > wire.MaxStrange {
-		return d.allRefused()
+	if r.Doubtful {
+		d.doubted = append(d.doubted, doubt{part, r.Class, r.Said})
+	} else {
+		d.add(part, 1, r.Class, r.Said)
+	}
+	if d.strange++; d.strange > max(wire.MaxStrange, 2*d.vouched) {
+		return d.vouch(ctx)
 	}
 	return nil
 }

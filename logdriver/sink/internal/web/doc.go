@@ -16,7 +16,9 @@
 //   - we are not welcome (401, 403, 404 and alike): the same, but slowly, with an
 //     error that says what to do.
 //
-// A collector that refuses all that it is sent is set up wrongly, and nothing is
-// put aside then. So a record counts as refused only if others were taken: of
-// the same batch, or, as long as it is a few, lately.
+// A collector that refuses all that it is sent is set up wrongly, or out of order,
+// and nothing is put aside then. So a record counts as refused only if others were
+// taken: of the same batch, or lately, as long as it is a few. Where it is more, or
+// the status is one of outages, too (500, where a protocol has that mean refused),
+// the collector has to take once more what it took before (witness).
 package web

@@ -63,7 +63,7 @@ func (r *reply) judged(c *Collector) *Reply {
 	j := &Reply{Body: r.body, Said: r.said(), After: r.after}
 	outcome, err := r.outcome(c.path)
 	if slices.Contains(c.spec.Final, r.status) {
-		outcome = refused
+		outcome, j.Doubtful = refused, true
 	}
 	switch outcome {
 	case refused:

@@ -8,7 +8,7 @@ import (
 // order keeps batches apart that have records of the same stream.
 type order struct {
 	mu   sync.Mutex               // guards last
-	last map[*Group]chan struct{} // closed when the last batch so far with the group is over
+	last map[string]chan struct{} // by stream, which may have more than one group; closed when the last batch so far with it is over
 }
 
 // turn is when a batch may be sent.
@@ -23,7 +23,7 @@ func (o *order) begin(b *batch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.last == nil {
-		o.last = map[*Group]chan struct{}{}
+		o.last = map[string]chan struct{}{}
 	}
 	b.turn.after, b.turn.over = b.turn.after[:0], make(chan struct{})
 	var g *Group
@@ -32,14 +32,14 @@ func (o *order) begin(b *batch) {
 			continue
 		}
 		g = b.records[i].Group
-		before := o.last[g]
+		before := o.last[g.Stream]
 		if before == b.turn.over {
 			continue
 		}
 		if before != nil {
 			b.turn.after = append(b.turn.after, before)
 		}
-		o.last[g] = b.turn.over
+		o.last[g.Stream] = b.turn.over
 	}
 }
 
@@ -63,8 +63,8 @@ func (o *order) end(b *batch) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for i := range b.records {
-		if g := b.records[i].Group; o.last[g] == b.turn.over {
-			delete(o.last, g)
+		if s := b.records[i].Group.Stream; o.last[s] == b.turn.over {
+			delete(o.last, s)
 		}
 	}
 	close(b.turn.over)

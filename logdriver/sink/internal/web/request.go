@@ -43,9 +43,12 @@ type poster struct {
 // post sends records and returns the answer, which is the poster's until it is
 // called again.
 func (p *poster) post(ctx context.Context, text []byte, records []Record) (*Reply, error) {
-	c := p.conn.collector
-	p.raw = c.Format.Body(p.raw[:0], text, records)
-	body := p.raw
+	p.raw = p.conn.collector.Format.Body(p.raw[:0], text, records)
+	return p.postBody(ctx, p.raw)
+}
+
+func (p *poster) postBody(ctx context.Context, raw []byte) (*Reply, error) {
+	c, body := p.conn.collector, raw
 	if p.conn.carrier != nil {
 		r, err := p.conn.carrier.Post(ctx, body)
 		if err != nil {
@@ -55,10 +58,10 @@ func (p *poster) post(ctx context.Context, text []byte, records []Record) (*Repl
 	}
 	switch c.encoding {
 	case "snappy":
-		p.packed = s2.EncodeSnappy(p.packed[:cap(p.packed)], p.raw)
+		p.packed = s2.EncodeSnappy(p.packed[:cap(p.packed)], raw)
 		body = p.packed
 	case "gzip":
-		if err := p.compress(); err != nil {
+		if err := p.compress(raw); err != nil {
 			return nil, err
 		}
 		body = p.packed
@@ -70,7 +73,7 @@ func (p *poster) post(ctx context.Context, text []byte, records []Record) (*Repl
 	return r.judged(c), nil
 }
 
-func (p *poster) compress() (err error) {
+func (p *poster) compress(raw []byte) (err error) {
 	if p.zip == nil {
 		if p.zip, err = gzip.NewWriterLevel(nil, gzip.BestSpeed); err != nil {
 			return err
@@ -78,7 +81,7 @@ func (p *poster) compress() (err error) {
 	}
 	out := bytes.NewBuffer(p.packed[:0])
 	p.zip.Reset(out)
-	_, err = p.zip.Write(p.raw)
+	_, err = p.zip.Write(raw)
 	if err = errors.Join(err, p.zip.Close()); err != nil {
 		return fmt.Errorf("compress a batch: %w", err)
 	}

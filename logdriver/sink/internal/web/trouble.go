@@ -257,13 +257,13 @@ func (d *delivery) inTurn(ctx context.Context, s *suspect, other []Record) (fail
 		if err := sleep(ctx, pause); err != nil {
 			return false, err
 		}
-		if s.err = d.alone(ctx, s.part); s.err == nil {
+		if s.err = d.sendAlone(ctx, s.part); s.err == nil {
 			return false, nil // taken, or refused, after all
 		}
 		if !troubled(s.err) {
 			return false, s.err
 		}
-		if err := d.alone(ctx, other); err != nil {
+		if err := d.sendAlone(ctx, other); err != nil {
 			return false, err
 		}
 	}
@@ -278,8 +278,8 @@ func (d *delivery) try(ctx context.Context, part []Record) error {
 	return d.consider(ctx, part, reply)
 }
 
-// alone sends one record. That the collector is too busy for it is an error here.
-func (d *delivery) alone(ctx context.Context, part []Record) error {
+// sendAlone sends one record. That the collector is too busy for it is an error here.
+func (d *delivery) sendAlone(ctx context.Context, part []Record) error {
 	if err := d.try(ctx, part); err != nil {
 		return err
 	}
