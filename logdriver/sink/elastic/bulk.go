@@ -30,20 +30,24 @@ type item struct {
 	Error  json.RawMessage `json:"error"`
 }
 
-// allWell is how an answer begins that says of no record that it failed.
-const allWell = `{"errors":false`
+// allWell is how an answer begins that says of no record that it failed, and each
+// how one does that was looked at.
+const (
+	allWell = `{"errors":false`
+	each    = `{"create":{"status":`
+)
 
 // Judge implements web.Format.
 func (bulk) Judge(text []byte, n int) (web.Verdict, error) {
 	var v web.Verdict
-	if bytes.HasPrefix(text, []byte(allWell)) {
+	if bytes.HasPrefix(text, []byte(allWell)) && bytes.Count(text, []byte(each)) == n {
 		return v, nil
 	}
 	var a answer
 	if err := json.Unmarshal(text, &a); err != nil || a.Errors == nil {
 		return v, web.Misfit(web.Clean(text), "this is no answer to a bulk request: is it Elasticsearch or OpenSearch, and is the path of the collector's URL the right one?")
 	}
-	if !*a.Errors {
+	if !*a.Errors && a.Items == nil {
 		return v, nil
 	}
 	if len(a.Items) != n {

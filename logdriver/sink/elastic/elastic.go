@@ -11,6 +11,9 @@
 // already, and stays there once. Fields are those of the Elastic Common Schema:
 //
 //	@timestamp           RFC 3339, UTC, always nine decimals
+//	time                 the same, of a record that says it is from before 1970, which
+//	                     an index in nanoseconds takes none of: @timestamp is when
+//	                     it was written then
 //	message              the line; bytes that are not UTF-8 read U+FFFD there
 //	message_base64       the line's exact bytes, where it is not UTF-8
 //	stream               stdout or stderr

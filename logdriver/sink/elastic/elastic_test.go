@@ -54,6 +54,7 @@ func answerWith(got []sinktest.Got, which, status int, kind string) []byte {
 // document is what a server sees.
 type document struct {
 	Timestamp     time.Time `json:"@timestamp"`
+	Time          time.Time `json:"time"`
 	Message       string    `json:"message"`
 	MessageBase64 []byte    `json:"message_base64"`
 	Stream        string    `json:"stream"`
@@ -110,7 +111,7 @@ func take(r *http.Request, body []byte) (got []sinktest.Got, answer []byte, err 
 		if err := strict(lines[i], &action); err != nil || action.Create == nil || len(action.Create.ID) > 512 {
 			return nil, nil, fmt.Errorf("action %.200q: %w", lines[i], err)
 		}
-		if err := strict(lines[i+1], &d); err != nil || d.Event.ID != action.Create.ID || d.Timestamp.IsZero() || seen[d.Event.ID] {
+		if err := strict(lines[i+1], &d); err != nil || d.Event.ID != action.Create.ID || d.Timestamp.Before(time.Unix(0, 0)) || seen[d.Event.ID] {
 			return nil, nil, fmt.Errorf("document %.300q: %w", lines[i+1], err)
 		}
 		seen[d.Event.ID] = true
@@ -120,7 +121,7 @@ func take(r *http.Request, body []byte) (got []sinktest.Got, answer []byte, err 
 		}
 		got = append(got, sinktest.Got{ID: d.Event.ID, Line: line})
 	}
-	return got, []byte(`{"errors":false,"items":[]}`), nil
+	return got, []byte(`{"errors":false,"items":[` + strings.TrimSuffix(strings.Repeat(`{"create":{"status":201}},`, len(got)), ",") + `]}`), nil
 }
 
 func strict(text []byte, into any) error {
@@ -170,6 +171,34 @@ func TestFields(t *testing.T) {
 }
 
 // TestIndexTemplate: what is sent is mapped.
+// TestLongAgo: an index with dates in nanoseconds refuses what is from before 1970.
+func TestLongAgo(t *testing.T) {
+	for _, tc := range []struct {
+		time, stamped int64
+		at, also      string
+	}{
+		{1, 5, "1970-01-01T00:00:00.000000001Z", "0001-01-01T00:00:00Z"},
+		{-1, 5, "1970-01-01T00:00:00.000000005Z", "1969-12-31T23:59:59.999999999Z"},
+		{-1, -7, "1970-01-01T00:00:00Z", "1969-12-31T23:59:59.999999999Z"},
+	} {
+		_, text, _ := bytes.Cut(newTemplate(&ship.Meta{Stream: "s"}).Append(nil, &ship.Record{Time: tc.time, Stamped: tc.stamped}), []byte("\n"))
+		var d document
+		if err := strict(text, &d); err != nil || d.Timestamp.Format(time.RFC3339Nano) != tc.at || d.Time.Format(time.RFC3339Nano) != tc.also {
+			t.Errorf("%d, %d: %v, %s", tc.time, tc.stamped, err, text)
+		}
+	}
+}
+
+// TestBlankLabels: a name of nothing, or of spaces alone, has a document refused.
+func TestBlankLabels(t *testing.T) {
+	m := &ship.Meta{Stream: "s", Attrs: []ship.Attr{{Key: "", Value: "1"}, {Key: " ", Value: "2"}, {Key: ".", Value: "3"}, {Key: "_", Value: "4"}}}
+	_, text, _ := bytes.Cut(newTemplate(m).Append(nil, new(ship.Record)), []byte("\n"))
+	var d document
+	if err := strict(text, &d); err != nil || !reflect.DeepEqual(d.Labels, map[string]string{"_": "1", " _": "2", "_~2": "3", "_~3": "4"}) {
+		t.Errorf("%v, %q", err, d.Labels)
+	}
+}
+
 func TestIndexTemplate(t *testing.T) {
 	text, err := os.ReadFile("../../../plugin-config/dockline-log/index-template.json")
 	if err != nil {
@@ -199,7 +228,10 @@ func TestJudge(t *testing.T) {
 		err           string
 	}{
 		{"well", `{"errors":false}`, 0, 0, ""},
-		{"well, in another order", `{"took":3,"errors":false,"items":[]}`, 0, 0, ""},
+		{"well, in another order", `{"took":3,"errors":false,"items":[{"create":{"_id":"a","status":201}},{"create":{"_id":"b","status":201}}]}`, 0, 0, ""},
+		{"well, and of nothing", `{"errors":false,"items":[]}`, 0, 0, "of 0 records"},
+		{"well, and of fewer", `{"errors":false,"items":[{"create":{"status":201}}]}`, 0, 0, "of 1 records"},
+		{"well, and it is not", `{"errors":false,"items":[{"create":{"status":201}},{"create":{"error":{},"status":400}}]}`, 1, 0, ""},
 		{"there already", `{"errors":true,"items":[{"create":{"status":201}},{"create":{"status":409,"error":{}}}]}`, 0, 0, ""},
 		{"one of each", `{"errors":true,"items":[{"create":{"status":400,"error":{"type":"t"}}},{"create":{"status":429}}]}`, 1, 1, ""},
 		{"too few", `{"errors":true,"items":[{"create":{"status":201}}]}`, 0, 0, "of 1 records"},

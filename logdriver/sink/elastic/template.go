@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"slices"
-	"strings"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
@@ -61,7 +60,7 @@ func fields(m *ship.Meta) []byte {
 	used := map[string]bool{}
 	var labels []ship.Attr
 	for _, a := range slices.Concat(m.Workload, m.Attrs) {
-		labels = append(labels, ship.Attr{Key: wire.Unique(used, strings.ReplaceAll(string([]rune(a.Key)), ".", "_"), 0), Value: a.Value})
+		labels = append(labels, ship.Attr{Key: wire.Unique(used, string(appendName(nil, []byte(a.Key))), 0), Value: a.Value})
 	}
 	return appendObject(dst, "labels", labels...)
 }
@@ -92,7 +91,11 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	dst = append(append(dst, `{"create":{"_id":"`...), t.id...)
 	dst = stamp.AppendOffset(dst, r.Offset)
 	dst = append(dst, "\"}}\n{\"@timestamp\":\""...)
-	dst = t.clock.AppendNano(dst, r.Time)
+	at := r.Time
+	if at < 0 {
+		at = max(r.Stamped, 0)
+	}
+	dst = t.clock.AppendNano(dst, at)
 	dst = stamp.AppendOffset(append(dst, source...), r.Offset)
 	dst = append(dst, t.fields...)
 	if r.Level != 0 {
@@ -100,6 +103,9 @@ func (t *template) Append(dst []byte, r *ship.Record) []byte {
 	}
 	if len(r.Fields) > 0 {
 		dst = t.appendLifted(dst, r.Fields)
+	}
+	if at != r.Time {
+		dst = append(t.clock.AppendNano(append(dst, `"time":"`...), r.Time), `",`...)
 	}
 	if r.Cut {
 		dst = append(dst, `"cut":true,`...)

@@ -1,6 +1,7 @@
 package jsonl
 
 import (
+	"bytes"
 	"net/url"
 
 	"github.com/dockline/dockline/logdriver/ship"
@@ -56,8 +57,14 @@ func (lines) Body(dst, text []byte, records []web.Record) []byte {
 	return web.AppendText(dst, text, records)
 }
 
-// Judge: no collector says more than that it took the request.
-func (lines) Judge([]byte, int) (web.Verdict, error) { return web.Verdict{}, nil }
+// Judge: no collector says more than that it took the request, in words of its own.
+// A page is for people, who may have to log in there.
+func (lines) Judge(answer []byte, _ int) (v web.Verdict, err error) {
+	if bytes.HasPrefix(bytes.TrimSpace(answer), []byte("<")) {
+		err = web.Misfit(web.Clean(answer), "this is a page for people: is there one to log in to before the collector, and is the path of its URL the right one?")
+	}
+	return v, err
+}
 
 // array is all objects of a request in one array.
 type array struct{ lines }

@@ -60,6 +60,15 @@ func strict(text []byte, into any) error {
 	return dec.Decode(into)
 }
 
+// TestJudge: a page to log in to has taken nothing, whatever its status.
+func TestJudge(t *testing.T) {
+	for answer, err := range map[string]bool{"": false, "ok": false, "{}": false, " <!DOCTYPE html><html>log in</html>": true} {
+		if _, got := (array{}).Judge([]byte(answer), 1); (got != nil) != err {
+			t.Errorf("%q: %v", answer, got)
+		}
+	}
+}
+
 func TestNewHTTP(t *testing.T) {
 	sinktest.CheckURLs(t, NewHTTP, []sinktest.URL{
 		{URL: "json+http://host"},

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestConformance(t *testing.T) {
 	for _, scheme := range []string{"loki+http", "loki+https"} {
 		t.Run(scheme, func(t *testing.T) {
-			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: scheme, Query: "tenant=team-a", New: New, Take: take})
+			sinktest.RunHTTP(t, sinktest.HTTP{Scheme: scheme, Query: "tenant=team-a", New: New, Take: take, OK: "204 No Content"})
 		})
 	}
 }
@@ -234,6 +234,15 @@ func TestNew(t *testing.T) {
 		{URL: "loki+http://host?labels=", Err: "many records share"},
 		{URL: "loki+http://host?compress=gzip", Err: "unknown"},
 	})
+}
+
+// TestJudge: a page to log in to is no answer of Loki's, whatever its status.
+func TestJudge(t *testing.T) {
+	for answer, err := range map[string]bool{"": false, "\n": false, `{"status":"success"}`: false, "<!DOCTYPE html><html>log in</html>": true, "welcome": true} {
+		if _, got := (requests{}).Judge([]byte(answer), 1); (got != nil) != err {
+			t.Errorf("%q: %v", answer, got)
+		}
+	}
 }
 
 func TestAppendDoesNotAllocate(t *testing.T) {

@@ -1,6 +1,9 @@
 package loki
 
 import (
+	"bytes"
+	"encoding/json"
+
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
@@ -23,5 +26,11 @@ func (requests) Body(dst, text []byte, records []web.Record) []byte {
 	return dst
 }
 
-// Judge: Loki takes a request or says by its status why not.
-func (requests) Judge([]byte, int) (web.Verdict, error) { return web.Verdict{}, nil }
+// Judge: Loki takes a request with 204 and not a word, or says by its status why
+// not. What speaks its protocol may say so in JSON.
+func (requests) Judge(answer []byte, _ int) (v web.Verdict, err error) {
+	if len(bytes.TrimSpace(answer)) > 0 && !json.Valid(answer) {
+		err = web.Misfit(web.Clean(answer), "this is no answer to a push: is it Loki, and is there a page to log in to before it?")
+	}
+	return v, err
+}

@@ -3,6 +3,7 @@ package sinktest
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -39,6 +40,8 @@ type HTTP struct {
 	Busy, Refuse func(records []Got, which int) []byte
 	// Final500 says that the protocol has 500 mean that a request is refused, too.
 	Final500 bool
+	// OK is the status of a request that is taken, 200 unless given.
+	OK string
 	// Play answers the requests on a connection until it ends, where that is not
 	// HTTP/1.1. What answer returns is as in HTTP: a status, with headers behind a
 	// newline, and a body.
@@ -167,7 +170,7 @@ func (w *Web) take(r *http.Request, body []byte) (string, []byte) {
 	if w.done != nil {
 		w.done(records)
 	}
-	return "200 OK", answer
+	return cmp.Or(w.p.OK, "200 OK"), answer
 }
 
 // read takes a request apart.
@@ -319,6 +322,6 @@ func (h HTTP) next() func(*bufio.Reader) ([]string, []byte, error) {
 		for i := range records {
 			lines[i] = records[i].Line
 		}
-		return lines, reply("200 OK", answer), nil
+		return lines, reply(cmp.Or(h.OK, "200 OK"), answer), nil
 	}
 }
