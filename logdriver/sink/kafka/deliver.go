@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -135,6 +136,7 @@ func (d *delivery) produce(entries []int) ([]failure, error) {
 	if len(failed) > 0 {
 		d.place(failed)
 	}
+	c.cluster.missing.seen(d.batch, entries, failed)
 	return failed, nil
 }
 
@@ -152,7 +154,7 @@ func (d *delivery) place(failed []failure) {
 
 // consider sees to what of a part was not taken.
 func (d *delivery) consider(part []int, failed []failure) error {
-	var again []int
+	var again, away []int
 	size, tooLarge := 0, false
 	for _, f := range failed {
 		e := &d.batch.entries[f.entry]
@@ -161,6 +163,8 @@ func (d *delivery) consider(part []int, failed []failure) error {
 			return f.err
 		case v == homeless && d.conn.cluster.topic.Fixed():
 			return fmt.Errorf("topic %s: %w", f.record.Topic, f.err)
+		case v == homeless && !d.conn.cluster.missing.gone(f.record.Topic, d.conn.cluster.Timeout, time.Now()):
+			away = append(away, f.entry)
 		case v == homeless:
 			d.add(f, classNoTopic, fmt.Sprintf("topic %s: %v: %s", f.record.Topic, f.err, advice(f.err)))
 		case v == large && footprint(f.record.Key, f.record.Value, f.record.Headers) > d.conn.cluster.MaxMessage:
@@ -169,6 +173,14 @@ func (d *delivery) consider(part []int, failed []failure) error {
 			tooLarge = tooLarge || v == large
 			size += e.to - e.from
 			again = append(again, f.entry)
+		}
+	}
+	if len(away) > 0 {
+		d.todo = append([][]int{away}, d.todo...)
+		select {
+		case <-time.After(metadataAge):
+		case <-d.conn.ctx.Done():
+			return d.conn.ctx.Err()
 		}
 	}
 	switch {

@@ -156,7 +156,7 @@ func TestTopicsAreCreated(t *testing.T) {
 // A stream whose topic there is not does not hold up the others.
 func TestOneTopicIsMissing(t *testing.T) {
 	p := start(t)
-	s := p.open("kafka://", "topic={tag}")
+	s := p.open("kafka://", "topic={tag}", "timeout=5s")
 	c := connect(t, s)
 	there, away := meta("k1"), meta("k2")
 	there.Tag, away.Tag = "logs", "away"
@@ -167,6 +167,26 @@ func TestOneTopicIsMissing(t *testing.T) {
 	got := c.Refused()
 	if len(got) != 2 || got[0].Class != "no-topic" || !strings.Contains(got[0].Reason, "topic away") || got[0].ID != "s-k2-0000000000000000" || got[0].Container != "web-1" {
 		t.Errorf("refused: %+v", got)
+	}
+}
+
+// Brokers that have just begun do not know of topics that there are.
+func TestTopicsAreNotKnownYet(t *testing.T) {
+	for _, fault := range []kfake.Fault{
+		{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.UnknownTopicOrPartition, Count: 7},
+		{Keys: produces, Err: kerr.TopicAuthorizationFailed, Count: 2},
+	} {
+		p := start(t)
+		s := p.open("kafka://", "topic={tag}")
+		c := connect(t, s)
+		m := meta("k1")
+		m.Tag = "logs"
+		faults := p.Fault(fault)
+		sent(t, c, s.Prepare(m), 0, 1, 10)
+		p.exactly("k1", 10)
+		if got := c.Refused(); len(got) > 0 || faults.Hits() < 2 {
+			t.Errorf("%v: %d are put aside after %d faults", fault.Err, len(got), faults.Hits())
+		}
 	}
 }
 

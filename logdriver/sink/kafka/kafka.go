@@ -62,8 +62,9 @@ type cluster struct {
 	create       bool
 	login        login
 
-	trust wire.Trust
-	chunk atomic.Int64 // bytes that are produced at once at most; less than a batch where brokers took no such
+	trust   wire.Trust
+	missing missing
+	chunk   atomic.Int64 // bytes that are produced at once at most; less than a batch where brokers took no such
 }
 
 // New returns the sink for the cluster whose brokers the URLs name; they differ

@@ -35,6 +35,7 @@ type conn struct {
 	hole      uint64        // owned by listen
 	since     time.Time     // when that became so; owned by listen
 	info      *info
+	pieces    int    // for which size of a message records are cut, as Limits said at first
 	inbox     string // the subject of acknowledgements, up to the message's number
 	ledger    *wire.Ledger
 	listened  chan struct{}
@@ -64,7 +65,7 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 	// Pieces that were cut for another size are others, though they have its number.
 	own.piece = 0
 	if r.Piece {
-		own.piece = c.cluster.Limits().MessageBytes
+		own.piece = c.pieces
 	}
 	c.scratch = own.Append(c.scratch[:0], r)
 	own.piece = 0

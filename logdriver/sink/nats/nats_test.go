@@ -176,6 +176,41 @@ func TestSubject(t *testing.T) {
 	}
 }
 
+// TestSubjectOfTheServers: no container has us publish to what is the servers' own.
+func TestSubjectOfTheServers(t *testing.T) {
+	u, _ := url.Parse("nats://host?subject={attr.a}.{attr.b}.x")
+	s, err := newOne(u, sinktest.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &ship.Meta{Attrs: []ship.Attr{{Key: "a", Value: "$JS"}, {Key: "b", Value: "$API"}}}
+	if got := s.Prepare(m).(*template).subject; got != "_JS.$API.x" {
+		t.Errorf("subject %q", got)
+	}
+}
+
+// TestPiecesOfAnotherSize: what was cut for one size does not get the id of pieces
+// that are cut for another, though that is known already.
+func TestPiecesOfAnotherSize(t *testing.T) {
+	s, conn, err := session(t, func(c net.Conn, br *bufio.Reader) {
+		if err := greet(c, br, greetingOK); err != nil {
+			t.Error(err)
+		}
+		_, _ = io.Copy(io.Discard, br)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := fmt.Sprintf("/%d\r\n", s.Limits().MessageBytes)
+	s.(*cluster).most.Store(8 << 10) // the stream has refused what is larger, on this very connection
+	if got := string(conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{Piece: true})); !strings.Contains(got, was) {
+		t.Errorf("%.200q, want %q", got, was)
+	}
+	if got := s.Limits().MessageBytes; got >= 8<<10 {
+		t.Errorf("the next connection has pieces of %d bytes", got)
+	}
+}
+
 func TestMessages(t *testing.T) {
 	u, _ := url.Parse("nats://host?subject=logs&format=line")
 	s, err := newOne(u, sinktest.Host())

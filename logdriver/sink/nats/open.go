@@ -181,6 +181,7 @@ func (c *conn) start() {
 	c.pings, c.listened = make(chan struct{}, 1), make(chan struct{})
 	c.close = sync.OnceValue(c.shut)
 	c.cluster.payload.Store(int64(c.info.MaxPayload))
+	c.pieces = c.cluster.Limits().MessageBytes
 	c.answering.Go(c.answerPings)
 	go c.listen()
 }

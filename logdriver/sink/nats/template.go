@@ -34,7 +34,7 @@ type template struct {
 
 func newTemplate(c *cluster, m *ship.Meta) *template {
 	t := &template{
-		subject: c.subject.Expand(m, token), stream: m.Stream, container: m.ContainerName,
+		subject: ours(c.subject.Expand(m, token)), stream: m.Stream, container: m.ContainerName,
 		first: append([]byte(begin), value(m.Stream)+"-"...), json: jsonline.New(m), lines: c.lines, clock: stamp.New(),
 	}
 	if c.allHeaders {
@@ -43,6 +43,14 @@ func newTemplate(c *cluster, m *ship.Meta) *template {
 		}
 	}
 	return t
+}
+
+// ours returns a subject that is none of the servers' own, whatever a container says.
+func ours(subject string) string {
+	if strings.HasPrefix(subject, "$") {
+		subject = "_" + subject[1:]
+	}
+	return subject
 }
 
 // headers are those that are the same for all records of a stream.
