@@ -80,6 +80,11 @@ func TestClustersAreNotMixed(t *testing.T) {
 		{"json+tcp://a:1,kafka://b?topic=logs", "nothing else can be in it"},
 		{"kafka://a", "name the topic"},
 		{"kafak://a?topic=logs", `did you mean "kafka"?`},
+		{"gelf://a", `did you mean "gelf+tcp" or "gelf+tls" or "gelf+udp"?`},
+		{"otlp://a", `did you mean "otlp+grpc" or "otlp+grpc+tls" or "otlp+http" or "otlp+https"?`},
+		{"loki://a", `did you mean "loki+http" or "loki+https"?`},
+		{"kafka://a:9092;b:9092?topic=logs", `"a:9092;b" is not the name of a host`},
+		{"kafka://a:9092,b:9092?topic=logs", "as each that a list has between its commas has to be"},
 		{"dns+kafka://a:9092", "name the topic"},
 		{"dns+kafka://a:9092?topic=logs", ""},
 	} {

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/dockline/dockline/internal/options"
@@ -80,12 +81,27 @@ func openSink(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 	if open == nil {
 		schemes := slices.Sorted(maps.Keys(known))
 		schemes = append(schemes, slices.Sorted(maps.Keys(clusters()))...)
-		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %q? There are %s",
-			u.Redacted(), u.Scheme, options.Nearest(u.Scheme, schemes), strings.Join(schemes, ", "))
+		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %s? There are %s",
+			u.Redacted(), u.Scheme, meant(u.Scheme, schemes), strings.Join(schemes, ", "))
 	}
 	s, err := open(u, host)
 	if err != nil {
 		return nil, fmt.Errorf("collector %q: %w", u.Redacted(), err)
 	}
 	return s, nil
+}
+
+// meant names the schemes that have an unknown one as a part, such as gelf+tcp has
+// gelf, or else the one that is written most like it.
+func meant(scheme string, schemes []string) string {
+	var all []string
+	for _, s := range schemes {
+		if slices.Contains(strings.Split(s, "+"), strings.ToLower(scheme)) {
+			all = append(all, strconv.Quote(s))
+		}
+	}
+	if len(all) == 0 {
+		return strconv.Quote(options.Nearest(scheme, schemes))
+	}
+	return strings.Join(all, " or ")
 }

@@ -55,7 +55,7 @@ func parse(entry string) (Collector, error) {
 		return Collector{}, fmt.Errorf("collector %q: %w", redact(entry), unwrapURL(err))
 	}
 	if u.Scheme == "" || u.Host == "" {
-		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port", redact(entry))
+		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port, as each that a list has between its commas has to be", redact(entry))
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {

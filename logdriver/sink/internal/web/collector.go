@@ -167,7 +167,7 @@ func (c *Collector) parseRequest() error {
 			continue
 		}
 		if !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value) {
-			return &options.ValueError{What: wire.ParamKind, Key: key, Value: value, Err: errors.New("not a header of HTTP")}
+			return &options.ValueError{What: wire.ParamKind, Key: key, Value: "…", Err: errors.New("not a header of HTTP")}
 		}
 		for _, ours := range own {
 			if strings.EqualFold(name, ours) || c.spec.Carried && reserved(name) {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -143,6 +144,9 @@ func hostPort(u *url.URL, defaultPort string) (string, error) {
 	if host == "" {
 		return "", errors.New("host is missing")
 	}
+	if _, err := netip.ParseAddr(host); err != nil && strings.ContainsFunc(host, unfit) {
+		return "", fmt.Errorf("%q is not the name of a host, nor an address", host)
+	}
 	if port == "" {
 		port = defaultPort
 	}
@@ -154,6 +158,9 @@ func hostPort(u *url.URL, defaultPort string) (string, error) {
 	}
 	return net.JoinHostPort(host, port), nil
 }
+
+// unfit reports whether c is what no name of a host has, and a list may have.
+func unfit(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune(`:;,/\|"'<>{}`, c) }
 
 func parseParams(rawQuery string, known []string) (map[string]string, error) {
 	query, err := url.ParseQuery(rawQuery)
