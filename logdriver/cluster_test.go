@@ -2,6 +2,7 @@ package logdriver
 
 import (
 	"fmt"
+	"net"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,6 +69,40 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	r.stop()
 	each.stop()
 	h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
+}
+
+// What is owed to a cluster is delivered when another list of brokers has come:
+// those of before are gone, or take nothing.
+func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
+	addrs, got := kafkaCluster(t)
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = gone.Close()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	for _, before := range []net.Listener{gone, silent} {
+		list := filepath.Join(t.TempDir(), "collectors")
+		members(t, list, "kafka://"+before.Addr().String()+"?topic=logs&timeout=2s")
+		h := newHost(t, "file://"+list)
+		one, each := h.run(1, map[string]string{"hash": "name"}), h.run(2, map[string]string{"hash": "record"})
+		one.write("a", "b", "c")
+		each.write("d", "e")
+		h.until("it is tried", func(s Status) bool { return len(s.Collectors) == 1 && !s.Collectors[0].Healthy })
+		members(t, list, "kafka://"+addrs[1]+"?topic=logs&timeout=2s")
+		if _, ids := got(5); len(ids) != 5 {
+			t.Errorf("%q", ids)
+		}
+		one.write("f")
+		one.stop()
+		each.stop()
+		got(1)
+		h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
+	}
 }
 
 func TestClustersAreNotMixed(t *testing.T) {

@@ -137,6 +137,7 @@ func TestHeldBack(t *testing.T) {
 }
 
 func TestUnknownTopic(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := start(t)
 	c, tmpl := p.dial("topic=nowhere")
 	if acked, err := send(t, c, tmpl, 0, 1, 3); acked != 0 || err == nil || !strings.Contains(err.Error(), "create-topics=on") {
@@ -155,6 +156,7 @@ func TestTopicsAreCreated(t *testing.T) {
 
 // A stream whose topic there is not does not hold up the others.
 func TestOneTopicIsMissing(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := start(t)
 	s := p.open("kafka://", "topic={tag}", "timeout=5s")
 	c := connect(t, s)
@@ -172,6 +174,7 @@ func TestOneTopicIsMissing(t *testing.T) {
 
 // Brokers that have just begun do not know of topics that there are.
 func TestTopicsAreNotKnownYet(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	for _, fault := range []kfake.Fault{
 		{Keys: []kmsg.Key{kmsg.Metadata}, Err: kerr.UnknownTopicOrPartition, Count: 7},
 		{Keys: produces, Err: kerr.TopicAuthorizationFailed, Count: 2},

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,34 +95,43 @@ func TestContents(t *testing.T) {
 	for i := range every {
 		want = append(want, string(every[i:i+1]))
 	}
-	for _, format := range []string{"json", "line"} {
-		p := start(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": fmt.Sprint(64 << 20)}))
-		c, tmpl := p.dial("format="+format, "max-message=64m", "max-line=0")
-		var dst []byte
-		for i, l := range want {
-			dst = c.Append(dst, tmpl, &ship.Record{Offset: uint64(i), Line: []byte(l), Stderr: i%2 == 1, Cut: i%3 == 0})
+	for format, compress := range map[string]string{"json": "none", "line": "zstd"} {
+		t.Run(format, func(t *testing.T) {
+			t.Parallel()
+			contents(t, want, "format="+format, "compress="+compress)
+		})
+	}
+}
+
+// contents sends lines, and looks whether they are what comes.
+func contents(t *testing.T, want []string, params ...string) {
+	t.Helper()
+	p := start(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": fmt.Sprint(64 << 20)}))
+	c, tmpl := p.dial(append(params, "max-message=64m", "max-line=0")...)
+	var dst []byte
+	for i, l := range want {
+		dst = c.Append(dst, tmpl, &ship.Record{Offset: uint64(i), Line: []byte(l), Stderr: i%2 == 1, Cut: i%3 == 0})
+	}
+	if err := c.Send(t.Context(), dst); err != nil {
+		t.Fatal(err)
+	}
+	if acked, err := wait(t, c, 1); acked != 1 || err != nil {
+		t.Fatalf("acked %d, %v", acked, err)
+	}
+	if refused := c.Refused(); len(refused) > 0 {
+		t.Fatalf("refused %s: %s", refused[0].ID, refused[0].Reason)
+	}
+	got := p.kept("logs")
+	if len(got) != len(want) {
+		t.Fatalf("%d records", len(got))
+	}
+	for i, r := range got {
+		text := string(r.Value)
+		if slices.Contains(params, "format=json") {
+			text = line(t, r.Value)
 		}
-		if err := c.Send(t.Context(), dst); err != nil {
-			t.Fatal(err)
-		}
-		if acked, err := wait(t, c, 1); acked != 1 || err != nil {
-			t.Fatalf("%s: acked %d, %v", format, acked, err)
-		}
-		if refused := c.Refused(); len(refused) > 0 {
-			t.Fatalf("%s: refused %s: %s", format, refused[0].ID, refused[0].Reason)
-		}
-		got := p.kept("logs")
-		if len(got) != len(want) {
-			t.Fatalf("%s: %d records", format, len(got))
-		}
-		for i, r := range got {
-			text := string(r.Value)
-			if format == "json" {
-				text = line(t, r.Value)
-			}
-			if text != want[i] {
-				t.Errorf("%s: record %d reads %.80q, want %.80q", format, i, text, want[i])
-			}
+		if text != want[i] {
+			t.Errorf("record %d reads %.80q, want %.80q", i, text, want[i])
 		}
 	}
 }
@@ -266,6 +276,7 @@ func cutAnywhere(t *testing.T, cut func(p *peer, at int64), first, step int64) {
 
 // What is acknowledged is there when the brokers have been killed, and come back.
 func TestBrokersDownAndBack(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
 	first := start(t, kfake.DataDir(dir), kfake.SyncWrites())
 	var ports []int
@@ -304,6 +315,7 @@ func TestConnectionsDrop(t *testing.T) {
 }
 
 func TestSilent(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := start(t)
 	end := make(chan struct{})
 	t.Cleanup(func() { close(end) })
@@ -322,6 +334,7 @@ func TestSilent(t *testing.T) {
 
 // A cluster that takes its time is not given up as long as it goes on.
 func TestSlow(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := start(t)
 	c, tmpl := p.dial("timeout=1s")
 	p.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {

@@ -215,6 +215,7 @@ func TestClientCertificate(t *testing.T) {
 }
 
 func TestNoTLS(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	p := start(t)
 	put(t, p.host.Config, "ca.pem", string(authority(t, "x").PEM))
 	err := try(t, p.open("kafka+tls://", "tls-ca=ca.pem", "timeout=1s"))
