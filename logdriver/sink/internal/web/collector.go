@@ -66,8 +66,7 @@ type Collector struct {
 	encoding    string // "gzip", "snappy" or ""
 	spec        Spec
 	connections int
-	bytes       atomic.Int64 // that batches may have: less than the spec's, where the collector took no such
-	trust       wire.Trust
+	bytes       atomic.Int64  // that batches may have: less than the spec's, where the collector took no such
 	isolate     time.Duration // see troubles; 0: never
 	troubles    troubles
 	witness     witness

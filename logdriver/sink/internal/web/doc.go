@@ -17,8 +17,8 @@
 //     error that says what to do.
 //
 // A collector that refuses all that it is sent is set up wrongly, or out of order,
-// and nothing is put aside then. So a record counts as refused only if others were
-// taken: of the same batch, or lately, as long as it is a few. Where it is more, or
-// the status is one of outages, too (500, where a protocol has that mean refused),
-// the collector has to take once more what it took before (witness).
+// and nothing is put aside then. So a record counts as refused only if others of the
+// same batch were taken. Where they were not, or it is many, or the status is one of
+// outages, too (500, where a protocol has that mean refused), the collector has to
+// take once more what it took before (witness).
 package web

@@ -114,20 +114,11 @@ func (d *delivery) confirm(ctx context.Context) error {
 	return nil
 }
 
-// believe returns an error where what was refused is more than is taken for what it
-// says of a collector of which nothing else is known.
+// believe returns an error where nothing shows that the collector is well which has
+// refused records.
 func (d *delivery) believe(ctx context.Context) error {
-	trust := &d.poster.conn.collector.trust
-	sure := d.strange > 0 && d.vouched == d.strange
-	switch {
-	case sure, d.taken > 0 && d.strange <= wire.MaxStrange:
-	case d.taken == 0 && d.strange <= wire.MaxStrange && (len(d.refuse) == 0 || trust.Spend(len(d.refuse))):
+	if len(d.refuse) == 0 || d.vouched > 0 && d.vouched == d.strange || d.taken > 0 && d.strange <= wire.MaxStrange {
 		return nil
-	default:
-		if err := d.vouch(ctx); err != nil {
-			return err
-		}
 	}
-	trust.Restore()
-	return nil
+	return d.vouch(ctx)
 }
