@@ -80,8 +80,11 @@ func openSink(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 	if open == nil {
 		schemes := slices.Sorted(maps.Keys(known))
 		schemes = append(schemes, slices.Sorted(maps.Keys(clusters()))...)
-		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %q? There are %s",
-			u.Redacted(), u.Scheme, options.Nearest(u.Scheme, schemes), strings.Join(schemes, ", "))
+		meant := "."
+		if near := options.Nearest(u.Scheme, schemes); options.Alike(u.Scheme, near) {
+			meant = fmt.Sprintf(", did you mean %q?", near)
+		}
+		return nil, fmt.Errorf("collector %q: no sink speaks %q%s There are %s", u.Redacted(), u.Scheme, meant, strings.Join(schemes, ", "))
 	}
 	s, err := open(u, host)
 	if err != nil {
