@@ -17,10 +17,32 @@ type UnknownKeyError struct {
 	What    string // what kind of option, e.g. "log-opt"
 	Key     string
 	Nearest string
+	Known   []string
 }
 
 func (e *UnknownKeyError) Error() string {
-	return fmt.Sprintf("unknown %s %q: did you mean %q?", e.What, e.Key, e.Nearest)
+	if !Alike(e.Key, e.Nearest) {
+		var all []string
+		for _, k := range slices.Sorted(slices.Values(e.Known)) {
+			all = append(all, shown(k))
+		}
+		return fmt.Sprintf("unknown %s %q: there are %s", e.What, e.Key, strings.Join(all, ", "))
+	}
+	return fmt.Sprintf("unknown %s %q: did you mean %q?", e.What, e.Key, shown(e.Nearest))
+}
+
+// Alike reports whether a key may be another one misspelt: where most of it differs,
+// naming that one would mislead.
+func Alike(key, other string) bool {
+	return 2*distance(key, other) <= max(len(key), len(other))
+}
+
+// shown is how a known key is written for people: that of a family needs a name.
+func shown(key string) string {
+	if strings.HasSuffix(key, ".") {
+		return key + "NAME"
+	}
+	return key
 }
 
 // ValueError says that an option's value cannot be used, and why.
@@ -41,7 +63,7 @@ func (e *ValueError) Unwrap() error { return e.Err }
 func CheckKeys[V any](what string, given map[string]V, known []string) error {
 	for _, key := range slices.Sorted(maps.Keys(given)) {
 		if !isKnown(key, known) {
-			return &UnknownKeyError{What: what, Key: key, Nearest: Nearest(key, known)}
+			return &UnknownKeyError{What: what, Key: key, Nearest: Nearest(key, known), Known: known}
 		}
 	}
 	return nil
@@ -62,11 +84,20 @@ func isKnown(key string, known []string) bool {
 func Nearest(key string, known []string) string {
 	best, at := "", -1
 	for _, k := range slices.Sorted(slices.Values(known)) {
-		if d := levenshtein.ComputeDistance(fold(key), fold(k)); at < 0 || d < at {
+		if d := distance(key, k); at < 0 || d < at {
 			best, at = k, d
 		}
 	}
 	return best
+}
+
+// distance is the number of letters to change. Of a family only the name counts.
+func distance(key, known string) int {
+	if family, is := strings.CutSuffix(known, "."); is {
+		key, _, _ = strings.Cut(key, ".")
+		known = family
+	}
+	return levenshtein.ComputeDistance(fold(key), fold(known))
 }
 
 func fold(s string) string {

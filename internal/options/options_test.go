@@ -32,3 +32,19 @@ func TestCheckKeysNamesTheNearest(t *testing.T) {
 		}
 	}
 }
+
+func TestUnknownKeysAreSaidSoThatOneCanGoOn(t *testing.T) {
+	known := []string{"collectors", "tag", "labels", "fields."}
+	for key, want := range map[string]string{
+		"label":        `unknown log-opt "label": did you mean "labels"?`,
+		"Tags":         `unknown log-opt "Tags": did you mean "tag"?`,
+		"fields":       `unknown log-opt "fields": did you mean "fields.NAME"?`,
+		"fields.":      `unknown log-opt "fields.": did you mean "fields.NAME"?`,
+		"fileds.team":  `unknown log-opt "fileds.team": did you mean "fields.NAME"?`,
+		"gelf-address": `unknown log-opt "gelf-address": there are collectors, fields.NAME, labels, tag`,
+	} {
+		if err := CheckKeys("log-opt", map[string]int{key: 1}, known); err == nil || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+}

@@ -67,7 +67,7 @@ func TestConstantsAreRefused(t *testing.T) {
 		`log-opt fields.a b="x": its name is not`:                          {"fields.a b": "x"},
 		`log-opt fields..a="x": its name`:                                  {"fields..a": "x"},
 		`unknown log-opt "fields."`:                                        {"fields.": "x"},
-		`unknown log-opt "fileds.a": did you mean "fields."?`:              {"fileds.a": "x"},
+		`unknown log-opt "fileds.a": did you mean "fields.NAME"?`:          {"fileds.a": "x"},
 		`container_id is a field that dockline sets`:                       {"fields.container_id": "x"},
 		`container.id is a field that dockline sets`:                       {"fields.container.id": "x"},
 		`attrs_left_out is a field`:                                        {"fields.attrs_left_out": "0"},

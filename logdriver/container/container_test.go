@@ -1,6 +1,7 @@
 package container
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -60,6 +61,7 @@ func TestParseOptionsRefuses(t *testing.T) {
 		{"max-file", "0", `log-opt max-file="0": not a whole number of at least 1`},
 		{"tag", "{{.Nope}}", `log-opt tag="{{.Nope}}": expand the template`},
 		{"tag", "{{", `log-opt tag="{{": not a template`},
+		{"tag", manyTemplates(40), "expands to more than 1024 bytes"},
 		{"env-regex", "(", `log-opt env-regex="(": not a regular expression`},
 	} {
 		_, err := ParseOptions(example(map[string]string{tc.key: tc.value}))
@@ -67,4 +69,13 @@ func TestParseOptionsRefuses(t *testing.T) {
 			t.Errorf("%s=%s: got %v, want %q", tc.key, tc.value, err, tc.want)
 		}
 	}
+}
+
+// manyTemplates returns one that expands to 2^depth bytes.
+func manyTemplates(depth int) string {
+	text := `{{define "t0"}}x{{end}}`
+	for i := 1; i <= depth; i++ {
+		text += fmt.Sprintf(`{{define "t%d"}}{{template "t%d"}}{{template "t%d"}}{{end}}`, i, i-1, i-1)
+	}
+	return text + fmt.Sprintf(`{{template "t%d"}}`, depth)
 }

@@ -51,12 +51,24 @@ func expandTag(info *Info, text string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("not a template: %w", err)
 	}
-	var b strings.Builder
-	if err := t.Execute(&b, info); err != nil {
+	var b tagWriter
+	if err := t.Execute(&b, info); errors.Is(err, errLongTag) {
+		return "", errLongTag
+	} else if err != nil {
 		return "", fmt.Errorf("expand the template: %w", err)
 	}
-	if b.Len() > maxTag {
-		return "", errors.New("expands to more than 1024 bytes")
+	return b.text.String(), nil
+}
+
+var errLongTag = fmt.Errorf("expands to more than %d bytes", maxTag)
+
+// tagWriter ends a template that expands to too much while it does: templates can
+// call each other, and so expand to more than there is memory.
+type tagWriter struct{ text strings.Builder }
+
+func (w *tagWriter) Write(p []byte) (int, error) {
+	if w.text.Len()+len(p) > maxTag {
+		return 0, errLongTag
 	}
-	return b.String(), nil
+	return w.text.Write(p)
 }

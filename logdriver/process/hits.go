@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"slices"
+	"sort"
 )
 
 // hit is a secret in a text, text[from:to], and what is to stand in its place.
@@ -32,9 +33,9 @@ func tidy(hits []hit) []hit {
 
 // appendHidden appends text[from:to] with the hits in it hidden. They are tidy.
 func appendHidden(dst, text []byte, from, to int, hits []hit) []byte {
-	for _, h := range hits {
-		if h.to <= from || h.from >= to {
-			continue
+	for _, h := range behind(hits, from) {
+		if h.from >= to {
+			break
 		}
 		dst = append(append(dst, text[from:max(from, h.from)]...), h.mark...)
 		from = min(to, h.to)
@@ -43,13 +44,18 @@ func appendHidden(dst, text []byte, from, to int, hits []hit) []byte {
 }
 
 // within returns the first hit of which a part lies in text[from:to], nil for none.
+// They are tidy.
 func within(hits []hit, from, to int) *hit {
-	for i := range hits {
-		if hits[i].from < to && hits[i].to > from {
-			return &hits[i]
-		}
+	if hits = behind(hits, from); len(hits) > 0 && hits[0].from < to {
+		return &hits[0]
 	}
 	return nil
+}
+
+// behind returns the hits that end behind a place. Lines of many fields may have
+// many hits, so it does not go over them all.
+func behind(hits []hit, at int) []hit {
+	return hits[sort.Search(len(hits), func(i int) bool { return hits[i].to > at }):]
 }
 
 // maxHits bounds, about, how many secrets of one kind are hidden in one record.

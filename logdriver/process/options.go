@@ -219,8 +219,11 @@ func compile(v string) (re *regexp.Regexp, cost int, err error) {
 }
 
 func (s *Spec) setRate(v string) error {
-	number, unit, _ := strings.Cut(v, "/")
-	per, err := choice(unit, map[string]time.Duration{"": time.Second, "s": time.Second, "m": time.Minute, "h": time.Hour})
+	number, unit, given := strings.Cut(v, "/")
+	if !given {
+		unit = "s"
+	}
+	per, err := choice(unit, map[string]time.Duration{"s": time.Second, "m": time.Minute, "h": time.Hour})
 	if err != nil {
 		return fmt.Errorf("the unit: %w", err)
 	}
@@ -240,19 +243,20 @@ func (s *Spec) setRateMode(v string) (err error) {
 
 func (s *Spec) setPresets(v string) error {
 	all := presets()
+	var names []string
 	for name := range strings.SplitSeq(v, ",") {
-		if name = strings.TrimSpace(name); name == "all" {
-			s.secrets = nil
-			for _, name := range slices.Sorted(maps.Keys(all)) {
-				s.addPreset(name, all[name])
-			}
-			return nil
-		}
-		finders, ok := all[name]
-		if !ok {
+		switch name = strings.TrimSpace(name); {
+		case name == "all":
+			names = slices.AppendSeq(names, maps.Keys(all))
+		case all[name] == nil:
 			return notOneOf(name, append(slices.Collect(maps.Keys(all)), "all"))
+		default:
+			names = append(names, name)
 		}
-		s.addPreset(name, finders)
+	}
+	slices.Sort(names)
+	for _, name := range slices.Compact(names) {
+		s.addPreset(name, all[name])
 	}
 	return nil
 }

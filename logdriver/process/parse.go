@@ -186,9 +186,9 @@ func (p *parser) token(t *token, from, to int, escaped bool) {
 // appendMeaning appends what the inside of a string means. An escape of which a
 // part is to be hidden is hidden.
 func (p *parser) appendMeaning(from, to int) {
-	for _, h := range p.hits {
-		if h.to <= from || h.from >= to {
-			continue
+	for _, h := range behind(p.hits, from) {
+		if h.from >= to {
+			break
 		}
 		if h.from > from {
 			begin, _ := unitAt(p.scan.b, from, h.from)

@@ -71,17 +71,19 @@ func findEmail(sign string) finder {
 				return -1, -1
 			}
 			at, behind := i+n, i+n+len(sign)
-			lo := at
-			for lo > from && isLocal(line[lo-1]) {
-				lo--
-			}
 			hi := spanOf(line, behind, isHost)
 			for hi > behind && (line[hi-1] == '.' || line[hi-1] == '-') {
 				hi--
 			}
 			dot := bytes.LastIndexByte(line[behind:hi], '.')
-			if lo < at && dot > 0 && hi-(behind+dot+1) >= 2 && !isDigit(line[hi-1]) {
-				return lo, hi
+			if dot > 0 && hi-(behind+dot+1) >= 2 && !isDigit(line[hi-1]) {
+				lo := at // looked for only where there is a host: no byte is gone over twice
+				for lo > from && isLocal(line[lo-1]) {
+					lo--
+				}
+				if lo < at {
+					return lo, hi
+				}
 			}
 			i = behind
 		}

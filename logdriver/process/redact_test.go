@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 	"testing"
@@ -142,6 +143,23 @@ func TestSearchesAreBounded(t *testing.T) {
 
 // A secret is found wherever it is in a long line, and what would take too long
 // to search is not sent.
+// No preset goes over a line again and again: were it so, these records would
+// take minutes each, and with them all that waits behind them.
+func TestPresetsGoOverALineOnce(t *testing.T) {
+	s := spec(t, "redact=all").New(&Stats{})
+	for _, part := range []string{
+		"%40", "a%40", "%40a.", "@", "a@", "a@b.", "://", "://a:b", "://a:b@", `:\/\/a:`, "bearer ", "basic aaa ", "authorization=",
+		"authorization: basic ", "eyJ", "eyJ.", "AKIA", "ya29.", "=", ":", "\\\"", "id_token => ",
+	} {
+		line := bytes.Repeat([]byte(part), (512<<10)/len(part))
+		got := 0
+		s.Add(&record.Joined{Line: line}, func(*Record) { got++ })
+		if got != 1 {
+			t.Errorf("%q: %d records", part, got)
+		}
+	}
+}
+
 func TestRedactionOfLongLines(t *testing.T) {
 	s := spec(t, `redact.k=secret-[a-z]+`).New(&Stats{})
 	for at := maxFilter - 1100; at < maxFilter+100; at++ {

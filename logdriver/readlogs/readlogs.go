@@ -116,7 +116,7 @@ func (r *reader) readToEnd(ctx context.Context, emit func(*record.Joined)) (ende
 		}
 		var skip interface{ SkipTo() uint64 }
 		if errors.As(err, &skip) && skip.SkipTo() > r.offset {
-			r.join.Flush(emit) // a segment that cannot be read costs that one; shipping reports it
+			r.leap(emit) // a segment that cannot be read costs that one; shipping reports it
 			r.offset = skip.SkipTo()
 			r.gap()
 			continue
@@ -126,8 +126,8 @@ func (r *reader) readToEnd(ctx context.Context, emit func(*record.Joined)) (ende
 		}
 		if span.From > r.offset {
 			r.gap()
-		}
-		if span.From > r.offset || span.Session != r.session {
+			r.leap(emit)
+		} else if span.Session != r.session {
 			r.join.Flush(emit)
 		}
 		r.offset, r.session = span.From, span.Session
@@ -139,6 +139,14 @@ func (r *reader) readToEnd(ctx context.Context, emit func(*record.Joined)) (ende
 		}
 	}
 	return false, ctx.Err()
+}
+
+// leap is for bytes that are gone, and the ends of lines with them.
+func (r *reader) leap(emit func(*record.Joined)) {
+	r.join.Flush(func(j *record.Joined) {
+		j.Open = false
+		emit(j)
+	})
 }
 
 // decode gives out the records of one window and moves on. It reports whether
@@ -275,7 +283,7 @@ func (o *output) add(j *record.Joined) {
 		return
 	}
 	o.line = append(o.line[:0], j.Line...)
-	if !j.Cut {
+	if !j.Cut && !j.Open { // a line that the container did not end is shown so, as by the engine's own drivers
 		o.line = append(o.line, '\n')
 	}
 	o.buf, o.err = o.enc.Append(o.buf, j.Stderr, j.Time, o.line)

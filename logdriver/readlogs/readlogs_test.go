@@ -217,7 +217,7 @@ func TestFollowEndsWithTheRun(t *testing.T) {
 	if err := f.se.Detach(); err != nil {
 		t.Fatal(err)
 	}
-	expect("no newline\n")
+	expect("no newline")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -7,15 +7,16 @@ package record
 // again, and a collector that drops ids that it knows must not drop that. Numbers
 // sort as records do.
 //
-// No frame takes less than 12 bytes, so that the offsets behind a record's first
-// are no other record's: one is for what we say of records that begin there, two
-// are for pieces.
+// No frame takes less than 12 bytes, so that the eleven offsets behind a record's
+// first are no other record's: one is for what we say of records that begin there,
+// one for the last of a record's pieces, those between for the others. That is room
+// for 589,824, of at least 64 bytes each.
 const tagBits = 16
 
 const (
 	markSlot  = 1 << tagBits
 	pieceSlot = 2 << tagBits
-	lastSlot  = 3 << tagBits
+	lastSlot  = 11 << tagBits
 )
 
 // ID returns the number of a record whose first frame begins at offset and whose

@@ -33,6 +33,7 @@ type Joined struct {
 	Stderr bool
 	Cut    bool // the line goes on in another record
 	Tail   bool // the line began in another record
+	Open   bool // nobody has seen the line's end, and nothing more of it comes, see Flush
 	Headed bool // it begins where the line, or the piece of it, began: a reader that set in amid the chunks of a line has not seen that
 
 	id   []byte
@@ -121,6 +122,7 @@ func CutAt(b []byte, n int) int {
 // ended, and what has no newline by now will get none.
 func (j *Joiner) Flush(emit func(*Joined)) {
 	for len(j.open) > 0 {
+		j.open[0].Open = true
 		j.give(j.open[0], false, emit)
 		j.drop(0)
 	}

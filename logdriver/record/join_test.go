@@ -181,6 +181,9 @@ func TestIDs(t *testing.T) {
 			}
 		}
 	}
+	if many := PieceID(ID(5, 0xffff), 500_000, false); many >= PieceID(ID(5, 0), 0, true) || many <= PieceID(ID(5, 0xffff), 499_999, false) {
+		t.Error("the id of one of many pieces is that of a last one, too, or does not sort")
+	}
 	if a, b := PieceID(ID(5, 0), 2, false), PieceID(ID(5, 0), 3, true); a <= PieceID(ID(5, 0), 1, false) || b <= a || b >= ID(5+12, 0) {
 		t.Error("pieces do not sort")
 	}

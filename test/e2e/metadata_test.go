@@ -60,7 +60,7 @@ func TestMetadataArrives(t *testing.T) {
 
 	b.names = append(b.names, "metadata-bad")
 	_, err := b.engine.Docker.Start(b.ctx, "metadata-bad", "--log-driver", driver, "--log-opt", "field.dc=x", harness.Image, "true")
-	if err == nil || !strings.Contains(fmt.Sprint(err), `unknown log-opt "field.dc": did you mean "fields."?`) {
+	if err == nil || !strings.Contains(fmt.Sprint(err), `unknown log-opt "field.dc": did you mean "fields.NAME"?`) {
 		t.Errorf("a misspelt option: %v", err)
 	}
 }
