@@ -71,6 +71,16 @@ func newEtcd(settings etcd.Settings, kept *state.Dir, networks *network.Manager,
 			}
 			return ""
 		},
+		Definition: func(pool netip.Prefix) map[string]string {
+			for _, d := range networks.List() {
+				for _, p := range d.Pools {
+					if p.Space == ipam.LocalSpace && p.Prefix == pool && !d.Going {
+						return d.Shared(pool)
+					}
+				}
+			}
+			return nil
+		},
 		Log: log.With("backend", etcd.Name),
 	})
 }

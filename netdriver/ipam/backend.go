@@ -41,6 +41,31 @@ type Quarantiner interface {
 	Foreign(p Pool, a netip.Addr, mac net.HardwareAddr)
 }
 
+// Sharer is a Backend with which hosts can share the definition of a network.
+type Sharer interface {
+	// Agree holds the definition of the network that is to be on a pool against
+	// that of the other hosts, and says how it differs. It may wait.
+	Agree(ctx context.Context, p Pool, definition map[string]string) error
+}
+
+// Agree says that a network with this definition, as users write it, is to be on
+// the pool with this prefix.
+func (m *Manager) Agree(prefix netip.Prefix, definition map[string]string) error {
+	m.mu.Lock()
+	p, err := m.poolLocked(prefix)
+	m.mu.Unlock()
+	if err != nil {
+		return nil //nolint:nilerr // the network finds out
+	}
+	s, ok := m.backend(p.Backend).(Sharer)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), claimMost)
+	defer cancel()
+	return s.Agree(ctx, p.Pool, definition)
+}
+
 // Kind says what an address is claimed for.
 type Kind string
 

@@ -130,7 +130,7 @@ type Pools interface {
 	Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) []netip.Addr
 }
 
-// Config is what a Backend works on. All fields but Network,
+// Config is what a Backend works on. All fields but Network, Definition,
 // LeakGrace and Every are needed.
 type Config struct {
 	Settings
@@ -140,6 +140,9 @@ type Config struct {
 	Reserve ipam.Store[netip.Addr]
 	// Network returns the id of the network on a pool; "" while there is none.
 	Network func(pool netip.Prefix) string
+	// Definition returns that of the network on a pool, as ipam.Sharer has it; nil
+	// while there is none.
+	Definition func(pool netip.Prefix) map[string]string
 	// LeakGrace is how long a record of this host stays that the Manager does not
 	// know, and twice that after the start: an engine that starts says again what
 	// it knows. 0 is half a minute.

@@ -39,7 +39,9 @@ type PoolRecord struct {
 	Subnet   netip.Prefix `json:"subnet"`
 	Range    netip.Prefix `json:"range"`
 	Share    string       `json:"share,omitempty"`
-	Since    time.Time    `json:"since"`
+	// Definition is that of the network, where it is shared.
+	Definition map[string]string `json:"definition,omitempty"`
+	Since      time.Time         `json:"since"`
 }
 
 // HostRecord is a host.
