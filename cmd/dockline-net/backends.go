@@ -55,12 +55,16 @@ func newEtcd(settings etcd.Settings, kept *state.Dir, networks *network.Manager,
 	if err != nil {
 		return nil, err
 	}
+	boot, err := state.BootID()
+	if err != nil {
+		return nil, err
+	}
 	own, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("look up the host's name: %w", err)
 	}
 	return etcd.New(etcd.Config{
-		Settings: settings, Host: host, HostName: cmp.Or(getenv("HOST_NAME"), own), Reserve: reserve,
+		Settings: settings, Host: host, Boot: boot, HostName: cmp.Or(getenv("HOST_NAME"), own), Reserve: reserve,
 		Network: func(pool netip.Prefix) string {
 			for _, d := range networks.List() {
 				for _, p := range d.Pools {

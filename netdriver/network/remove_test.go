@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -72,6 +73,7 @@ func (f *faulty) Links() ([]kernel.Link, error) {
 		return nil, nil
 	}
 	l, err := f.Link("nic0")
+	l.MAC, l.MTU, l.Up = net.HardwareAddr{2, 0, 0, 0, 0, 1}, 1500, true
 	return []kernel.Link{l}, err
 }
 

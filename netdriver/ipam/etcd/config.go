@@ -136,6 +136,7 @@ type Config struct {
 	Settings
 	Host     string // the id of this installation, the same after restarts
 	HostName string // for people
+	Boot     string // the id of the machine's present boot
 	// Reserve is the table of what is claimed ahead; its keys are ours.
 	Reserve ipam.Store[netip.Addr]
 	// Network returns the id of the network on a pool; "" while there is none.

@@ -149,6 +149,10 @@ func (b *Backend) apply(m *mirror, kv *mvccpb.KeyValue, gone bool) {
 		applyTo(m.hosts, host, kv, gone)
 	case alive:
 		applyTo(m.alive, host, kv, gone)
+		if r, there := m.alive[host]; there {
+			r.rev = kv.ModRevision
+			m.alive[host] = r
+		}
 	}
 }
 
@@ -191,7 +195,7 @@ func (b *Backend) usable(e entry, there bool, o ipam.Owner, now time.Time) bool 
 	case e.Kind == held:
 		return o.Key != "" && e.Key == o.Key || now.After(e.Until)
 	}
-	return e.Host == b.cfg.Host
+	return e.Host == b.cfg.Host && !b.unsure
 }
 
 // offlineLocked reports whether an address is certainly this host's although

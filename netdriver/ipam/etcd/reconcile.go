@@ -44,7 +44,7 @@ func (b *Backend) reconcile(ctx context.Context, client *clientv3.Client) error 
 	b.mu.Lock()
 	b.mirror.bury()
 	b.mu.Unlock()
-	if b.hasTwin() {
+	if b.mayHaveTwin() {
 		return nil
 	}
 	have := b.have()

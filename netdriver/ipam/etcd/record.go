@@ -50,6 +50,8 @@ type HostRecord struct {
 	HostName string    `json:"host_name"`
 	Since    time.Time `json:"since"` // when the process began that wrote it
 	ID       string    `json:"id"`    // of that process
+	Boot     string    `json:"boot"`  // of the machine that it ran on
+	rev      int64
 }
 
 // place is an address of a segment.
