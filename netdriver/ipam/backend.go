@@ -119,6 +119,9 @@ type View struct {
 	Start netip.Addr
 	// Taken reports whether somebody is known to have an address; nil: nobody.
 	Taken func(netip.Addr) bool
+	// Spare reports of a Taken one whether it may be given all the same where no
+	// other is left; nil: none may.
+	Spare func(netip.Addr) bool
 	// Fault says why nothing but this is known; it is said where nothing is left.
 	Fault error
 	// Several is how many candidates a claim should have; 0 is one.

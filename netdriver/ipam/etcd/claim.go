@@ -127,7 +127,7 @@ func (b *Backend) worth(p ipam.Pool, c ipam.Claim, sure bool) ([]attempt, error)
 	for _, a := range c.Candidates {
 		at := place{po.segment, a}
 		e, there := b.mirror.at(at)
-		if len(b.mirror.asides[at]) == 0 && b.usable(e, there, c.Owner, now) {
+		if len(b.mirror.asides[at]) == 0 && (b.usable(e, there, c.Owner, now) || c.Kind != reserved && spare(e, there)) {
 			all = append(all, attempt{at, e.rev * bit(there)})
 		}
 	}

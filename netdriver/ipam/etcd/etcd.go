@@ -138,6 +138,13 @@ func (b *Backend) View(p ipam.Pool, o ipam.Owner) ipam.View {
 		}
 		return v
 	}
+	v.Spare = func(a netip.Addr) bool {
+		b.mu.RLock()
+		defer b.mu.RUnlock()
+		e, there := b.mirror.at(at(a))
+		f, odd := b.mirror.foreign[at(a)]
+		return spare(e, there) && len(b.mirror.asides[at(a)]) == 0 && !(odd && now.Before(f.Until))
+	}
 	v.Taken = func(a netip.Addr) bool {
 		b.mu.RLock()
 		defer b.mu.RUnlock()

@@ -198,6 +198,11 @@ func (b *Backend) usable(e entry, there bool, o ipam.Owner, now time.Time) bool 
 	return e.Host == b.cfg.Host && !b.unsure
 }
 
+// spare reports whether an address is kept for somebody who may never come again:
+// one that the engine drew a MAC for. A container that is restarted time and again
+// has another one each time, and would use up the pool.
+func spare(e entry, there bool) bool { return there && e.Kind == held && ipam.MayBeDrawn(e.Key) }
+
 // offlineLocked reports whether an address is certainly this host's although
 // nobody can be asked. Before etcd was seen by this process, the table says so.
 func (b *Backend) offlineLocked(p place) bool {
