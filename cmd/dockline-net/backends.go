@@ -22,7 +22,8 @@ import (
 type backends struct {
 	all      map[string]ipam.Backend
 	defaults map[string]string
-	etcd     *etcd.Backend // nil: it is not set up
+	missing  map[string]string // why some are not there
+	etcd     *etcd.Backend     // nil: it is not set up
 	dhcp     *dhcp.Manager
 }
 
@@ -42,6 +43,8 @@ func newBackends(kept *state.Dir, networks *network.Manager, getenv func(string)
 			return nil, err
 		}
 		b.all[etcd.Name] = b.etcd
+	} else {
+		b.missing = map[string]string{etcd.Name: "this plugin is told of no etcd: docker plugin disable -f, docker plugin set … ETCD_ENDPOINTS=http://HOST:2379, docker plugin enable"}
 	}
 	return b, nil
 }

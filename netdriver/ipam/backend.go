@@ -224,10 +224,28 @@ func (c Config) chosen(given map[string]string) (string, map[string]string, erro
 	if _, there := c.Backends[name]; there || name == Embedded {
 		return name, given, nil
 	}
+	if why := c.Missing[name]; why != "" {
+		return "", nil, &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name, Err: errors.New(why)}
+	}
 	names := append(slices.Collect(maps.Keys(c.Backends)), Embedded)
 	slices.Sort(names)
 	return "", nil, &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name,
 		Err: fmt.Errorf("this plugin has %s", strings.Join(names, ", "))}
+}
+
+// elsewhere says of an option that a backend does not have which other one has it.
+func (c Config) elsewhere(name string, err error) error {
+	var unknown *options.UnknownKeyError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	for _, other := range slices.Sorted(maps.Keys(c.Backends)) {
+		o, ok := c.Backends[other].(interface{ Options() []string })
+		if ok && slices.Contains(o.Options(), unknown.Key) {
+			return fmt.Errorf("IPAM option %q is of backend %s, and this network has backend %s: give --ipam-opt backend=%s, or leave it out", unknown.Key, other, name, other)
+		}
+	}
+	return err
 }
 
 // backend returns the one of that name; "" is the embedded one, as pools have it

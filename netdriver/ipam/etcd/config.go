@@ -59,7 +59,10 @@ func (s Settings) check() error {
 	schemes := map[string]bool{}
 	for _, text := range s.Endpoints {
 		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
+		if strings.Contains(text, "@") { // which is shown nowhere: it may hold a password
+			return errors.New("ETCD_ENDPOINTS: one has a user in it, which /cluster and logs would show; say ETCD_USER and ETCD_PASSWORD_FILE")
+		}
+		if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
 			return fmt.Errorf("ETCD_ENDPOINTS: %q is not of the form http://HOST:PORT or https://HOST:PORT", text)
 		}
 		schemes[u.Scheme] = true
@@ -176,11 +179,16 @@ type poolOptions struct {
 	hold    time.Duration
 }
 
+// Options are those that a network may give it.
+func (*Backend) Options() []string { return known() }
+
+func known() []string { return []string{optionSegment, optionReserve, optionHold, optionShare} }
+
 func parseOptions(given map[string]string) (o poolOptions, err error) {
 	refuse := func(key, why string) (poolOptions, error) {
 		return o, &options.ValueError{What: "IPAM option", Key: key, Value: given[key], Err: errors.New(why)}
 	}
-	if err := ipam.CheckOptions(given, optionSegment, optionReserve, optionHold, optionShare); err != nil {
+	if err := ipam.CheckOptions(given, known()...); err != nil {
 		return o, err
 	}
 	o.segment, o.share = cmp.Or(given[optionSegment], defaultSegment), given[optionShare]
