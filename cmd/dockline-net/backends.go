@@ -22,7 +22,8 @@ import (
 type backends struct {
 	all      map[string]ipam.Backend
 	defaults map[string]string
-	etcd     *etcd.Backend // nil: it is not set up
+	missing  map[string]string // why some are not there
+	etcd     *etcd.Backend     // nil: it is not set up
 	dhcp     *dhcp.Manager
 }
 
@@ -42,6 +43,8 @@ func newBackends(kept *state.Dir, networks *network.Manager, getenv func(string)
 			return nil, err
 		}
 		b.all[etcd.Name] = b.etcd
+	} else {
+		b.missing = map[string]string{etcd.Name: "this plugin is told of no etcd: docker plugin disable -f, docker plugin set … ETCD_ENDPOINTS=http://HOST:2379, docker plugin enable"}
 	}
 	return b, nil
 }
@@ -55,12 +58,16 @@ func newEtcd(settings etcd.Settings, kept *state.Dir, networks *network.Manager,
 	if err != nil {
 		return nil, err
 	}
+	boot, err := state.BootID()
+	if err != nil {
+		return nil, err
+	}
 	own, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("look up the host's name: %w", err)
 	}
 	return etcd.New(etcd.Config{
-		Settings: settings, Host: host, HostName: cmp.Or(getenv("HOST_NAME"), own), Reserve: reserve,
+		Settings: settings, Host: host, Boot: boot, HostName: cmp.Or(getenv("HOST_NAME"), own), Reserve: reserve,
 		Network: func(pool netip.Prefix) string {
 			for _, d := range networks.List() {
 				for _, p := range d.Pools {
@@ -70,6 +77,16 @@ func newEtcd(settings etcd.Settings, kept *state.Dir, networks *network.Manager,
 				}
 			}
 			return ""
+		},
+		Definition: func(pool netip.Prefix) map[string]string {
+			for _, d := range networks.List() {
+				for _, p := range d.Pools {
+					if p.Space == ipam.LocalSpace && p.Prefix == pool && !d.Going {
+						return d.Shared(pool)
+					}
+				}
+			}
+			return nil
 		},
 		Log: log.With("backend", etcd.Name),
 	})

@@ -154,7 +154,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 		Bound:    func(p ipam.Pool) bool { return networks.OnPool(p.Prefix) },
 		Reserved: networks.Reserved, Endpoints: endpoints.Addresses,
 		Reservations: reservations, Kept: last, Keep: set.keep,
-		Wire: wires, Backends: from.all, Defaults: from.defaults, Now: time.Now, Log: log,
+		Wire: wires, Backends: from.all, Missing: from.missing, Defaults: from.defaults, Now: time.Now, Log: log,
 	}
 	if err := conf.CheckDefaults(); err != nil {
 		return nil, fmt.Errorf("IPAM_OPTIONS: %w", err)

@@ -26,10 +26,13 @@ const hostKey = "/host"
 
 var _ ipam.Backend = (*Manager)(nil)
 
+// Options are those that a network may give it.
+func (m *Manager) Options() []string { return []string{optionParent} }
+
 // Prepare implements ipam.Backend. It asks on the parent what the LAN's server
 // leases, and takes nothing: an OFFER that is not accepted lapses.
 func (m *Manager) Prepare(ctx context.Context, r ipam.PoolRequest) (ipam.PoolRequest, error) {
-	if err := ipam.CheckOptions(r.Options, optionParent); err != nil {
+	if err := ipam.CheckOptions(r.Options, m.Options()...); err != nil {
 		return r, err
 	}
 	parent := r.Options[optionParent]

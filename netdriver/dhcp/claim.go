@@ -20,6 +20,9 @@ const (
 	rounds = 3
 )
 
+// errShort is errSilence of a start that did not wait as long as it may.
+var errShort = fmt.Errorf("%w soon enough", errSilence)
+
 // owner is for whom an address is leased.
 type owner struct {
 	key  string
@@ -35,8 +38,12 @@ func (m *Manager) lease(ctx context.Context, p Pool, o owner, addr netip.Addr) (
 	got, err := m.resumeOrAsk(ctx, p, o, addr)
 	if errors.Is(err, errSilence) {
 		m.Stats.Silent.Add(1)
-		return netip.Addr{}, fmt.Errorf("no DHCP server answered on %s within %s: see that one serves the LAN there, that it leases to unknown clients or knows the MAC %s, and that it has addresses left",
-			m.place(p), time.Since(begin).Round(100*time.Millisecond), o.mac)
+		short := ""
+		if errors.Is(err, errShort) {
+			short = " (nor when the container before this one started, so that it was not waited for long)"
+		}
+		return netip.Addr{}, fmt.Errorf("no DHCP server answered on %s within %s%s: see that one serves the LAN there, that it leases to unknown clients or knows the MAC %s, and that it has addresses left",
+			m.place(p), time.Since(begin).Round(100*time.Millisecond), short, o.mac)
 	}
 	return got, err
 }
@@ -142,7 +149,9 @@ func (m *Manager) resume(ctx context.Context, l *lease, o owner, addr netip.Addr
 	if o.host != "" {
 		now.HostName = o.host
 	}
-	got, terms, err := l.wire.request(ctx, now.client(), now.Addr, kind{}, pauses(knownPause, knownTries))
+	waits, _ := l.wire.patience(pauses(knownPause, knownTries))
+	got, terms, err := l.wire.request(ctx, now.client(), now.Addr, kind{}, waits)
+	l.wire.waited(err)
 	switch {
 	case err == nil && got == now.Addr && m.fits(now.Pool, now.Addr)(got, terms) == nil:
 		now.Terms = terms
@@ -184,7 +193,12 @@ func (m *Manager) fresh(ctx context.Context, p Pool, o owner, addr, hint netip.A
 	n := Lease{Pool: p, Key: o.key, MAC: o.mac, ClientID: clientID(m.cfg.Instance, o), HostName: o.host}
 	var err error
 	for range rounds {
-		n.Addr, n.Terms, err = w.discover(ctx, n.client(), hint, pauses(firstPause, askTries), m.fits(p, addr))
+		waits, patient := w.patience(pauses(firstPause, askTries))
+		n.Addr, n.Terms, err = w.discover(ctx, n.client(), hint, waits, m.fits(p, addr))
+		w.waited(err)
+		if errors.Is(err, errSilence) && !patient {
+			err = errShort
+		}
 		if err != nil {
 			return netip.Addr{}, err
 		}

@@ -35,6 +35,7 @@ type wire struct {
 	port    Port       // nil: not open
 	links   Links
 	closed  bool
+	unheard time.Time // when a start went without an answer last; zero: one was heard since
 	waiting map[dhcpv4.TransactionID]chan *Reply
 	readers sync.WaitGroup
 }
@@ -91,6 +92,7 @@ func (w *wire) read(port Port) {
 		}
 		w.mu.Lock()
 		ch := w.waiting[r.TransactionID]
+		w.unheard = time.Time{} // to whomever it is: a server is there
 		w.mu.Unlock()
 		if ch == nil {
 			continue
@@ -112,6 +114,36 @@ func (w *wire) close() {
 		_ = port.Close()
 	}
 	w.readers.Wait()
+}
+
+const (
+	// An engine that starts has its containers start one after the other and
+	// answers nobody before the last one is done: of a hundred that wait for a
+	// server which is away, only the first does so with patience. A server that
+	// answers late is heard all the same, and the next start waits for it.
+	unheardFor   = time.Minute
+	unheardPause = 500 * time.Millisecond
+)
+
+// patience returns how long a start waits for an answer, and whether that is as
+// long as it may.
+func (w *wire) patience(full []time.Duration) (pauses []time.Duration, patient bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.unheard.IsZero() || time.Since(w.unheard) > unheardFor {
+		return full, true
+	}
+	return []time.Duration{unheardPause}, false
+}
+
+// waited takes note of what a start's question ended in.
+func (w *wire) waited(err error) {
+	if !errors.Is(err, errSilence) {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.unheard = time.Now()
 }
 
 // errNoWire says that nothing can be sent.

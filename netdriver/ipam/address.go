@@ -201,8 +201,8 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 		return m.claimLocked(p, r, o, false), nil
 	}
 	found, ask, ok := m.pickLocked(p, r, t, probes)
-	if !ok && len(t.sticky.soft) > 0 { // better than none
-		t.sticky.soft = nil
+	if !ok && (len(t.sticky.soft) > 0 || t.view.Spare != nil) { // better than none
+		t.sticky.soft, t.last = nil, true
 		found, ask, ok = m.pickLocked(p, r, t, probes)
 	}
 	switch {
@@ -229,12 +229,14 @@ type taken struct {
 	ends map[netip.Addr]bool
 	view View
 	span span
+	last bool // what is spare counts as free
 
 	sticky sticky
 }
 
 func (t taken) has(a netip.Addr) bool {
-	return t.own[a] || t.ends[a] || t.sticky.hard[a] != "" || t.sticky.soft[a] || t.view.Taken != nil && t.view.Taken(a)
+	return t.own[a] || t.ends[a] || t.sticky.hard[a] != "" || t.sticky.soft[a] ||
+		t.view.Taken != nil && t.view.Taken(a) && (!t.last || t.view.Spare == nil || !t.view.Spare(a))
 }
 
 func (m *Manager) takenLocked(p *pool, o Owner) (taken, error) {

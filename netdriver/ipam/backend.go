@@ -41,6 +41,31 @@ type Quarantiner interface {
 	Foreign(p Pool, a netip.Addr, mac net.HardwareAddr)
 }
 
+// Sharer is a Backend with which hosts can share the definition of a network.
+type Sharer interface {
+	// Agree holds the definition of the network that is to be on a pool against
+	// that of the other hosts, and says how it differs. It may wait.
+	Agree(ctx context.Context, p Pool, definition map[string]string) error
+}
+
+// Agree says that a network with this definition, as users write it, is to be on
+// the pool with this prefix.
+func (m *Manager) Agree(prefix netip.Prefix, definition map[string]string) error {
+	m.mu.Lock()
+	p, err := m.poolLocked(prefix)
+	m.mu.Unlock()
+	if err != nil {
+		return nil //nolint:nilerr // the network finds out
+	}
+	s, ok := m.backend(p.Backend).(Sharer)
+	if !ok {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), claimMost)
+	defer cancel()
+	return s.Agree(ctx, p.Pool, definition)
+}
+
 // Kind says what an address is claimed for.
 type Kind string
 
@@ -94,6 +119,9 @@ type View struct {
 	Start netip.Addr
 	// Taken reports whether somebody is known to have an address; nil: nobody.
 	Taken func(netip.Addr) bool
+	// Spare reports of a Taken one whether it may be given all the same where no
+	// other is left; nil: none may.
+	Spare func(netip.Addr) bool
 	// Fault says why nothing but this is known; it is said where nothing is left.
 	Fault error
 	// Several is how many candidates a claim should have; 0 is one.
@@ -196,10 +224,28 @@ func (c Config) chosen(given map[string]string) (string, map[string]string, erro
 	if _, there := c.Backends[name]; there || name == Embedded {
 		return name, given, nil
 	}
+	if why := c.Missing[name]; why != "" {
+		return "", nil, &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name, Err: errors.New(why)}
+	}
 	names := append(slices.Collect(maps.Keys(c.Backends)), Embedded)
 	slices.Sort(names)
 	return "", nil, &options.ValueError{What: "IPAM option", Key: optionBackend, Value: name,
 		Err: fmt.Errorf("this plugin has %s", strings.Join(names, ", "))}
+}
+
+// elsewhere says of an option that a backend does not have which other one has it.
+func (c Config) elsewhere(name string, err error) error {
+	var unknown *options.UnknownKeyError
+	if !errors.As(err, &unknown) {
+		return err
+	}
+	for _, other := range slices.Sorted(maps.Keys(c.Backends)) {
+		o, ok := c.Backends[other].(interface{ Options() []string })
+		if ok && slices.Contains(o.Options(), unknown.Key) {
+			return fmt.Errorf("IPAM option %q is of backend %s, and this network has backend %s: give --ipam-opt backend=%s, or leave it out", unknown.Key, other, name, other)
+		}
+	}
+	return err
 }
 
 // backend returns the one of that name; "" is the embedded one, as pools have it

@@ -258,3 +258,25 @@ func TestABackendThatChooses(t *testing.T) {
 		t.Errorf("a reserve is kept of what a server chooses from: %v", free)
 	}
 }
+
+func TestWrongOptionsSayWhatToDo(t *testing.T) {
+	c := Config{Backends: map[string]Backend{SplitName: Split{}}, Missing: map[string]string{"etcd": "set ETCD_ENDPOINTS"}}
+	m := &Manager{cfg: c, pools: map[string]*pool{}, leaving: map[string]bool{}}
+	for name, tc := range map[string]struct {
+		options map[string]string
+		says    string
+	}{
+		"another backend's":    {map[string]string{"hosts": "4"}, "is of backend split, and this network has backend embedded: give --ipam-opt backend=split"},
+		"misspelt":             {map[string]string{"backend": "split", "host": "4"}, `did you mean "hosts"`},
+		"one that is not set":  {map[string]string{"backend": "etcd"}, "set ETCD_ENDPOINTS"},
+		"one that is not":      {map[string]string{"backend": "etc"}, "this plugin has embedded, split"},
+		"without a number":     {map[string]string{"backend": "split", "hosts": "4"}, "host_index"},
+		"a number too high":    {map[string]string{"backend": "split", "hosts": "4", "host_index": "4"}, "of 4 hosts, the last is 3"},
+		"more hosts than room": {map[string]string{"backend": "split", "hosts": "128", "host_index": "4"}, "too few for 128 hosts"},
+	} {
+		_, err := m.RequestPool(PoolRequest{Space: LocalSpace, Prefix: netip.MustParsePrefix("10.0.0.0/24"), Options: tc.options})
+		if err == nil || !strings.Contains(err.Error(), tc.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

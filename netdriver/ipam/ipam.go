@@ -179,7 +179,10 @@ type Config struct {
 
 	// Backends are those beside the embedded one, by name. Defaults are options of
 	// new pools that name no other backend than they do; those of the request win.
+	// Missing says of those that could be there why they are not. A backend that
+	// has a method Options says by it which ones it has of its own.
 	Backends map[string]Backend
+	Missing  map[string]string
 	Defaults map[string]string
 
 	// Reservations are those that operators made, by pool and address. Kept are

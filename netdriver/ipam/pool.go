@@ -51,7 +51,7 @@ func (m *Manager) RequestPool(r PoolRequest) (Pool, error) {
 	}
 	r.Options = merged
 	if r, err = m.backend(name).Prepare(ctx, r); err != nil {
-		return Pool{}, err
+		return Pool{}, m.cfg.elsewhere(name, err)
 	}
 	if name == Embedded {
 		name = ""

@@ -55,9 +55,12 @@ func parsePart(given map[string]string) (part, error) {
 	return s, nil
 }
 
+// Options are those that a network may give it.
+func (Split) Options() []string { return []string{optionIndex, optionHosts} }
+
 // Prepare implements Backend.
 func (Split) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error) {
-	if err := CheckOptions(r.Options, optionIndex, optionHosts); err != nil {
+	if err := CheckOptions(r.Options, Split{}.Options()...); err != nil {
 		return r, err
 	}
 	s, err := parsePart(r.Options)

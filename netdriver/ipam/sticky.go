@@ -61,6 +61,14 @@ func Key(name string, mac net.HardwareAddr) string {
 	return mac.String()
 }
 
+// MayBeDrawn reports whether a key is a MAC that the engine may have drawn at
+// random for one start: of those that belong to no hardware, some are users'.
+func MayBeDrawn(key string) bool {
+	const local = 2
+	mac, err := net.ParseMAC(key)
+	return err == nil && mac[0]&local != 0
+}
+
 // sticky is what a request is to know of reservations.
 type sticky struct {
 	own  netip.Addr            // kept for who asks; invalid: none

@@ -4,31 +4,62 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+
+	"github.com/dockline/dockline/netdriver/kernel"
 )
 
 // Create makes a network. Repeating it with the same definition succeeds.
 func (m *Manager) Create(d Definition) error {
+	m.making.Lock()
+	defer m.making.Unlock()
+	if done, err := m.mayCreate(d); done || err != nil {
+		return err
+	}
+	// What others are asked for here may take as long as the engine waits.
+	for _, prefix := range d.prefixesIn(m.space) {
+		if err := m.pools.Agree(prefix, d.Shared(prefix)); err != nil {
+			return err
+		}
+	}
+	if err := m.reserveForHost(&d); err != nil {
+		return err
+	}
+	return m.create(d)
+}
+
+// mayCreate refuses a network, or reports that it is there already.
+func (m *Manager) mayCreate(d Definition) (done bool, err error) {
 	m.change.Lock()
 	defer m.change.Unlock()
 	if err := m.repeated(d); err != nil || m.known(d.ID) {
-		return err
+		return true, err
 	}
-	if err := m.findParent(&d); err != nil {
-		return err
+	_, err = m.check(&d)
+	return false, err
+}
+
+// check holds a definition against the other networks and the host, of which it
+// takes in what the network needs.
+func (m *Manager) check(d *Definition) (wire kernel.Link, err error) {
+	if err := m.findParent(d); err != nil {
+		return wire, err
 	}
-	if err := m.checkOthers(d); err != nil {
-		return err
+	if err := m.checkOthers(*d); err != nil {
+		return wire, err
 	}
-	wire, err := m.checkHost(&d)
+	return m.checkHost(d)
+}
+
+func (m *Manager) create(d Definition) error {
+	m.change.Lock()
+	defer m.change.Unlock()
+	wire, err := m.check(&d) // again, after the wait
 	if err != nil {
 		return err
 	}
 	d.ParentWasDown = d.Parent != "" && !wire.Up
 	if d.Mode == Bridge {
 		d.UplinkMAC = wire.PermMAC.String()
-	}
-	if err := m.reserveForHost(&d); err != nil {
-		return err
 	}
 	if err := m.put(d); err != nil {
 		return err

@@ -398,13 +398,14 @@ func (w *mortal) All() (map[string]network.Definition, error) { return w.table.A
 // nobody has pools and endpoints of no consequence.
 type nobody struct{}
 
-func (nobody) Forsaken(netip.Prefix) bool          { return false }
-func (nobody) LetGo(netip.Prefix) bool             { return false }
-func (nobody) NetworkRemoved([]netip.Prefix) error { return nil }
-func (nobody) ReplayOver()                         {}
-func (nobody) Joined(string) bool                  { return false }
-func (nobody) Forget(string) error                 { return nil }
-func (nobody) JoinedAddrs(string) []netip.Addr     { return nil }
+func (nobody) Forsaken(netip.Prefix) bool                  { return false }
+func (nobody) LetGo(netip.Prefix) bool                     { return false }
+func (nobody) NetworkRemoved([]netip.Prefix) error         { return nil }
+func (nobody) Agree(netip.Prefix, map[string]string) error { return nil }
+func (nobody) ReplayOver()                                 {}
+func (nobody) Joined(string) bool                          { return false }
+func (nobody) Forget(string) error                         { return nil }
+func (nobody) JoinedAddrs(string) []netip.Addr             { return nil }
 
 func (nobody) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
 	return netip.Addr{}, errors.New("there are no pools")

@@ -131,6 +131,9 @@ type Pools interface {
 	// ReserveForHost takes an address of the pool for the host, the one given or
 	// one that it chooses. It goes with the pool.
 	ReserveForHost(prefix netip.Prefix, addr netip.Addr) (netip.Addr, error)
+	// Agree says that a network with this definition is to be on the pool. It may
+	// wait, for other hosts that share the definition.
+	Agree(prefix netip.Prefix, definition map[string]string) error
 	// NetworkRemoved says that no network is on these pools any more.
 	NetworkRemoved(prefixes []netip.Prefix) error
 	// ReplayOver says that the engine has done something that is no replay.
@@ -156,7 +159,8 @@ type Manager struct {
 	space string // the address space of our own IPAM half
 	log   *slog.Logger
 
-	change sync.Mutex // held over a whole Create, Delete or Discard; before mu
+	making sync.Mutex // held over a whole Create, which may wait for other hosts and servers; before change
+	change sync.Mutex // held over what a Create, Delete or Discard does here, which waits for nobody; before mu
 	mu     sync.RWMutex
 	all    map[string]Definition // guarded by mu
 

@@ -92,21 +92,28 @@ func (m *Manager) beginDelete(id string, doomed func(Definition) bool) (begun bo
 	return true, m.put(d)
 }
 
-// endDelete forgets the network last, so that whatever fails is tried again.
+// endDelete forgets the network last, so that whatever fails is tried again. What
+// others are told of it they are told without change: they may be slow.
 func (m *Manager) endDelete(id string) error {
-	m.change.Lock()
-	defer m.change.Unlock()
-	d, ok := m.lookup(id)
-	if !ok {
-		return nil // nothing to delete
-	}
-	if err := m.dismantle(d); err != nil {
+	d, there, err := m.dismantleGone(id)
+	if err != nil || !there {
 		return err
 	}
 	if err := m.pools.NetworkRemoved(d.prefixesIn(m.space)); err != nil {
 		return err
 	}
+	m.change.Lock()
+	defer m.change.Unlock()
 	return m.forget(d)
+}
+
+func (m *Manager) dismantleGone(id string) (d Definition, there bool, err error) {
+	m.change.Lock()
+	defer m.change.Unlock()
+	if d, there = m.lookup(id); !there {
+		return d, false, nil // nothing to delete
+	}
+	return d, true, m.dismantle(d)
 }
 
 // Discard removes the networks whose making was cut off by the end of an

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -21,6 +22,17 @@ type faulty struct {
 
 	forsaken, joined bool
 	port, up         bool // the uplink is
+
+	waits string
+	held  chan struct{} // a value each way: the call waits, and goes on
+}
+
+// wait is where a call waits that the test holds up.
+func (f *faulty) wait(call string) {
+	if f.waits == call {
+		f.held <- struct{}{}
+		<-f.held
+	}
 }
 
 var errFault = errors.New("fault")
@@ -52,12 +64,23 @@ func (f *faulty) Delete(keys ...string) error {
 }
 
 func (f *faulty) All() (map[string]Definition, error) { return maps.Clone(f.all), nil }
-func (f *faulty) Links() ([]kernel.Link, error)       { return nil, nil }
+func (f *faulty) Routes() ([]kernel.Route, error)     { return nil, nil }
+func (f *faulty) WaysOut() ([]kernel.WayOut, error)   { return nil, nil }
 func (f *faulty) JoinedAddrs(string) []netip.Addr     { return nil }
+
+func (f *faulty) Links() ([]kernel.Link, error) {
+	if f.waits == "" {
+		return nil, nil
+	}
+	l, err := f.Link("nic0")
+	l.MAC, l.MTU, l.Up = net.HardwareAddr{2, 0, 0, 0, 0, 1}, 1500, true
+	return []kernel.Link{l}, err
+}
 
 func (f *faulty) SyncPass(map[string]kernel.Pass, []string) error { return nil }
 
 func (f *faulty) ReserveForHost(netip.Prefix, netip.Addr) (netip.Addr, error) {
+	f.wait("reserve")
 	return netip.Addr{}, f.fault("reserve")
 }
 
@@ -88,13 +111,15 @@ func (f *faulty) SetDown(string) error {
 	return f.fault("take the uplink down")
 }
 
-func (f *faulty) DeleteBridge(string, string) error { return f.fault("delete the bridge") }
-func (f *faulty) Forsaken(netip.Prefix) bool        { return f.forsaken }
-func (f *faulty) LetGo(netip.Prefix) bool           { return false }
-func (f *faulty) ReplayOver()                       {}
-func (f *faulty) Joined(string) bool                { return f.joined }
+func (f *faulty) DeleteBridge(string, string) error           { return f.fault("delete the bridge") }
+func (f *faulty) Forsaken(netip.Prefix) bool                  { return f.forsaken }
+func (f *faulty) LetGo(netip.Prefix) bool                     { return false }
+func (f *faulty) Agree(netip.Prefix, map[string]string) error { return nil }
+func (f *faulty) ReplayOver()                                 {}
+func (f *faulty) Joined(string) bool                          { return f.joined }
 
 func (f *faulty) NetworkRemoved(prefixes []netip.Prefix) error {
+	f.wait("drop the pools")
 	if err := f.fault("drop the pools"); err != nil {
 		return err
 	}

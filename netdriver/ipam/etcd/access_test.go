@@ -82,6 +82,8 @@ func TestSettings(t *testing.T) {
 		{map[string]string{"ETCD_ENDPOINTS": "https://10.0.0.1:2379", "ETCD_CA_FILE": "/config/missing.pem"}, ""}, // at the connection
 		{map[string]string{"ETCD_ENDPOINTS": "10.0.0.1:2379"}, `"10.0.0.1:2379" is not of the form`},
 		{map[string]string{"ETCD_ENDPOINTS": "http://10.0.0.1"}, "is not of the form"},
+		{map[string]string{"ETCD_ENDPOINTS": "http://:2379"}, "is not of the form"},
+		{map[string]string{"ETCD_ENDPOINTS": "https://root:secret@10.0.0.1:2379"}, "say ETCD_USER"},
 		{map[string]string{"ETCD_ENDPOINTS": "http://a:1,https://b:1"}, "some are http and some https"},
 		{map[string]string{"ETCD_ENDPOINTS": "https://a:1"}, "ETCD_CA_FILE is needed"},
 		{map[string]string{"ETCD_ENDPOINTS": "http://a:1", "ETCD_CA_FILE": "x"}, "for https"},
@@ -91,6 +93,9 @@ func TestSettings(t *testing.T) {
 		{map[string]string{"ETCD_ENDPOINTS": "http://a:1", "ETCD_PREFIX": "x"}, "does not begin with a slash"},
 	} {
 		_, set, err := ParseSettings(func(key string) string { return tc.env[key] })
+		if err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("a password is shown: %v", err)
+		}
 		if tc.want == "" && (err != nil || set != (len(tc.env) > 0)) || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
 			t.Errorf("%v: set %v, %v, want %q", tc.env, set, err, tc.want)
 		}

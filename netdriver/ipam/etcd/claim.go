@@ -28,6 +28,8 @@ func (b *Backend) Claim(ctx context.Context, p ipam.Pool, c ipam.Claim) (netip.A
 		return c.Candidates[0], nil // compared when etcd answers
 	case err != nil:
 		return b.claimOffline(p, c, err)
+	case c.Replay && b.mayHaveTwin():
+		return c.Candidates[0], nil // compared when that is certain
 	case c.Kind.Shared():
 		err = b.setAside(ctx, client, p, c)
 		if err == nil || c.Replay && errors.Is(err, ipam.ErrAway) {
@@ -125,7 +127,7 @@ func (b *Backend) worth(p ipam.Pool, c ipam.Claim, sure bool) ([]attempt, error)
 	for _, a := range c.Candidates {
 		at := place{po.segment, a}
 		e, there := b.mirror.at(at)
-		if len(b.mirror.asides[at]) == 0 && b.usable(e, there, c.Owner, now) {
+		if len(b.mirror.asides[at]) == 0 && (b.usable(e, there, c.Owner, now) || c.Kind != reserved && spare(e, there)) {
 			all = append(all, attempt{at, e.rev * bit(there)})
 		}
 	}
@@ -212,7 +214,7 @@ func (b *Backend) claimOffline(p ipam.Pool, c ipam.Claim, why error) (netip.Addr
 		for _, a := range c.Candidates {
 			at, rec := place{po.segment, a}, b.record(p, c.Owner)
 			b.mu.Lock()
-			fine := b.twin == nil && b.offlineLocked(at)
+			fine := b.twin == nil && !b.unsure && b.offlineLocked(at)
 			if e, there := b.mirror.at(at); fine && there {
 				e.Record, e.unwritten = rec, true
 				b.mirror.addrs[at] = e
@@ -360,6 +362,9 @@ func (b *Backend) Leave(ctx context.Context, p ipam.Pool) error {
 	if err != nil {
 		b.Kick()
 		return nil //nolint:nilerr // it is given back when etcd answers
+	}
+	if b.mayHaveTwin() {
+		return nil // what is left over is given back when it is certainly ours
 	}
 	po := optionsOf(p)
 	b.mu.RLock()

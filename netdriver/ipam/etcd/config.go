@@ -59,7 +59,10 @@ func (s Settings) check() error {
 	schemes := map[string]bool{}
 	for _, text := range s.Endpoints {
 		u, err := url.Parse(text)
-		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
+		if strings.Contains(text, "@") { // which is shown nowhere: it may hold a password
+			return errors.New("ETCD_ENDPOINTS: one has a user in it, which /cluster and logs would show; say ETCD_USER and ETCD_PASSWORD_FILE")
+		}
+		if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
 			return fmt.Errorf("ETCD_ENDPOINTS: %q is not of the form http://HOST:PORT or https://HOST:PORT", text)
 		}
 		schemes[u.Scheme] = true
@@ -130,16 +133,20 @@ type Pools interface {
 	Candidates(pool netip.Prefix, n int, known func(netip.Addr) bool) []netip.Addr
 }
 
-// Config is what a Backend works on. All fields but Network,
+// Config is what a Backend works on. All fields but Network, Definition,
 // LeakGrace and Every are needed.
 type Config struct {
 	Settings
 	Host     string // the id of this installation, the same after restarts
 	HostName string // for people
+	Boot     string // the id of the machine's present boot
 	// Reserve is the table of what is claimed ahead; its keys are ours.
 	Reserve ipam.Store[netip.Addr]
 	// Network returns the id of the network on a pool; "" while there is none.
 	Network func(pool netip.Prefix) string
+	// Definition returns that of the network on a pool, as ipam.Sharer has it; nil
+	// while there is none.
+	Definition func(pool netip.Prefix) map[string]string
 	// LeakGrace is how long a record of this host stays that the Manager does not
 	// know, and twice that after the start: an engine that starts says again what
 	// it knows. 0 is half a minute.
@@ -172,11 +179,16 @@ type poolOptions struct {
 	hold    time.Duration
 }
 
+// Options are those that a network may give it.
+func (*Backend) Options() []string { return known() }
+
+func known() []string { return []string{optionSegment, optionReserve, optionHold, optionShare} }
+
 func parseOptions(given map[string]string) (o poolOptions, err error) {
 	refuse := func(key, why string) (poolOptions, error) {
 		return o, &options.ValueError{What: "IPAM option", Key: key, Value: given[key], Err: errors.New(why)}
 	}
-	if err := ipam.CheckOptions(given, optionSegment, optionReserve, optionHold, optionShare); err != nil {
+	if err := ipam.CheckOptions(given, known()...); err != nil {
 		return o, err
 	}
 	o.segment, o.share = cmp.Or(given[optionSegment], defaultSegment), given[optionShare]

@@ -52,6 +52,7 @@ type Backend struct {
 	prove chan struct{}       // somebody doubts that etcd answers
 	kick  chan struct{}       // something is to be compared
 	heard chan foreignClaim   // by the wire
+	other chan struct{}       // somebody else says that he is this host, or does so no more
 	first chan struct{}       // closed with the end of the first attempt to connect
 	leaks map[place]time.Time // since when; the reconciling goroutine's own
 
@@ -64,6 +65,9 @@ type Backend struct {
 	since     time.Time
 	quiet     time.Time      // until then other hosts claim again what they have
 	twin      error          // why this host must not claim anything
+	unsure    bool           // whether what this host has in etcd is a twin's
+	doubted   time.Time      // since when
+	aliveRev  int64          // of our saying that this host is alive; 0: we have not
 	reserve   map[place]bool // as in the table
 	conflicts map[place]Conflict
 	tried     bool
@@ -73,7 +77,7 @@ type Backend struct {
 func New(cfg Config) (*Backend, error) {
 	b := &Backend{
 		cfg: cfg, id: rand.Text(), began: time.Now(), since: time.Now(), fault: errors.New("there was no connection yet"),
-		prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), heard: make(chan foreignClaim, 256), first: make(chan struct{}),
+		prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), other: make(chan struct{}, 1), heard: make(chan foreignClaim, 256), first: make(chan struct{}),
 		mirror: newMirror(), reserve: map[place]bool{}, conflicts: map[place]Conflict{}, leaks: map[place]time.Time{},
 	}
 	b.cfg.LeakGrace, b.cfg.Every = cmp.Or(cfg.LeakGrace, leakGrace), cmp.Or(cfg.Every, compareEvery)
@@ -133,6 +137,13 @@ func (b *Backend) View(p ipam.Pool, o ipam.Owner) ipam.View {
 			return !b.offlineLocked(at(a))
 		}
 		return v
+	}
+	v.Spare = func(a netip.Addr) bool {
+		b.mu.RLock()
+		defer b.mu.RUnlock()
+		e, there := b.mirror.at(at(a))
+		f, odd := b.mirror.foreign[at(a)]
+		return spare(e, there) && len(b.mirror.asides[at(a)]) == 0 && !(odd && now.Before(f.Until))
 	}
 	v.Taken = func(a netip.Addr) bool {
 		b.mu.RLock()

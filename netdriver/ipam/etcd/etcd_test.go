@@ -446,17 +446,3 @@ func TestShares(t *testing.T) {
 		t.Errorf("the gateway that nobody named: %v, %v", got, err)
 	}
 }
-
-// Two machines with one installation's state are not one host.
-func TestATwin(t *testing.T) {
-	t.Parallel()
-	s := startServer(t)
-	a := newHost(t, "a", s.endpoint)
-	p := a.pool(subnet)
-	await(t, "a is alive", func() bool { return len(s.keys("alive/")) == 1 })
-	newHost(t, "a", s.endpoint)
-	await(t, "the alarm", a.faulty)
-	if _, err := a.RequestAddress(p.ID, ipam.AddressRequest{}); err == nil || !strings.Contains(err.Error(), "has the id of this one") {
-		t.Errorf("a new address: %v", err)
-	}
-}

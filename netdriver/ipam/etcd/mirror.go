@@ -149,6 +149,10 @@ func (b *Backend) apply(m *mirror, kv *mvccpb.KeyValue, gone bool) {
 		applyTo(m.hosts, host, kv, gone)
 	case alive:
 		applyTo(m.alive, host, kv, gone)
+		if r, there := m.alive[host]; there {
+			r.rev = kv.ModRevision
+			m.alive[host] = r
+		}
 	}
 }
 
@@ -191,8 +195,13 @@ func (b *Backend) usable(e entry, there bool, o ipam.Owner, now time.Time) bool 
 	case e.Kind == held:
 		return o.Key != "" && e.Key == o.Key || now.After(e.Until)
 	}
-	return e.Host == b.cfg.Host
+	return e.Host == b.cfg.Host && !b.unsure
 }
+
+// spare reports whether an address is kept for somebody who may never come again:
+// one that the engine drew a MAC for. A container that is restarted time and again
+// has another one each time, and would use up the pool.
+func spare(e entry, there bool) bool { return there && e.Kind == held && ipam.MayBeDrawn(e.Key) }
 
 // offlineLocked reports whether an address is certainly this host's although
 // nobody can be asked. Before etcd was seen by this process, the table says so.

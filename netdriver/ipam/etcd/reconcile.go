@@ -44,7 +44,7 @@ func (b *Backend) reconcile(ctx context.Context, client *clientv3.Client) error 
 	b.mu.Lock()
 	b.mirror.bury()
 	b.mu.Unlock()
-	if b.hasTwin() {
+	if b.mayHaveTwin() {
 		return nil
 	}
 	have := b.have()
@@ -97,14 +97,16 @@ func (b *Backend) wanted() wanted {
 func (b *Backend) sayPools(ctx context.Context, client *clientv3.Client, have *mirror, want wanted) error {
 	var ops []clientv3.Op
 	for key, p := range want.pools {
-		if r, there := have.pools[key]; !there || r.Pool != p.ID {
-			since := r.Since
-			if !there {
-				since = time.Now().UTC()
-			}
-			ops = append(ops, clientv3.OpPut(key, encode(PoolRecord{
-				Host: b.cfg.Host, HostName: b.cfg.HostName, Pool: p.ID, Subnet: p.Prefix, Range: p.Range, Share: optionsOf(p).share, Since: since,
-			})))
+		r, there := have.pools[key]
+		rec := PoolRecord{Host: b.cfg.Host, HostName: b.cfg.HostName, Pool: p.ID, Subnet: p.Prefix, Range: p.Range, Share: optionsOf(p).share, Definition: r.Definition, Since: r.Since}
+		if !there {
+			rec.Since = time.Now().UTC()
+		}
+		if d := b.definition(p); d != nil {
+			rec.Definition = d
+		}
+		if !there || r.Pool != p.ID || !maps.Equal(r.Definition, rec.Definition) {
+			ops = append(ops, clientv3.OpPut(key, encode(rec)))
 		}
 	}
 	for key, r := range have.pools {

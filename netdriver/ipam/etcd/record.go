@@ -39,7 +39,9 @@ type PoolRecord struct {
 	Subnet   netip.Prefix `json:"subnet"`
 	Range    netip.Prefix `json:"range"`
 	Share    string       `json:"share,omitempty"`
-	Since    time.Time    `json:"since"`
+	// Definition is that of the network, where it is shared.
+	Definition map[string]string `json:"definition,omitempty"`
+	Since      time.Time         `json:"since"`
 }
 
 // HostRecord is a host.
@@ -48,6 +50,8 @@ type HostRecord struct {
 	HostName string    `json:"host_name"`
 	Since    time.Time `json:"since"` // when the process began that wrote it
 	ID       string    `json:"id"`    // of that process
+	Boot     string    `json:"boot"`  // of the machine that it ran on
+	rev      int64
 }
 
 // place is an address of a segment.

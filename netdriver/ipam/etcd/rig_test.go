@@ -152,6 +152,7 @@ func (t *table[V]) Delete(keys ...string) error {
 type host struct {
 	t        testing.TB
 	id       string
+	boot     string
 	settings Settings
 	pools    table[ipam.Pool]
 	given    table[ipam.Given]
@@ -184,7 +185,11 @@ func newHost(t testing.TB, id string, endpoints ...string) *host {
 
 func newHostWith(t testing.TB, id string, settings Settings) *host {
 	t.Helper()
-	h := &host{t: t, id: id, settings: settings, said: &bytes.Buffer{}}
+	return startHost(t, &host{t: t, id: id, settings: settings, said: &bytes.Buffer{}})
+}
+
+func startHost(t testing.TB, h *host) *host {
+	t.Helper()
 	h.start()
 	t.Cleanup(func() { h.end() })
 	return h
@@ -195,7 +200,7 @@ func (h *host) start() {
 	h.t.Helper()
 	var err error
 	log := slog.New(slog.NewTextHandler(h, nil))
-	h.b, err = New(Config{Settings: h.settings, Host: h.id, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Every: 2 * time.Second, Log: log})
+	h.b, err = New(Config{Settings: h.settings, Host: h.id, Boot: h.boot, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Every: 2 * time.Second, Log: log})
 	ok(h.t, err)
 	h.Manager, err = ipam.New(ipam.Config{
 		Pools: &h.pools, Addresses: &h.given, Cursors: &h.cursors,

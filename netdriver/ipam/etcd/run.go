@@ -9,7 +9,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/client/v3/concurrency"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -18,9 +17,7 @@ const (
 	compareEvery   = 10 * time.Second
 	// settleFor is how long changes are collected before they are compared.
 	settleFor = 100 * time.Millisecond
-	// aliveFor is how long a host counts as alive that is not heard of, in seconds.
-	aliveFor = 30
-	maxOps   = 100 // in a transaction; etcd takes 128
+	maxOps    = 100 // in a transaction; etcd takes 128
 )
 
 // Run keeps the mirror and what is ours until ctx ends.
@@ -80,6 +77,9 @@ func (b *Backend) up(client *clientv3.Client) {
 		b.cfg.Log.Info("etcd answers again", "after", time.Since(b.since).Round(time.Millisecond))
 	}
 	b.client, b.fault, b.since = client, nil, time.Now()
+	if r, there := b.mirror.alive[b.cfg.Host]; there && !b.isThisLocked(r) {
+		b.doubtLocked(r)
+	}
 	b.triedLocked()
 	poke(b.kick)
 }
@@ -191,54 +191,6 @@ func (b *Backend) oursLocked(ev *clientv3.Event) bool {
 		return there && host == b.cfg.Host
 	}
 	return false
-}
-
-// twinLocked looks whether another process says that it is this host.
-func (b *Backend) twinLocked() {
-	r, there := b.mirror.alive[b.cfg.Host]
-	switch {
-	case !there:
-	case r.ID == b.id:
-		b.twin = nil
-	case r.Since.After(b.began) && b.twin == nil:
-		b.twin = fmt.Errorf("another host (%s) has the id of this one, %s, as after copying a machine with the plugin's state: remove the plugin's networks and the plugin there, or here, and install it again", r.HostName, b.cfg.Host)
-		b.cfg.Log.Error("no address is claimed any more", "err", b.twin)
-	}
-}
-
-func (b *Backend) hasTwin() bool {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.twin != nil
-}
-
-// live says that this host is alive, until it cannot.
-func (b *Backend) live(ctx context.Context, client *clientv3.Client) error {
-	if b.hasTwin() { // which is alive
-		<-ctx.Done()
-		return ctx.Err()
-	}
-	s, err := concurrency.NewSession(client, concurrency.WithTTL(aliveFor), concurrency.WithContext(ctx))
-	if err != nil {
-		return fmt.Errorf("say that this host is alive: %w", err)
-	}
-	defer s.Orphan() // the next process has half a minute
-	asked, cancel := context.WithTimeout(ctx, listTimeout)
-	defer cancel()
-	value := encode(HostRecord{Host: b.cfg.Host, HostName: b.cfg.HostName, Since: b.began.UTC(), ID: b.id})
-	_, err = client.Txn(asked).Then(
-		clientv3.OpPut(b.key(hosts, b.cfg.Host), value),
-		clientv3.OpPut(b.key(alive, b.cfg.Host), value, clientv3.WithLease(s.Lease())),
-	).Commit()
-	if err != nil {
-		return fmt.Errorf("say that this host is alive: %w", err)
-	}
-	select {
-	case <-s.Done():
-		return errors.New("the lease that says that this host is alive has ended")
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // work compares, proves and puts in quarantine, one after the other.

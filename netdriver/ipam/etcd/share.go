@@ -3,7 +3,9 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -11,38 +13,98 @@ import (
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
+// Agree implements ipam.Sharer.
+func (b *Backend) Agree(ctx context.Context, p ipam.Pool, definition map[string]string) error {
+	o := optionsOf(p)
+	if o.share == "" {
+		return nil
+	}
+	return b.join(ctx, o, func(all []PoolRecord) (PoolRecord, error) {
+		rec := PoolRecord{Pool: p.ID, Subnet: p.Prefix, Range: p.Range, Definition: definition}
+		return rec, b.sameDefinition(rec, o.share, all)
+	})
+}
+
 // agree compares a pool with what other hosts have of its share, from which it
 // takes what the request leaves open, and says that this host has it as well.
 func (b *Backend) agree(ctx context.Context, r ipam.PoolRequest, o poolOptions) (ipam.PoolRequest, error) {
+	want := r
+	err := b.join(ctx, o, func(all []PoolRecord) (_ PoolRecord, err error) {
+		want, err = b.compare(r, o, all)
+		return PoolRecord{Subnet: want.Prefix, Range: want.Range}, err
+	})
+	if err != nil {
+		return r, err
+	}
+	return want, nil
+}
+
+// join says what this host has of a share, as it follows from what others have,
+// the oldest first.
+func (b *Backend) join(ctx context.Context, o poolOptions, follows func(all []PoolRecord) (PoolRecord, error)) error {
 	client, err := b.connected(ctx)
 	if err != nil {
-		return r, fmt.Errorf("look up share %q: %w", o.share, away(err))
+		return fmt.Errorf("look up share %q: %w", o.share, away(err))
 	}
 	below := b.key(pools, o.segment) + "/"
 	for range rounds {
 		res, err := b.commit(ctx, client, nil, []clientv3.Op{clientv3.OpGet(below, clientv3.WithPrefix())}, nil)
 		if err != nil {
-			return r, fmt.Errorf("look up share %q: %w", o.share, away(err))
+			return fmt.Errorf("look up share %q: %w", o.share, away(err))
 		}
 		m := newMirror()
 		for _, kv := range res.Responses[0].GetResponseRange().Kvs {
 			b.apply(m, kv, false)
 		}
-		want, err := b.compare(r, o, b.poolsOf(m, o.segment))
+		rec, err := follows(b.poolsOf(m, o.segment))
 		if err != nil {
-			return r, err
+			return err
 		}
-		rec := PoolRecord{Host: b.cfg.Host, HostName: b.cfg.HostName, Subnet: want.Prefix, Range: want.Range, Share: o.share, Since: time.Now().UTC()}
+		key := b.poolKey(o.segment, rec.Subnet, b.cfg.Host)
+		rec.Host, rec.HostName, rec.Share, rec.Since = b.cfg.Host, b.cfg.HostName, o.share, time.Now().UTC()
+		if old, there := m.pools[key]; there {
+			rec.Since = old.Since
+		}
 		unchanged := clientv3.Compare(clientv3.ModRevision(below).WithPrefix(), "<", res.Header.Revision+1)
-		put, err := b.commit(ctx, client, []clientv3.Cmp{unchanged}, []clientv3.Op{clientv3.OpPut(b.poolKey(o.segment, want.Prefix, b.cfg.Host), encode(rec))}, nil)
+		put, err := b.commit(ctx, client, []clientv3.Cmp{unchanged}, []clientv3.Op{clientv3.OpPut(key, encode(rec))}, nil)
 		if err != nil {
-			return r, fmt.Errorf("join share %q: %w", o.share, away(err))
+			return fmt.Errorf("join share %q: %w", o.share, away(err))
 		}
 		if put.Succeeded {
-			return want, nil
+			return nil
 		}
 	}
-	return r, fmt.Errorf("join share %q: other hosts changed theirs meanwhile, %d times; try again", o.share, rounds)
+	return fmt.Errorf("join share %q: other hosts changed theirs meanwhile, %d times; try again", o.share, rounds)
+}
+
+// sameDefinition says in what a network differs from that of another host. What
+// one of the two says nothing of is as the other has it.
+func (b *Backend) sameDefinition(ours PoolRecord, share string, all []PoolRecord) error {
+	for _, theirs := range all {
+		if theirs.Share != share || theirs.Host == b.cfg.Host || theirs.Subnet != ours.Subnet {
+			continue
+		}
+		for _, key := range slices.Sorted(maps.Keys(ours.Definition)) {
+			if value, said := theirs.Definition[key]; said && value != ours.Definition[key] {
+				return fmt.Errorf("share %q has %s=%s on host %s (since %s), not %s%s", share, key, value, theirs.HostName, theirs.Since.Format(time.RFC3339), ours.Definition[key], advice[key])
+			}
+		}
+	}
+	return nil
+}
+
+// advice is what to do about a difference that hosts may have reasons for.
+var advice = map[string]string{
+	"parent":      "; where the interfaces have other names, say on all hosts what fits each: parent=eth0,eno1 or parent=route:192.0.2.0/24",
+	"aux-address": "; leave it out here, and what the others set aside holds for this host as well",
+}
+
+// definition is that of the network on a pool, where it is shared.
+func (b *Backend) definition(p ipam.Pool) map[string]string {
+	if b.cfg.Definition == nil || optionsOf(p).share == "" {
+		return nil
+	}
+	return b.cfg.Definition(p.Prefix)
 }
 
 // compare says how a request differs from what others have, the oldest first.
