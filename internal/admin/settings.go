@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -76,22 +77,24 @@ func parseAddress(v string) (network, address string, err error) {
 	return "tcp", to.String(), nil
 }
 
-// Listen binds the place for the metrics; nil if there is none.
-func (s Settings) Listen() (net.Listener, error) {
+// Open binds the place for the metrics. It returns nil if there is none, or if it
+// cannot be had, which is logged: containers matter more than who watches them.
+func (s Settings) Open(log *slog.Logger) net.Listener {
 	var l net.Listener
 	var err error
 	switch s.Network {
 	case "":
-		return nil, nil //nolint:nilnil // nobody wants it
+		return nil
 	case "unix":
 		l, err = pluginserver.Listen(s.Address)
 	default:
 		l, err = net.Listen(s.Network, s.Address)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("setting METRICS: %w: is another program, or another plugin, there? Choose another address", err)
+		log.Error("metrics are not served where METRICS says, but on the admin socket only; is another program, or the other plugin, there? Choose another address", "address", s.Address, "err", err)
+		return nil
 	}
-	return l, nil
+	return l
 }
 
 const (
@@ -102,15 +105,19 @@ const (
 )
 
 // ServeMetrics answers from l on /metrics, /healthz and /readyz alone, until ctx
-// ends. Whoever asks slowly, or too much, is cut off.
-func (s *Server) ServeMetrics(ctx context.Context, l net.Listener) error {
+// ends. Whoever asks slowly, or too much, is cut off. What ends it early is logged:
+// the plugin goes on without.
+func (s *Server) ServeMetrics(ctx context.Context, l net.Listener) {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
 		mux.Handle("GET "+path, s.mux)
 	}
 	s.log.Info("metrics are served", "address", l.Addr().String())
-	return s.serve(ctx, netutil.LimitListener(l, maxReaders), &http.Server{
+	err := s.serve(ctx, netutil.LimitListener(l, maxReaders), &http.Server{
 		Handler:     http.MaxBytesHandler(mux, 0),
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	})
+	if err != nil {
+		s.log.Error("metrics are served on the admin socket only from now on", "err", err)
+	}
 }
