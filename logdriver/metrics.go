@@ -86,7 +86,7 @@ func (p *Plugin) ships() error {
 
 func (p *Plugin) configured() error {
 	if c := p.conf.Status(); c.Version == "" {
-		return fmt.Errorf("none is known: %s", cmp.Or(c.Error, c.Refused))
+		return fmt.Errorf("none is known from %s: %s", c.Source, cmp.Or(c.Error, c.Refused, "it has not been read yet"))
 	}
 	return nil
 }
