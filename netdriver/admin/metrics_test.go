@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/dockline/dockline/internal/promtest"
+	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
@@ -22,7 +24,7 @@ import (
 	"github.com/dockline/dockline/netdriver/reconcile"
 )
 
-// atWork is a plugin with a container on a wire, and a cluster.
+// atWork is a plugin with a container on a wire, a cluster and a lease.
 func atWork(t *testing.T) *Plugin {
 	t.Helper()
 	host, box := newSpace(t), newSpace(t)
@@ -58,6 +60,15 @@ func atWork(t *testing.T) *Plugin {
 		Reserve: table[netip.Addr]{}, Log: slog.New(slog.DiscardHandler),
 	})
 	ok(t, err)
+	p.Leases, err = dhcp.New(dhcp.Config{
+		Host: dhcp.OnKernel{Kernel: host.k, Networks: p.Networks}, Leases: table[dhcp.Lease]{"l": {
+			Pool: dhcp.Pool{ID: "l", Prefix: pool.Prefix}, Addr: netip.MustParseAddr("10.1.0.9"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}, Boot: "boot", State: dhcp.Bound,
+			Terms: dhcp.Terms{Server: netip.MustParseAddr("10.1.0.2"), Obtained: time.Now(), Lasts: 4 * time.Hour, Renew: 2 * time.Hour, Rebind: 3 * time.Hour},
+		}},
+		Endpoints: func() map[netip.Addr]dhcp.Holder { return nil }, Ours: p.Networks.OnPool, Instance: "i", Boot: "boot", Log: p.Log,
+	})
+	ok(t, err)
+	t.Cleanup(p.Leases.Close)
 	watching(t, p)
 	p.Observe("NetworkDriver.Join", 2*time.Millisecond, errors.New("once"))
 	p.Reconciled(reconcile.Report{Repaired: 3}, nil)
