@@ -139,10 +139,10 @@ func (s *site) conflictsAreReported(t *testing.T, m *machine, lan, dmz *containe
 	if err != nil {
 		t.Error(err)
 	}
-	metrics, err := m.adminGet(ctx, "/metrics")
-	if err != nil {
-		t.Fatal(err)
+	if ready := m.Run("busybox", "wget", "-q", "-O", "-", "http://"+metricsAt+"/readyz"); !strings.HasSuffix(ready, "\nok\n") {
+		t.Errorf("the plugin is not ready: %s", ready)
 	}
+	metrics := m.Run("busybox", "wget", "-q", "-O", "-", "http://"+metricsAt+"/metrics")
 	for _, want := range []string{
 		"dockline_net_conflicts_total 4\n",
 		`dockline_net_call_duration_seconds_count{call="NetworkDriver.Join"} `,
