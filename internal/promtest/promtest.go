@@ -82,8 +82,8 @@ func (p *Prometheus) run(file, dir string) {
 		if err := cmd.Start(); err != nil {
 			p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
 		}
-		ended := make(chan error, 1)
-		go func() { ended <- cmd.Wait() }()
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = cmd.Wait() }() // killed, as a rule
 		p.url = "http://" + address
 		if p.ready(ended) {
 			p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
@@ -96,7 +96,7 @@ func (p *Prometheus) run(file, dir string) {
 	p.t.Fatal("Prometheus finds no free port")
 }
 
-func (p *Prometheus) ready(ended chan error) bool {
+func (p *Prometheus) ready(ended chan struct{}) bool {
 	for {
 		if res, err := p.client.Get(p.url + "/-/ready"); err == nil { //nolint:noctx // a test of its own server
 			_ = res.Body.Close()
