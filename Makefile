@@ -124,8 +124,8 @@ lint: ## go vet, golangci-lint, and the scripts' syntax
 	bash -n scripts/*.sh .ci/run
 
 .PHONY: docs
-docs: ## write the pages that are made from the code: docs/log-options.md
-	$(GO) generate ./logdriver/container
+docs: ## write the pages that are made from the code: docs/log-options.md, docs/metrics.md
+	$(GO) generate ./logdriver/container ./test/monitoring
 
 .PHONY: fmt
 fmt: ## format the Go code

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/docker/go-units"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
@@ -198,10 +197,14 @@ func (p *Plugin) why() string {
 	return said
 }
 
-// Admin returns the server of the plugin's metrics, /status, /drain, /where and
-// /poison.
+// Admin returns the server of the plugin's metrics, health, /status, /drain,
+// /where and /poison.
 func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
-	s := admin.New(log, &metrics{p})
+	s := admin.New(log, &metrics{p}, p.asked.took, p.asked.errors)
+	s.Healthy("spool takes bytes", p.spoolMoves)
+	s.Ready("records are shipped", p.ships)
+	s.Ready("a configuration is in force", p.configured)
+	s.Ready("spool has room", p.hasRoom)
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
 	s.Handle("/drain", func(r *http.Request) (any, error) {
 		ctx := r.Context()
@@ -219,241 +222,4 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s.Handle("/where", p.where)
 	s.Handle("/poison", p.putAside)
 	return s
-}
-
-// metrics reads the plugin's counters when it is asked for them.
-type metrics struct{ p *Plugin }
-
-const namespace = "dockline_log_"
-
-func desc(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc(namespace+name, help, labels, nil)
-}
-
-// Describe implements prometheus.Collector: what there is shows when it is collected.
-func (m *metrics) Describe(chan<- *prometheus.Desc) {}
-
-// Collect implements prometheus.Collector.
-func (m *metrics) Collect(ch chan<- prometheus.Metric) {
-	stats := &m.p.ship.Stats
-	syncs := m.p.spool.Syncs()
-	health := m.p.spool.Health()
-	for _, c := range []struct {
-		name, help string
-		value      float64
-	}{
-		{"records_sent_total", "Records handed to collectors, repetitions included.", float64(stats.Sent.Load())},
-		{"sent_bytes_total", "Bytes handed to collectors.", float64(stats.SentBytes.Load())},
-		{"batches_sent_total", "Batches handed to collectors.", float64(stats.Batches.Load())},
-		{"records_acknowledged_total", "Records that collectors acknowledged.", float64(stats.Acked.Load())},
-		{"records_divided_total", "Records that were sent in pieces, for they were too long for a collector.", float64(stats.Divided.Load())},
-		{"records_resent_total", "Records that were under way when a connection broke.", float64(stats.Resent.Load())},
-		{"connection_failures_total", "Connections to collectors that failed or broke.", float64(stats.Failures.Load())},
-		{"streams_moved_total", "Streams handed from one collector to another.", float64(stats.Moved.Load())},
-		{"pushbacks_total", "Times that a collector was relieved of streams because it pushed back.", float64(stats.Pushbacks.Load())},
-		{"lost_bytes_total", "Bytes that were gone before they could be shipped.", float64(stats.LostBytes.Load())},
-		{"quarantined_bytes_total", "Bytes that were no records.", float64(stats.QuarantinedBytes.Load())},
-		{"read_errors_total", "Reads of the spool that failed.", float64(stats.ReadErrors.Load())},
-		{"syncs_total", "Times that a container's data was synced to the disk.", float64(syncs.Done)},
-		{"sync_seconds_total", "How long that took, altogether.", syncs.Took.Seconds()},
-		{"slow_syncs_total", "Of these, those that took more than a second.", float64(syncs.Slow)},
-		{"sync_errors_total", "Of these, those that failed: a power cut may take what was written.", float64(syncs.Failed)},
-		{"throttled_seconds_total", "How long containers with on-full=throttle were held up, all together.", m.p.pumps.Slowed().Seconds()},
-		{"spooled_bytes_total", "Bytes moved from containers' pipes into the spool.", float64(health.Spooled)},
-		{"slow_splices_total", "Moves of bytes into the spool that took longer than a second: its disk is slow.", float64(health.Slow)},
-		{"cursor_errors_total", "Cursors that could not be written; their records are sent again after a restart.", float64(health.CursorErrors)},
-		{"given_up_bytes_total", "Bytes that a pool to which a container no longer goes has never got.", float64(m.p.givenUp.Load())},
-		{"quarantine_lost_bytes_total", "Damaged bytes that the quarantine had no room for.", float64(health.QuarantineLost)},
-		{"records_filtered_total", "Records that include or exclude left out, for each pool.", float64(stats.Process.Filtered.Load())},
-		{"records_over_rate_total", "Records that were dropped because their container wrote more than its rate, for each pool.", float64(stats.Process.RateDropped.Load())},
-		{"rate_delays_total", "Times that a stream was held up for its rate.", float64(stats.Process.Delayed.Load())},
-		{"lines_joined_total", "Lines that became part of the record before them.", float64(stats.Process.Joined.Load())},
-		{"parse_failures_total", "Records that were not what parse says.", float64(stats.Process.ParseFailures.Load())},
-		{"redactions_total", "Secrets that were hidden.", float64(stats.Process.Redactions.Load())},
-		{"withheld_bytes_total", "Bytes that were left out because they were too many to be searched for secrets.", float64(stats.Process.Withheld.Load())},
-		{"records_truncated_total", "Records that were longer than max-line.", float64(stats.Process.Truncated.Load())},
-		{"records_not_utf8_total", "Records whose bytes were escaped or replaced because they were not UTF-8.", float64(stats.Process.InvalidUTF8.Load())},
-	} {
-		ch <- prometheus.MustNewConstMetric(desc(c.name, c.help), prometheus.CounterValue, c.value)
-	}
-	m.dropped(ch)
-	m.poison(ch)
-	m.health(ch, health)
-	m.gauges(ch)
-}
-
-func (m *metrics) dropped(ch chan<- prometheus.Metric) {
-	bytes := desc("spool_dropped_bytes_total", "Bytes dropped or evicted before every collector had them, by the on-full that said so, or disk for one that took nothing.", "reason")
-	records := desc("spool_dropped_records_total", "Records among them, chunks of long lines each, where they were counted.", "reason")
-	for _, d := range m.p.spool.Dropped() {
-		ch <- prometheus.MustNewConstMetric(bytes, prometheus.CounterValue, float64(d.Bytes), d.Reason)
-		if d.Records >= 0 {
-			ch <- prometheus.MustNewConstMetric(records, prometheus.CounterValue, float64(d.Records), d.Reason)
-		}
-	}
-}
-
-func (m *metrics) health(ch chan<- prometheus.Metric, h spool.Health) {
-	for _, g := range []struct {
-		name, help string
-		value      int64
-	}{
-		{"segments", "Files that hold what containers wrote.", int64(h.Segments)},
-		{"quarantine_files", "Files that hold damaged bytes.", int64(h.QuarantineFiles)},
-		{"quarantine_bytes", "Damaged bytes on the disk, of all processes so far.", h.QuarantineBytes},
-		{"stuck_splices", "Moves of bytes into the spool that have been going on for longer than a second.", int64(h.Stuck)},
-	} {
-		ch <- prometheus.MustNewConstMetric(desc(g.name, g.help), prometheus.GaugeValue, float64(g.value))
-	}
-}
-
-func (m *metrics) gauges(ch chan<- prometheus.Metric) {
-	used, _ := m.p.spool.Used()
-	var behind uint64
-	var oldest time.Time
-	live, ended := 0, 0
-	giving := map[string]float64{}
-	for _, st := range m.p.spool.Streams() {
-		b, since := backlog(st)
-		behind += b
-		if !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
-			oldest = since
-		}
-		if st.GivesWay() {
-			giving[st.OnFull().String()]++
-		}
-		if st.Live() {
-			live++
-		} else {
-			ended++
-		}
-	}
-	age := 0.0
-	if !oldest.IsZero() {
-		age = max(0, time.Since(oldest).Seconds())
-	}
-	gauge := func(name, help string, v float64) {
-		ch <- prometheus.MustNewConstMetric(desc(name, help), prometheus.GaugeValue, v)
-	}
-	gauge("spool_bytes", "Disk space that the spool takes.", float64(used))
-	gauge("spool_max_bytes", "Disk space that the spool may take.", float64(m.p.cfg.SpoolMax))
-	gauge("backlog_bytes", "Bytes that are spooled and not acknowledged.", float64(behind))
-	drainOnly := 0.0
-	if m.p.drainOnly.Load() {
-		drainOnly = 1
-	}
-	gauge("drain_only", "1 while nothing is shipped, after a loop of crashes.", drainOnly)
-	gauge("backlog_age_seconds", "How long about the oldest of these has waited.", age)
-	streams := desc("streams", "Streams in the spool.", "state")
-	ch <- prometheus.MustNewConstMetric(streams, prometheus.GaugeValue, float64(live), "live")
-	ch <- prometheus.MustNewConstMetric(streams, prometheus.GaugeValue, float64(ended), "ended")
-	givesWay := desc("streams_giving_way", "Live streams whose on-full acts now, because the spool is full: dropped anew, or slowed down.", "on_full")
-	for _, o := range []spool.OnFull{spool.DropNewest, spool.Throttle} {
-		ch <- prometheus.MustNewConstMetric(givesWay, prometheus.GaugeValue, giving[o.String()], o.String())
-	}
-	m.collectors(ch)
-	m.split(ch)
-	m.sources(ch)
-	m.placement(ch)
-	m.config(ch)
-}
-
-func (m *metrics) config(ch chan<- prometheus.Metric) {
-	s := m.p.conf.Status()
-	truth := func(is bool) float64 {
-		if is {
-			return 1
-		}
-		return 0
-	}
-	for _, one := range []struct {
-		name, help string
-		kind       prometheus.ValueType
-		value      float64
-		labels     []string
-	}{
-		{"config_info", "1 for the configuration that is in force.", prometheus.GaugeValue, truth(s.Version != ""), []string{"source", s.Source, "version", s.Version}},
-		{"config_taken_timestamp_seconds", "When it was taken, in seconds since 1970; 0 while none is known.", prometheus.GaugeValue, float64(max(0, s.Since.Unix())), nil},
-		{"config_refused", "1 while the source has a version that is refused.", prometheus.GaugeValue, truth(s.Refused != ""), nil},
-		{"config_source_failing", "1 while the source cannot be read.", prometheus.GaugeValue, truth(s.Error != ""), nil},
-		{"config_applied_total", "Versions that were taken.", prometheus.CounterValue, float64(s.Applied), nil},
-		{"config_refusals_total", "Versions that were refused.", prometheus.CounterValue, float64(s.Refusals), nil},
-		{"config_source_failures_total", "Times that the source could not be read.", prometheus.CounterValue, float64(s.Failures), nil},
-	} {
-		var names, values []string
-		for i := 0; i+1 < len(one.labels); i += 2 {
-			names, values = append(names, one.labels[i]), append(values, one.labels[i+1])
-		}
-		ch <- prometheus.MustNewConstMetric(desc(one.name, one.help, names...), one.kind, one.value, values...)
-	}
-}
-
-// sources reports each source once, though several pools may follow it.
-func (m *metrics) sources(ch chan<- prometheus.Metric) {
-	all := map[string]SourceStatus{}
-	for _, s := range m.p.pools.status() { // the one that said it last comes last
-		s.Failures += all[s.Source].Failures
-		s.Error = cmp.Or(s.Error, all[s.Source].Error)
-		all[s.Source] = s
-	}
-	failing := desc("source_failing", "1 while a source of collectors does not say who they are; those that it named last stay.", "source")
-	failures := desc("source_failures_total", "Times that a source of collectors did not say who they are.", "source")
-	named := desc("source_collectors", "Collectors that a source named last.", "source")
-	said := desc("source_said_timestamp_seconds", "When a source last said who the collectors are, in seconds since 1970; 0 if not since the process began.", "source")
-	for name, s := range all {
-		bad, at := 0.0, 0.0
-		if s.Error != "" {
-			bad = 1
-		}
-		if !s.Since.IsZero() {
-			at = float64(s.Since.UnixMilli()) / 1000
-		}
-		ch <- prometheus.MustNewConstMetric(failing, prometheus.GaugeValue, bad, name)
-		ch <- prometheus.MustNewConstMetric(failures, prometheus.CounterValue, float64(s.Failures), name)
-		ch <- prometheus.MustNewConstMetric(named, prometheus.GaugeValue, float64(s.Collectors), name)
-		ch <- prometheus.MustNewConstMetric(said, prometheus.GaugeValue, at, name)
-	}
-}
-
-// split reports the streams that several collectors share, in time slices.
-func (m *metrics) split(ch chan<- prometheus.Metric) {
-	places := desc("stream_split", "Over how many collectors a heavy stream is spread in time slices; only those that are.", "stream")
-	rate := desc("stream_split_bytes_per_second", "Rate of a heavy stream that is spread over several collectors.", "stream")
-	all := map[string]ship.Place{}
-	for _, p := range m.p.ship.Places() {
-		if p.Split > all[p.Stream].Split {
-			all[p.Stream] = p
-		}
-	}
-	for stream, p := range all {
-		if p.Split > 1 {
-			ch <- prometheus.MustNewConstMetric(places, prometheus.GaugeValue, float64(p.Split), stream)
-			ch <- prometheus.MustNewConstMetric(rate, prometheus.GaugeValue, p.Rate, stream)
-		}
-	}
-}
-
-// collectors reports each name once: healthy if it is so in every pool.
-func (m *metrics) collectors(ch chan<- prometheus.Metric) {
-	up, streams, shed, acks := map[string]float64{}, map[string]int{}, map[string]float64{}, map[string]float64{}
-	for _, c := range m.p.ship.Collectors() {
-		if _, seen := up[c.Name]; !seen {
-			up[c.Name] = 1
-		}
-		if !c.Healthy {
-			up[c.Name] = 0
-		}
-		streams[c.Name] += c.Streams
-		shed[c.Name], acks[c.Name] = max(shed[c.Name], c.Shed), max(acks[c.Name], c.AckTime.Seconds())
-	}
-	healthy := desc("collector_healthy", "Whether a collector takes the streams that prefer it.", "collector")
-	going := desc("collector_streams", "Streams whose records go to a collector.", "collector")
-	relieved := desc("collector_shed_ratio", "Part of the keys that do not go to a collector because it pushes back.", "collector")
-	answers := desc("collector_ack_seconds", "How long batches took lately until a collector acknowledged them.", "collector")
-	for name, v := range up {
-		ch <- prometheus.MustNewConstMetric(relieved, prometheus.GaugeValue, shed[name], name)
-		ch <- prometheus.MustNewConstMetric(answers, prometheus.GaugeValue, acks[name], name)
-		ch <- prometheus.MustNewConstMetric(healthy, prometheus.GaugeValue, v, name)
-		ch <- prometheus.MustNewConstMetric(going, prometheus.GaugeValue, float64(streams[name]), name)
-	}
 }

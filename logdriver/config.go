@@ -37,6 +37,8 @@ type Config struct {
 	// LeaveTime is how long a pool that a stream no longer goes to may acknowledge
 	// nothing before it is given up.
 	LeaveTime time.Duration
+	// PerContainer has metrics of each container.
+	PerContainer bool
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
@@ -43,6 +44,9 @@ func Start(cfg Config, log *slog.Logger) (Driver, error) {
 // rescueShare is the part of SPOOL_MAX that may be put aside, beside the spool.
 const rescueShare = 4
 
+// droppedBesides is the reason for what does not fit there.
+const droppedBesides = "drop-newest"
+
 type downgraded struct{ *rescue.Driver }
 
 func openDowngraded(cfg Config, why *spool.VersionError, log *slog.Logger) (Driver, error) {
@@ -67,18 +71,20 @@ func (d downgraded) Admin(log *slog.Logger) *admin.Server {
 	refuse := func(*http.Request) (any, error) { return nil, d.Why() }
 	s.Handle("/status", refuse)
 	s.Handle("/drain", refuse)
+	s.Ready("records are shipped", d.Why)
 	return s
 }
 
-// Describe implements prometheus.Collector.
+// Describe implements prometheus.Collector: what there is shows when it is collected.
 func (d downgraded) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (d downgraded) Collect(ch chan<- prometheus.Metric) {
 	used, dropped := d.Used()
-	ch <- prometheus.MustNewConstMetric(desc("downgraded", "1 while a newer version's spool is left alone and nothing is shipped."), prometheus.GaugeValue, 1)
-	ch <- prometheus.MustNewConstMetric(desc("put_aside_bytes", "Disk space of what containers wrote meanwhile."), prometheus.GaugeValue, float64(used))
-	ch <- prometheus.MustNewConstMetric(desc("spool_dropped_bytes_total", "Bytes dropped or evicted before every collector had them."), prometheus.CounterValue, float64(dropped))
+	Metrics.Put(ch, "build_info", 1, build.Values()...)
+	Metrics.Put(ch, "downgraded", 1)
+	Metrics.Put(ch, "put_aside_bytes", float64(used))
+	Metrics.Put(ch, "spool_dropped_bytes_total", float64(dropped), droppedBesides)
 }
 
 // takeOver makes what was put aside after a downgrade part of the spool. It is

@@ -47,7 +47,9 @@ type Plugin struct {
 	endLook context.CancelFunc
 	poison  *poison.Store
 
-	calls     keyLock     // one start or stop of a container at a time, so that the same call made twice has one effect
+	calls keyLock // one start or stop of a container at a time, so that the same call made twice has one effect
+	asked *calls  // by the engine
+
 	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
 
 	mu     sync.Mutex // guards what follows; taken before a container's lock
@@ -64,7 +66,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings()}
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), asked: newCalls()}
 	p.ctx, p.endLook = context.WithCancel(ctx)
 	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
 	p.pools.journal = cfg.JournalMount
@@ -99,7 +101,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 }
 
 // Register adds the engine's calls to the server.
-func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p) }
+func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, observed{p, p.asked}) }
 
 // Close stops reading and shipping. No session ends by it: the next process
 // goes on where this one stopped.

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/dockline/dockline/logdriver/poison"
 	"github.com/dockline/dockline/logdriver/ship"
 )
@@ -39,12 +37,4 @@ func (p *Plugin) putAside(*http.Request) (any, error) {
 		all = []poison.Entry{}
 	}
 	return all, err
-}
-
-// poison reports how many records were refused.
-func (m *metrics) poison(ch chan<- prometheus.Metric) {
-	refused := desc("records_refused_total", "Records that a collector will never take; they are put aside.", "collector", "class")
-	for kind, n := range m.p.poison.Counts() {
-		ch <- prometheus.MustNewConstMetric(refused, prometheus.CounterValue, float64(n), kind.Collector, kind.Class)
-	}
 }

@@ -7,13 +7,17 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
@@ -113,6 +117,27 @@ func (r *Refusal) Dropped() int64 {
 
 // Register adds the engine's calls to the server.
 func (r *Refusal) Register(s *pluginserver.Server) { engine.Register(s, r) }
+
+// Admin returns the server of what is left to see.
+func (r *Refusal) Admin(log *slog.Logger) *admin.Server {
+	s := admin.New(log, r)
+	refuse := func() error { return r.why }
+	s.Ready("spool is within reach", refuse)
+	for _, path := range []string{"/status", "/drain"} {
+		s.Handle(path, func(*http.Request) (any, error) { return nil, r.why })
+	}
+	return s
+}
+
+// Describe implements prometheus.Collector: what there is shows when it is collected.
+func (r *Refusal) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (r *Refusal) Collect(ch chan<- prometheus.Metric) {
+	Metrics.Put(ch, "build_info", 1, build.Values()...)
+	Metrics.Put(ch, "refusing", 1)
+	Metrics.Put(ch, "spool_dropped_bytes_total", float64(r.Dropped()), "refused")
+}
 
 // Start implements engine.Driver.
 func (r *Refusal) Start(context.Context, string, *container.Info) error { return r.why }

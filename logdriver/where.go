@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
@@ -167,30 +166,6 @@ func checked(t time.Time, v, key string) (time.Time, error) {
 		return time.Time{}, refused(fmt.Sprintf("%s=%q is not between 1970 and 2262", key, v))
 	}
 	return t, nil
-}
-
-// placement reports how the placement history is.
-func (m *metrics) placement(ch chan<- prometheus.Metric) {
-	s := m.p.history.Stats()
-	unwritten := 0.0
-	if s.Unwritten {
-		unwritten = 1
-	}
-	for _, g := range []struct {
-		name, help string
-		kind       prometheus.ValueType
-		value      float64
-	}{
-		{"placement_history_bytes", "Size of the file that says which collectors hold whose records.", prometheus.GaugeValue, float64(s.Bytes)},
-		{"placement_history_streams", "Containers' streams that it knows of.", prometheus.GaugeValue, float64(s.Streams)},
-		{"placement_history_intervals", "Intervals in it.", prometheus.GaugeValue, float64(s.Intervals)},
-		{"placement_history_since_timestamp_seconds", "How far it reaches back for all containers, in seconds since 1970.", prometheus.GaugeValue, seconds(s.Since)},
-		{"placement_history_oldest_timestamp_seconds", "Time of the oldest record that it knows of, in seconds since 1970; 0 for none.", prometheus.GaugeValue, seconds(s.Oldest)},
-		{"placement_history_unwritten", "1 while it is in memory only because the disk does not take it.", prometheus.GaugeValue, unwritten},
-		{"placement_history_write_errors_total", "Writes of it that failed.", prometheus.CounterValue, float64(s.WriteErrors)},
-	} {
-		ch <- prometheus.MustNewConstMetric(desc(g.name, g.help), g.kind, g.value)
-	}
 }
 
 // seconds is a time as Prometheus has it; 0 for none.

@@ -18,6 +18,9 @@ readonly config=plugin-config/$name/config.json
 # A source tree without its history builds too, it only cannot say what it is.
 version=${VERSION:-$(git describe --always --tags --dirty 2>/dev/null || echo unknown)}
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
+commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
+date=$(date -u -d "@$epoch" +%FT%TZ)
+readonly linked=github.com/dockline/dockline/internal/build
 
 # The folder is made beside its place and renamed into it, so that nobody
 # ever sees half a plugin.
@@ -29,7 +32,7 @@ propagated=$(sed -n 's/.*"propagatedMount": *"\([^"]*\)".*/\1/p' "$config")
 [[ -z $propagated ]] || mkdir -p "$new/rootfs$propagated"
 
 CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -buildid= -X main.version=$version" \
+    -ldflags "-s -w -buildid= -X $linked.Version=$version -X $linked.Commit=$commit -X $linked.Date=$date" \
     -o "$new/rootfs/$name" "./cmd/$name"
 chmod 755 "$new/rootfs/$name"
 

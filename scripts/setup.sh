@@ -49,6 +49,8 @@ debootstrap                             debootstrap
 etcd                                    etcd-server
 dnsmasq                                 dnsmasq-base
 kea-dhcp4                               kea-dhcp4-server
+prometheus                              prometheus
+promtool                                prometheus
 /usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
 /etc/ssl/certs/ca-certificates.crt      ca-certificates
 mkfs.ext4                               e2fsprogs
@@ -80,7 +82,7 @@ missing() {
     local what package
     while read -r what package; do
         has "$what" || echo "$package"
-    done < <(needs)
+    done < <(needs) | sort -u
 }
 
 unpacked() {
@@ -158,7 +160,7 @@ keep_off() {
     local package
     for package in "$@"; do
         case $package in
-        rsyslog | docker-registry | nats-server) systemctl -q disable --now "$package.service" || true ;;
+        rsyslog | docker-registry | nats-server | prometheus) systemctl -q disable --now "$package.service" || true ;;
         etcd-server) systemctl -q disable --now etcd.service || true ;;
         kea-dhcp4-server) systemctl -q disable --now kea-dhcp4-server.service || true ;;
         esac

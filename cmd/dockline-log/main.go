@@ -6,20 +6,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
 	"github.com/dockline/dockline/logdriver"
 )
-
-// version is set when a release is linked.
-var version = "devel"
 
 // The engine's socket, and beside it ours for operators. The folder is one of
 // the host's: /run/docker/plugins/<id of the plugin>, a path that is short
@@ -52,32 +52,46 @@ func run() error {
 	if err := cfg.FindMounts(); err != nil {
 		return err
 	}
-	cfg.Version = version
+	window, err := admin.ParseSettings(os.Getenv)
+	if err != nil {
+		return err
+	}
+	cfg.Version, cfg.PerContainer = build.Version, window.PerContainer
 	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)
-	log.Info("dockline-log starts", "version", version, "host", cfg.HostName)
+	log.Info("dockline-log starts", "version", build.Version, "commit", build.Commit, "host", cfg.HostName)
 	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
 	if err != nil {
 		return err
 	}
 	server := pluginserver.New(log)
-	plugin, err := logdriver.Start(cfg, log)
-	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
-		refusal := logdriver.Refuse(cfg, err, log)
-		defer refusal.Close()
-		refusal.Register(server)
-		return server.Serve(ctx, l)
-	}
+	plugin, err := open(cfg, log)
 	if err != nil {
 		return err
 	}
 	defer plugin.Close()
 	plugin.Register(server)
+	operators := plugin.Admin(log)
+	if window.Profiles {
+		operators.Profile()
+	}
 	al, err := pluginserver.Listen(adminSocket)
 	if err != nil {
 		return err
 	}
 	both, ctx := errgroup.WithContext(ctx)
-	both.Go(func() error { return plugin.Admin(log).Serve(ctx, al) })
+	both.Go(func() error { return operators.Serve(ctx, al) })
 	both.Go(func() error { return server.Serve(ctx, l) })
+	if ml := window.Open(log); ml != nil {
+		both.Go(func() error { operators.ServeMetrics(ctx, ml); return nil })
+	}
 	return both.Wait()
+}
+
+// open starts the driver, or what refuses containers where it cannot have its spool.
+func open(cfg logdriver.Config, log *slog.Logger) (logdriver.Driver, error) {
+	plugin, err := logdriver.Start(cfg, log)
+	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
+		return logdriver.Refuse(cfg, err, log), nil
+	}
+	return plugin, err
 }

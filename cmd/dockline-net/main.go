@@ -9,6 +9,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -87,7 +88,7 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	}
 	kept, err := state.Open(dir, boot)
 	if err != nil {
-		return refuse(ctx, l, err, log)
+		return refuse(ctx, l, err, set.window, log)
 	}
 	defer func() { _ = kept.Close() }()
 	if kept.JournalLost() {
@@ -104,18 +105,22 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	defer host.Close()
 	p, err := assemble(host, kept, set, log)
 	if err != nil {
-		return refuse(ctx, l, err, log)
+		return refuse(ctx, l, err, set.window, log)
 	}
 	p.driver.Networks.SetBoot(boot)
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
 	}
 	p.watch.Sync()
-	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(socket), adminSocket))
+	al, err := operatorsSocket(l)
 	if err != nil {
 		return err
 	}
-	return p.serve(ctx, l, al, log)
+	return p.serve(ctx, l, al, set.window, log)
+}
+
+func operatorsSocket(l net.Listener) (net.Listener, error) {
+	return pluginserver.Listen(filepath.Join(filepath.Dir(l.Addr().String()), adminSocket))
 }
 
 // tables are the plugin's own, named here so that no two share a name.
@@ -170,7 +175,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
 	from.dhcp.SetKnown(addresses.Held)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Cluster: from.etcd, Log: log}
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
 	return &plugin{
 		admin:     window,
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},

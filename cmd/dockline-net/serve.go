@@ -37,17 +37,46 @@ type plugin struct {
 // Ending would have the engine start the process over and over, and going on
 // would give away what the file reserves; nothing is deleted, so that a copy of
 // the file can be put back.
-func refuse(ctx context.Context, l net.Listener, err error, log *slog.Logger) error {
+func refuse(ctx context.Context, l net.Listener, err error, window shared.Settings, log *slog.Logger) error {
 	var corrupt *state.CorruptError
 	if !errors.As(err, &corrupt) {
 		return err
 	}
 	log.Error("dockline-net refuses all calls", "err", err)
-	return pluginserver.Refusing(fmt.Errorf("%w; put a copy of it back, or remove it and make the networks again, and enable the plugin", err), log).Serve(ctx, l)
+	why := fmt.Errorf("%w; put a copy of it back, or remove it and make the networks again, and enable the plugin", err)
+	al, err := operatorsSocket(l)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var beside errgroup.Group
+	show(ctx, &beside, admin.Refusing(why, log), al, window, log)
+	err = pluginserver.Refusing(why, log).Serve(ctx, l)
+	cancel()
+	return errors.Join(err, beside.Wait())
+}
+
+// show serves what operators see until ctx ends. The networks are served whatever
+// becomes of it.
+func show(ctx context.Context, beside *errgroup.Group, s *shared.Server, al net.Listener, window shared.Settings, log *slog.Logger) {
+	if window.Profiles {
+		s.Profile()
+	}
+	beside.Go(func() error {
+		err := s.Serve(ctx, al)
+		if err != nil {
+			log.Error("nobody can look in any more", "err", err)
+		}
+		return err
+	})
+	if ml := window.Open(log); ml != nil {
+		beside.Go(func() error { s.ServeMetrics(ctx, ml); return nil })
+	}
 }
 
 // serve answers calls and reconciles until ctx ends, and joins both.
-func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger) error {
+func (p *plugin) serve(ctx context.Context, l, al net.Listener, window shared.Settings, log *slog.Logger) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ticker := time.NewTicker(reconcileEvery)
@@ -60,13 +89,7 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, log *slog.Logger
 	}
 	beside.Go(func() error { return p.from.dhcp.Run(ctx) })
 	beside.Go(func() error { return p.driver.Networks.WatchMoves(ctx) })
-	beside.Go(func() error {
-		err := p.operators().Serve(ctx, al)
-		if err != nil {
-			log.Error("nobody can look in any more", "err", err) // the networks are served all the same
-		}
-		return err
-	})
+	show(ctx, &beside, p.operators(), al, window, log)
 	defer p.onDemand(ctx)()
 	server := pluginserver.New(log)
 	p.driver.Register(server)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/options"
 )
 
@@ -11,6 +12,7 @@ import (
 type settings struct {
 	keep       time.Duration // see ipam.Config
 	requireMAC bool          // see engine.Driver
+	window     admin.Settings
 }
 
 const (
@@ -20,6 +22,10 @@ const (
 
 func readSettings(getenv func(string) string) (settings, error) {
 	s := settings{keep: keepDefault}
+	var err error
+	if s.window, err = admin.ParseSettings(getenv); err != nil {
+		return s, err
+	}
 	if v := getenv("ADDRESS_KEEP"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil || d < 0 || d > keepMost {

@@ -1,7 +1,8 @@
 // Package admin is the window through which an operator looks into a plugin: an
 // HTTP server on a unix socket that only root can reach. It serves Prometheus
-// metrics, a status in JSON, and whatever calls a plugin adds: GETs, which change
-// nothing, and POSTs.
+// metrics, health and readiness, a status in JSON, and whatever calls a plugin
+// adds: GETs, which change nothing, and POSTs. The metrics, health and readiness
+// can be had at a loopback address too, see Settings.
 package admin
 
 import (
@@ -12,6 +13,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,10 +22,25 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// Server answers on /metrics and on the paths that are added.
+const (
+	headerTimeout = 10 * time.Second
+	maxHeader     = 16 << 10 // bytes
+	maxBody       = 1 << 20  // bytes of what an operator sends
+	maxScrapes    = 4        // that are answered at a time
+)
+
+// Server answers on /metrics, /healthz, /readyz and the paths that are added.
 type Server struct {
-	mux *http.ServeMux
-	log *slog.Logger
+	mux    *http.ServeMux
+	log    *slog.Logger
+	health []check
+	ready  []check
+}
+
+// check is a condition; err says what is wrong and what to do.
+type check struct {
+	name string
+	fn   func() error
 }
 
 // New returns a server of the collectors' metrics and the process's own.
@@ -31,9 +49,54 @@ func New(log *slog.Logger, metrics ...prometheus.Collector) *Server {
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(metrics...)
 	s := &Server{mux: http.NewServeMux(), log: log}
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}))
-	s.mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprintln(w, "ok") })
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{
+		ErrorLog:            slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorHandling:       promhttp.ContinueOnError, // what can be read is worth more than nothing
+		MaxRequestsInFlight: maxScrapes,
+	}))
+	s.mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.health) })
+	s.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.health, s.ready) })
 	return s
+}
+
+// Healthy adds a condition without which the plugin does not do its work, and
+// is best restarted. It is called by several goroutines, and returns soon.
+func (s *Server) Healthy(name string, fn func() error) { s.health = append(s.health, check{name, fn}) }
+
+// Ready adds a condition without which containers had better not be started here.
+func (s *Server) Ready(name string, fn func() error) { s.ready = append(s.ready, check{name, fn}) }
+
+// answer says of each condition whether it is met, with status 503 if one is not.
+func answer(w http.ResponseWriter, lists ...[]check) {
+	var b strings.Builder
+	code := http.StatusOK
+	for _, list := range lists {
+		for _, c := range list {
+			if err := c.fn(); err != nil {
+				code = http.StatusServiceUnavailable
+				fmt.Fprintf(&b, "no: %s: %v\n", c.name, err)
+			} else {
+				fmt.Fprintf(&b, "ok: %s\n", c.name)
+			}
+		}
+	}
+	if code == http.StatusOK {
+		b.WriteString("ok\n")
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write([]byte(b.String()))
+}
+
+// Profile adds the profiles of the Go runtime below /debug/pprof/. They show
+// what is in the process's memory, and are therefore on root's socket only.
+func (s *Server) Profile() {
+	s.mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	s.mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	s.mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	s.mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	s.mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // Error is an answer with an HTTP status of its own, other than 503.
@@ -60,6 +123,7 @@ func (s *Server) HandleChange(path string, fn func(*http.Request) (any, error)) 
 
 func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)) {
 	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 		v, err := fn(r)
 		if err != nil {
 			code := http.StatusServiceUnavailable
@@ -81,18 +145,20 @@ func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)
 // ServeHTTP implements http.Handler, for tests.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
-// Serve answers from l until ctx ends. Nothing under way is waited for.
+// Serve answers from l until ctx ends. Nothing under way is waited for. An
+// answer may take as long as it likes: a drain and a profile do.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{
-		Handler:           s,
-		ReadHeaderTimeout: 10 * time.Second,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-	}
+	return s.serve(ctx, l, &http.Server{Handler: s})
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server) error {
+	srv.ReadHeaderTimeout, srv.MaxHeaderBytes = headerTimeout, maxHeader
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
+	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	stop := context.AfterFunc(ctx, func() { _ = srv.Close() })
 	defer stop()
 	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve the admin socket: %w", err)
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	}
 	return nil
 }

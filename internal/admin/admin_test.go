@@ -33,3 +33,19 @@ func TestMethods(t *testing.T) {
 		t.Errorf("changed %d times", done)
 	}
 }
+
+// Profiles are there where they are asked for only.
+func TestProfile(t *testing.T) {
+	for _, on := range []bool{false, true} {
+		s, want := New(slog.New(slog.DiscardHandler)), http.StatusNotFound
+		if on {
+			s.Profile()
+			want = http.StatusOK
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/debug/pprof/heap", nil))
+		if w.Code != want {
+			t.Errorf("%v: %d", on, w.Code)
+		}
+	}
+}

@@ -32,6 +32,7 @@ type lane struct {
 	pool    *pool
 	log     *slog.Logger
 	stats   *Stats
+	counts  *Counts
 	healthy atomic.Bool
 	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
 	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
@@ -78,7 +79,7 @@ type mark struct {
 
 func newLane(c Collector, log *slog.Logger, stats *Stats, p *pool) *lane {
 	l := &lane{
-		name: c.Name, id: c.ID, sink: c.Sink, pool: p, log: log.With("collector", c.Name), stats: stats,
+		name: c.Name, id: c.ID, sink: c.Sink, pool: p, log: log.With("collector", c.Name), stats: stats, counts: new(Counts),
 		wake: make(chan struct{}, 1), turn: make(chan struct{}, 1), feeds: map[*feed]struct{}{}, buf: make([]byte, windowBytes), hold: holdTime,
 	}
 	l.healthy.Store(true)
@@ -259,6 +260,7 @@ func (l *lane) run(ctx context.Context) {
 		l.rehome()
 		pause := max(retry.NextBackOff(), asked(err))
 		l.stats.Failures.Add(1)
+		l.counts.Failures.Add(1)
 		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
 		l.gauge.block(busy)
 		l.pause(ctx, pause)

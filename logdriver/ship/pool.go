@@ -57,7 +57,7 @@ func (s *Shipper) newPool(p Pool) *pool {
 func (p *pool) start(c Collector) *lane {
 	ctx, cancel := context.WithCancel(p.ctx)
 	l := newLane(c, p.owner.log, &p.owner.Stats, p)
-	l.end = cancel
+	l.end, l.counts = cancel, p.owner.countsOf(c.Name)
 	p.owner.lanes.Go(func() { l.run(ctx) })
 	return l
 }
@@ -219,7 +219,7 @@ func (p *pool) status() []CollectorStatus {
 		_, leaving := p.leaving[l]
 		all = append(all, CollectorStatus{
 			Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
-			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()),
+			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()), Counts: l.counts,
 		})
 	}
 	return all

@@ -271,6 +271,7 @@ func (s *session) apply(e ackEvent) {
 		s.progress = true
 		s.gauge.acknowledged(b.at)
 		s.stats.Acked.Add(uint64(b.records))
+		s.counts.Acked.Add(uint64(b.records))
 		for _, m := range b.marks {
 			s.tellHeld(m.feed, m.held)
 			if m.parcel != nil {

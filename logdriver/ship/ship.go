@@ -44,7 +44,8 @@ type Shipper struct {
 	// Aside is given, if it is set before the first Add, what collectors refuse.
 	Aside PutAside
 
-	open record.Budget // of all feeds
+	open   record.Budget // of all feeds
+	counts sync.Map      // *Counts by the name of a collector: they go on when it comes back
 
 	ctx    context.Context // ends when the lanes shall
 	cancel context.CancelFunc
@@ -206,6 +207,18 @@ type CollectorStatus struct {
 	Streams int           // that go to it now
 	Shed    float64       // part of all keys that do not go to it because it pushes back
 	AckTime time.Duration // that batches took lately; 0: none was acknowledged
+	Counts  *Counts       // of that name, in all pools
+}
+
+// Counts counts what became of one collector since the process began.
+type Counts struct {
+	Acked    atomic.Uint64 // records
+	Failures atomic.Uint64 // connections that failed or broke
+}
+
+func (s *Shipper) countsOf(collector string) *Counts {
+	c, _ := s.counts.LoadOrStore(collector, new(Counts))
+	return c.(*Counts)
 }
 
 // Collectors returns the collectors in use. One that is in several pools is

@@ -6,6 +6,8 @@
 package admin
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -15,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	shared "github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/netdriver/dhcp"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -45,14 +48,18 @@ type Plugin struct {
 	Watch     *watch.Manager
 	Cluster   *etcd.Backend // nil: there is none
 	Log       *slog.Logger
+	// PerContainer has metrics of each endpoint.
+	PerContainer bool
 
 	once  sync.Once
 	calls *prometheus.HistogramVec
 	fails *prometheus.CounterVec
-	took  prometheus.Histogram // of reconciles
+	took  *prometheus.HistogramVec // of reconciles
 
 	mu      sync.Mutex // guards all below
 	errors  uint64     // reconciles that ended in one
+	failed  error      // what the last one ended in
+	since   time.Time  // when the first was due
 	actions map[string]uint64
 	last    reconcile.Report
 	at      time.Time
@@ -60,18 +67,10 @@ type Plugin struct {
 
 func (p *Plugin) init() {
 	p.once.Do(func() {
-		p.actions = map[string]uint64{}
-		p.calls = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: namespace + "call_duration_seconds", Help: "How long calls of the engine took.",
-			Buckets: prometheus.ExponentialBucketsRange(0.0001, 10, 16),
-		}, []string{"call"})
-		p.took = prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: namespace + "reconcile_duration_seconds", Help: "How long reconciles took.",
-			Buckets: prometheus.ExponentialBucketsRange(0.001, 10, 13),
-		})
-		p.fails = prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: namespace + "call_errors_total", Help: "Calls of the engine that ended in an error.",
-		}, []string{"call"})
+		p.actions, p.since = map[string]uint64{"repaired": 0, "adopted": 0, "abandoned": 0, "released": 0}, time.Now()
+		p.calls = Metrics.Histograms("call_duration_seconds", prometheus.ExponentialBucketsRange(0.0001, 10, 16))
+		p.took = Metrics.Histograms("reconcile_duration_seconds", prometheus.ExponentialBucketsRange(0.001, 10, 13))
+		p.fails = Metrics.Counters("call_errors_total")
 	})
 }
 
@@ -79,8 +78,9 @@ func (p *Plugin) init() {
 func (p *Plugin) Observe(call string, took time.Duration, err error) {
 	p.init()
 	p.calls.WithLabelValues(call).Observe(took.Seconds())
+	fails := p.fails.WithLabelValues(call) // 0 is a value too
 	if err != nil {
-		p.fails.WithLabelValues(call).Inc()
+		fails.Inc()
 	}
 }
 
@@ -89,17 +89,54 @@ func (p *Plugin) Reconciled(rep reconcile.Report, err error) {
 	p.init()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.took.Observe(rep.Took.Seconds())
+	p.took.WithLabelValues().Observe(rep.Took.Seconds())
 	if err != nil {
 		p.errors++
 	}
 	for action, n := range map[string]int{"repaired": rep.Repaired, "adopted": rep.Adopted, "abandoned": rep.Abandoned, "released": rep.Released} {
 		p.actions[action] += uint64(n) //nolint:gosec // a count
 	}
-	p.last, p.at = rep, time.Now()
+	p.last, p.at, p.failed = rep, time.Now(), err
 }
 
-// Server returns the server of the metrics, /status and the calls of reservations.
+// overdue is how long after the last reconcile the next one is missed; they are
+// half a minute apart.
+const overdue = 2 * time.Minute
+
+// reconciles reports whether they still go on.
+func (p *Plugin) reconciles() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := p.at
+	if last.IsZero() {
+		last = p.since
+	}
+	if since := time.Since(last); since > overdue {
+		return fmt.Errorf("no reconcile has ended for %v; the kernel, or a sandbox, does not answer: disable and enable the plugin", since.Round(time.Second))
+	}
+	return nil
+}
+
+// reconciled reports whether what should be is.
+func (p *Plugin) reconciled() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.at.IsZero():
+		return errors.New("none has ended since the plugin started; wait for it")
+	case p.failed != nil:
+		return fmt.Errorf("the last one ended in an error: %w", p.failed)
+	}
+	return nil
+}
+
+func (p *Plugin) kernelAnswers() error {
+	_, err := p.Host.Links()
+	return err
+}
+
+// Server returns the server of the metrics, health, /status and the calls of
+// reservations.
 func (p *Plugin) Server() *shared.Server {
 	p.init()
 	all := []prometheus.Collector{p.calls, p.fails, p.took, &metrics{p}}
@@ -107,6 +144,9 @@ func (p *Plugin) Server() *shared.Server {
 		all = append(all, cluster{p.Cluster})
 	}
 	s := shared.New(p.Log, all...)
+	s.Healthy("reconciles go on", p.reconciles)
+	s.Healthy("the kernel answers", p.kernelAnswers)
+	s.Ready("the last reconcile", p.reconciled)
 	s.Handle("/status", func(*http.Request) (any, error) { return p.Status() })
 	if p.Cluster != nil {
 		s.Handle("/cluster", func(*http.Request) (any, error) { return p.Cluster.Status(), nil })
@@ -118,4 +158,24 @@ func (p *Plugin) Server() *shared.Server {
 	})
 	p.registerReservations(s)
 	return s
+}
+
+// Refusing returns the server of a plugin that refuses all calls.
+func Refusing(why error, log *slog.Logger) *shared.Server {
+	s := shared.New(log, refusing{})
+	s.Ready("the state is whole", func() error { return why })
+	s.Handle("/status", func(*http.Request) (any, error) { return nil, why })
+	return s
+}
+
+// refusing are its metrics.
+type refusing struct{}
+
+// Describe implements prometheus.Collector: what there is shows when it is collected.
+func (refusing) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (refusing) Collect(ch chan<- prometheus.Metric) {
+	Metrics.Put(ch, "build_info", 1, build.Values()...)
+	Metrics.Put(ch, "refusing", 1)
 }

@@ -123,6 +123,7 @@ func differences(t *testing.T, p *Plugin) string {
 func TestStatusAndMetrics(t *testing.T) {
 	host, box := newSpace(t), newSpace(t)
 	p := newPlugin(t, host)
+	p.PerContainer = true
 	pool, err := p.IPAM.RequestPool(ipam.PoolRequest{Space: ipam.LocalSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24")})
 	ok(t, err)
 	d, err := network.Parse(network.Request{

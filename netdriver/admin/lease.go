@@ -47,11 +47,6 @@ func (p *Plugin) leases(d network.Definition) (all []Lease, lost []string) {
 	return all, lost
 }
 
-var (
-	descLeases     = desc("dhcp_leases", "Leases of DHCP servers by what they are: bound, idle (the container has ended and may come back), lost.", "network", "state")
-	descLeaseEvent = desc("dhcp_events_total", "What happened to leases of DHCP servers.", "event")
-)
-
 func (m *metrics) leases(ch chan<- prometheus.Metric, n Network) {
 	if len(n.Leases) == 0 {
 		return
@@ -61,7 +56,7 @@ func (m *metrics) leases(ch chan<- prometheus.Metric, n Network) {
 		states[l.State]++
 	}
 	for state, of := range states {
-		gauge(ch, descLeases, float64(of), network.Short(n.ID), string(state))
+		Metrics.Put(ch, "dhcp_leases", float64(of), network.Short(n.ID), string(state))
 	}
 }
 
@@ -74,6 +69,6 @@ func (m *metrics) leaseEvents(ch chan<- prometheus.Metric) {
 		"leased": s.Leased.Load(), "resumed": s.Resumed.Load(), "renewed": s.Renewed.Load(), "server_changed": s.Moved.Load(),
 		"refused": s.Refused.Load(), "declined": s.Declined.Load(), "lost": s.Lost.Load(), "released": s.Released.Load(), "unanswered": s.Silent.Load(),
 	} {
-		counter(ch, descLeaseEvent, n, event)
+		Metrics.Put(ch, "dhcp_events_total", float64(n), event)
 	}
 }

@@ -73,7 +73,8 @@ defaults: {pools: [%[4]s]}
 `, one.URL(), two.URL(), second.URL(), pool, harness.Image[:len(harness.Image)-1])
 	}
 	file.put(version("one"))
-	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+file.dir); err != nil {
+	address := freeAddress(t)
+	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+file.dir, "METRICS="+address, "METRICS_PER_CONTAINER=on", "PPROF=on"); err != nil {
 		t.Fatal(err)
 	}
 	file.says(`"version"`)
@@ -96,6 +97,7 @@ defaults: {pools: [%[4]s]}
 		}
 	}
 	come("kept-twice", "one")
+	b.serves(address)
 	file.put(strings.Replace(version("two"), "relp://", "rlep://", 1))
 	file.says(`dockline-log.yaml:2: pools.one.collectors: collector`)
 	awaitMetric(b, "config_refusals_total 1")

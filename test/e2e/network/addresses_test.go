@@ -24,8 +24,30 @@ func (m *machine) adminGet(ctx context.Context, path string) (string, error) {
 	}
 	// Every host has a /run of its own; the plugin sees the folder that is its.
 	sock := fmt.Sprintf("/proc/%d/root/run/docker/plugins/admin.sock", p.PID)
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", sock)
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", sock)
+	if err != nil {
+		return "", err
+	}
+	return getOver(ctx, conn, path)
+}
+
+// served asks where everybody on the host may.
+func (m *machine) served(ctx context.Context, path string) (body string, err error) {
+	m.Do(func() error {
+		conn, e := new(net.Dialer).DialContext(ctx, "tcp", metricsAt)
+		if e != nil {
+			return e
+		}
+		body, err = getOver(ctx, conn, path)
+		return nil
+	})
+	return body, err
+}
+
+// getOver asks over a connection, which it closes.
+func getOver(ctx context.Context, conn net.Conn, path string) (string, error) {
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
+		return conn, nil
 	}}}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
 	if err != nil {
@@ -139,7 +161,10 @@ func (s *site) conflictsAreReported(t *testing.T, m *machine, lan, dmz *containe
 	if err != nil {
 		t.Error(err)
 	}
-	metrics, err := m.adminGet(ctx, "/metrics")
+	if ready, err := m.served(ctx, "/readyz"); err != nil || !strings.HasSuffix(ready, "\nok\n") {
+		t.Errorf("the plugin is not ready: %s, %v", ready, err)
+	}
+	metrics, err := m.served(ctx, "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}

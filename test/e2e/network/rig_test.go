@@ -67,6 +67,9 @@ type machine struct {
 	number int
 }
 
+// metricsAt is where each host has the network plugin's metrics.
+const metricsAt = "127.0.0.1:9742"
+
 // machine starts another host.
 func (s *site) machine(suite debian.Suite) *machine {
 	s.Helper()
@@ -84,9 +87,8 @@ func (s *site) machine(suite debian.Suite) *machine {
 	if v6 {
 		m.Run("ip6tables", "-P", "FORWARD", "DROP")
 	}
-	for _, name := range []string{logDriver, netPlugin} {
-		m.Install(name, build(s, name))
-	}
+	m.Install(logDriver, build(s, logDriver))
+	m.Install(netPlugin, build(s, netPlugin), "METRICS="+metricsAt, "METRICS_PER_CONTAINER=on")
 	return m
 }
 

@@ -1,0 +1,200 @@
+// Package promtest holds, in tests, what a plugin serves against a real
+// Prometheus: it is scraped, rules are loaded, and the queries of dashboards are
+// asked.
+package promtest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const (
+	scrapeEvery = "200ms"
+	scrapes     = 4 // that rates are made of, at least
+	patience    = 60 * time.Second
+)
+
+// Prometheus is a server of its own, which ends with the test.
+type Prometheus struct {
+	t      testing.TB
+	url    string
+	client *http.Client
+}
+
+// Sample is one series of an answer.
+type Sample struct {
+	Metric map[string]string `json:"metric"`
+	Value  [2]any            `json:"value"`
+}
+
+// Start scrapes the handlers, by the names of their jobs, until each has been
+// scraped some times. rules are files, by their whole paths.
+func Start(t testing.TB, rules []string, jobs map[string]http.Handler) *Prometheus {
+	t.Helper()
+	dir := t.TempDir()
+	var conf strings.Builder
+	fmt.Fprintf(&conf, "global: {scrape_interval: %s, evaluation_interval: %s}\nrule_files: [%s]\nscrape_configs:\n", scrapeEvery, scrapeEvery, strings.Join(rules, ", "))
+	for job, h := range jobs {
+		target := httptest.NewServer(h)
+		t.Cleanup(target.Close)
+		fmt.Fprintf(&conf, "  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n", job, strings.TrimPrefix(target.URL, "http://"))
+	}
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(conf.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &Prometheus{t: t, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
+	p.run(file, dir)
+	p.await("scrapes", func() bool {
+		for job := range jobs {
+			if got := p.Query(fmt.Sprintf("sum_over_time(up{job=%q}[1h]) >= %d", job, scrapes)); len(got) != 1 {
+				return false
+			}
+		}
+		return true
+	})
+	return p
+}
+
+// run starts the server, again if another program was quicker to take its port.
+func (p *Prometheus) run(file, dir string) {
+	p.t.Helper()
+	for range 3 {
+		address := freePort(p.t)
+		var said bytes.Buffer
+		cmd := exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+			"--web.listen-address="+address, "--log.level=warn")
+		cmd.Stdout, cmd.Stderr = &said, &said
+		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+		if err := cmd.Start(); err != nil {
+			p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
+		}
+		ended := make(chan struct{})
+		go func() { defer close(ended); _ = cmd.Wait() }() // killed, as a rule
+		p.url = "http://" + address
+		if p.ready(ended) {
+			p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
+			return
+		}
+		if !strings.Contains(said.String(), "address already in use") {
+			p.t.Fatalf("Prometheus ended: %s", &said)
+		}
+	}
+	p.t.Fatal("Prometheus finds no free port")
+}
+
+func (p *Prometheus) ready(ended chan struct{}) bool {
+	for {
+		if res, err := p.client.Get(p.url + "/-/ready"); err == nil { //nolint:noctx // a test of its own server
+			_ = res.Body.Close()
+			if res.StatusCode == http.StatusOK {
+				return true
+			}
+		}
+		select {
+		case <-ended:
+			return false
+		case <-time.After(50 * time.Millisecond): // it tells nobody when it is ready
+		}
+	}
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// await polls, for nobody tells when Prometheus has scraped or evaluated.
+func (p *Prometheus) await(what string, done func() bool) {
+	p.t.Helper()
+	for end := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(end) {
+			p.t.Fatalf("no %s within %v", what, patience)
+		}
+	}
+}
+
+func (p *Prometheus) get(path string, into any) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := p.client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	answer := struct {
+		Error string
+		Data  any
+	}{Data: into}
+	if err := json.NewDecoder(res.Body).Decode(&answer); err != nil {
+		return fmt.Errorf("%s: %w", res.Status, err)
+	}
+	if answer.Error != "" {
+		return fmt.Errorf("%s: %s", res.Status, answer.Error)
+	}
+	return nil
+}
+
+// Query returns the series that an expression has now. One that cannot be
+// evaluated fails the test.
+func (p *Prometheus) Query(expr string) []Sample {
+	p.t.Helper()
+	var data struct{ Result []Sample }
+	if err := p.get("/api/v1/query?query="+url.QueryEscape(expr), &data); err != nil {
+		p.t.Errorf("%s\n%v", expr, err)
+	}
+	return data.Result
+}
+
+// CheckRules wants all rules evaluated without an error, and series of those
+// that record.
+func (p *Prometheus) CheckRules() {
+	p.t.Helper()
+	type rule struct{ Name, Type, Health, LastError string }
+	var data struct{ Groups []struct{ Rules []rule } }
+	p.await("evaluation of all rules", func() bool {
+		if err := p.get("/api/v1/rules", &data); err != nil {
+			p.t.Fatal(err)
+		}
+		for _, g := range data.Groups {
+			for _, r := range g.Rules {
+				if r.Health == "unknown" {
+					return false
+				}
+			}
+		}
+		return len(data.Groups) > 0
+	})
+	for _, g := range data.Groups {
+		for _, r := range g.Rules {
+			if r.Health != "ok" {
+				p.t.Errorf("%s: %s", r.Name, r.LastError)
+			}
+			if r.Type == "recording" && len(p.Query(`last_over_time(`+r.Name+`[1h])`)) == 0 {
+				p.t.Errorf("%s records nothing", r.Name)
+			}
+		}
+	}
+}

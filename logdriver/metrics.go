@@ -1,0 +1,365 @@
+package logdriver
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/dockline/dockline/internal/build"
+	"github.com/dockline/dockline/internal/metric"
+	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/spool"
+)
+
+// maxContainers bounds how many have metrics of their own.
+const maxContainers = 1000
+
+// calls takes note of how long the engine's calls took.
+type calls struct {
+	took   *prometheus.HistogramVec
+	errors *prometheus.CounterVec
+}
+
+func newCalls() *calls {
+	c := &calls{
+		took:   Metrics.Histograms("call_duration_seconds", prometheus.ExponentialBucketsRange(0.0005, 30, 12)),
+		errors: Metrics.Counters("call_errors_total"),
+	}
+	for _, call := range []string{"Start", "Stop", "ReadLogs"} {
+		c.errors.WithLabelValues(call)
+	}
+	return c
+}
+
+func (c *calls) observe(call string, began time.Time, err error) error {
+	c.took.WithLabelValues(call).Observe(time.Since(began).Seconds())
+	if err != nil {
+		c.errors.WithLabelValues(call).Inc()
+	}
+	return err
+}
+
+// observed is a driver whose calls are noted.
+type observed struct {
+	engine.Driver
+	calls *calls
+}
+
+// Start implements engine.Driver.
+func (o observed) Start(ctx context.Context, file string, info *container.Info) error {
+	return o.calls.observe("Start", time.Now(), o.Driver.Start(ctx, file, info))
+}
+
+// Stop implements engine.Driver.
+func (o observed) Stop(ctx context.Context, file string) error {
+	return o.calls.observe("Stop", time.Now(), o.Driver.Stop(ctx, file))
+}
+
+// ReadLogs implements engine.Driver.
+func (o observed) ReadLogs(ctx context.Context, info *container.Info, config engine.ReadConfig, w io.Writer) error {
+	return o.calls.observe("ReadLogs", time.Now(), o.Driver.ReadLogs(ctx, info, config, w))
+}
+
+// spoolMoves reports whether what containers write gets to the disk.
+func (p *Plugin) spoolMoves() error {
+	if n := p.spool.Health().Stuck; n > 0 {
+		return fmt.Errorf("%d containers wait for the disk under the spool, which has taken nothing for more than a second; look at it, or put the spool elsewhere (spool.source)", n)
+	}
+	return nil
+}
+
+func (p *Plugin) ships() error {
+	if p.drainOnly.Load() {
+		return fmt.Errorf("dockline-log died again and again right after its start, so that it only spools for %v; the engine's log has what came before", drainOnlyFor)
+	}
+	return nil
+}
+
+func (p *Plugin) configured() error {
+	if c := p.conf.Status(); c.Version == "" {
+		return fmt.Errorf("none is known from %s: %s", c.Source, cmp.Or(c.Error, c.Refused, "it has not been read yet"))
+	}
+	return nil
+}
+
+func (p *Plugin) hasRoom() error {
+	n := 0
+	for _, st := range p.spool.Streams() {
+		if st.GivesWay() {
+			n++
+		}
+	}
+	if n > 0 {
+		return fmt.Errorf("%d containers are dropped or slowed down, for the spool has the %s that SPOOL_MAX gives it, or its disk is full, and the collectors take too little%s", n, units.BytesSize(float64(p.cfg.SpoolMax)), p.why())
+	}
+	return nil
+}
+
+// metrics reads the plugin's counters when it is asked for them.
+type metrics struct{ p *Plugin }
+
+// Describe implements prometheus.Collector: what there is shows when it is collected.
+func (m *metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m *metrics) Collect(ch chan<- prometheus.Metric) {
+	Metrics.Put(ch, "build_info", 1, build.Values()...)
+	m.shipped(ch)
+	m.processed(ch)
+	m.lost(ch)
+	m.health(ch)
+	m.streams(ch)
+	m.collectors(ch)
+	m.split(ch)
+	m.sources(ch)
+	m.placement(ch)
+	m.config(ch)
+}
+
+func put(ch chan<- prometheus.Metric, values map[string]float64) {
+	for name, v := range values {
+		Metrics.Put(ch, name, v)
+	}
+}
+
+func (m *metrics) shipped(ch chan<- prometheus.Metric) {
+	stats := &m.p.ship.Stats
+	put(ch, map[string]float64{
+		"records_sent_total":         float64(stats.Sent.Load()),
+		"sent_bytes_total":           float64(stats.SentBytes.Load()),
+		"batches_sent_total":         float64(stats.Batches.Load()),
+		"records_acknowledged_total": float64(stats.Acked.Load()),
+		"records_divided_total":      float64(stats.Divided.Load()),
+		"records_resent_total":       float64(stats.Resent.Load()),
+		"connection_failures_total":  float64(stats.Failures.Load()),
+		"streams_moved_total":        float64(stats.Moved.Load()),
+		"pushbacks_total":            float64(stats.Pushbacks.Load()),
+		"lost_bytes_total":           float64(stats.LostBytes.Load()),
+		"quarantined_bytes_total":    float64(stats.QuarantinedBytes.Load()),
+		"read_errors_total":          float64(stats.ReadErrors.Load()),
+	})
+}
+
+func (m *metrics) processed(ch chan<- prometheus.Metric) {
+	stats := &m.p.ship.Stats.Process
+	put(ch, map[string]float64{
+		"records_filtered_total":  float64(stats.Filtered.Load()),
+		"records_over_rate_total": float64(stats.RateDropped.Load()),
+		"rate_delays_total":       float64(stats.Delayed.Load()),
+		"lines_joined_total":      float64(stats.Joined.Load()),
+		"parse_failures_total":    float64(stats.ParseFailures.Load()),
+		"redactions_total":        float64(stats.Redactions.Load()),
+		"withheld_bytes_total":    float64(stats.Withheld.Load()),
+		"records_truncated_total": float64(stats.Truncated.Load()),
+		"records_not_utf8_total":  float64(stats.InvalidUTF8.Load()),
+	})
+}
+
+// lost reports what did not get to all collectors. What was never lost shows as
+// 0, so that the first loss is an increase.
+func (m *metrics) lost(ch chan<- prometheus.Metric) {
+	for _, d := range m.p.spool.Dropped() {
+		Metrics.Put(ch, "spool_dropped_bytes_total", float64(d.Bytes), d.Reason)
+		if d.Records >= 0 {
+			Metrics.Put(ch, "spool_dropped_records_total", float64(d.Records), d.Reason)
+		}
+	}
+	for kind, n := range m.p.poison.Counts() {
+		Metrics.Put(ch, "records_refused_total", float64(n), kind.Collector, kind.Class)
+	}
+	Metrics.Put(ch, "given_up_bytes_total", float64(m.p.givenUp.Load()))
+}
+
+func (m *metrics) health(ch chan<- prometheus.Metric) {
+	h, syncs := m.p.spool.Health(), m.p.spool.Syncs()
+	used, _ := m.p.spool.Used()
+	put(ch, map[string]float64{
+		"spool_bytes":                 float64(used),
+		"spool_max_bytes":             float64(m.p.cfg.SpoolMax),
+		"spooled_bytes_total":         float64(h.Spooled),
+		"slow_splices_total":          float64(h.Slow),
+		"stuck_splices":               float64(h.Stuck),
+		"segments":                    float64(h.Segments),
+		"cursor_errors_total":         float64(h.CursorErrors),
+		"quarantine_files":            float64(h.QuarantineFiles),
+		"quarantine_bytes":            float64(h.QuarantineBytes),
+		"quarantine_lost_bytes_total": float64(h.QuarantineLost),
+		"syncs_total":                 float64(syncs.Done),
+		"sync_seconds_total":          syncs.Took.Seconds(),
+		"slow_syncs_total":            float64(syncs.Slow),
+		"sync_errors_total":           float64(syncs.Failed),
+		"throttled_seconds_total":     m.p.pumps.Slowed().Seconds(),
+		"drain_only":                  metric.Truth(m.p.drainOnly.Load()),
+		"downgraded":                  0,
+		"refusing":                    0,
+	})
+}
+
+// behind is a stream and what of it is not acknowledged.
+type behind struct {
+	stream *spool.Stream
+	bytes  uint64
+	since  time.Time
+}
+
+func (b behind) age() float64 {
+	if b.since.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(b.since).Seconds())
+}
+
+func (m *metrics) streams(ch chan<- prometheus.Metric) {
+	all := []behind{}
+	live, bytes, age, giving := 0, uint64(0), 0.0, map[spool.OnFull]float64{}
+	for _, st := range m.p.spool.Streams() {
+		b := behind{stream: st}
+		b.bytes, b.since = backlog(st)
+		all = append(all, b)
+		bytes, age = bytes+b.bytes, max(age, b.age())
+		if st.GivesWay() {
+			giving[st.OnFull()]++
+		}
+		if st.Live() {
+			live++
+		}
+	}
+	Metrics.Put(ch, "backlog_bytes", float64(bytes))
+	Metrics.Put(ch, "backlog_age_seconds", age)
+	Metrics.Put(ch, "streams", float64(live), "live")
+	Metrics.Put(ch, "streams", float64(len(all)-live), "ended")
+	for _, o := range []spool.OnFull{spool.DropNewest, spool.Throttle} {
+		Metrics.Put(ch, "streams_giving_way", giving[o], o.String())
+	}
+	if m.p.cfg.PerContainer {
+		m.containers(ch, all)
+	}
+}
+
+// containers reports on each of those that are furthest behind.
+func (m *metrics) containers(ch chan<- prometheus.Metric, all []behind) {
+	slices.SortFunc(all, func(a, b behind) int {
+		return cmp.Or(cmp.Compare(b.bytes, a.bytes), cmp.Compare(a.stream.ID(), b.stream.ID()))
+	})
+	Metrics.Put(ch, "containers_left_out", float64(max(0, len(all)-maxContainers)))
+	seen := map[string]bool{} // of a container with several streams, the one that is furthest behind
+	for _, b := range all[:min(len(all), maxContainers)] {
+		id := shortID(b.stream)
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		var info container.Info
+		if err := json.Unmarshal(b.stream.Info(), &info); err != nil {
+			m.p.log.Debug("what is known of a container is not understood", "container", id, "err", err)
+		}
+		Metrics.Put(ch, "container_info", 1, id, info.Name())
+		Metrics.Put(ch, "container_logged_bytes_total", float64(b.stream.End()), id)
+		Metrics.Put(ch, "container_spool_bytes", float64(b.stream.Bytes()), id)
+		Metrics.Put(ch, "container_backlog_bytes", float64(b.bytes), id)
+		Metrics.Put(ch, "container_backlog_age_seconds", b.age(), id)
+		Metrics.Put(ch, "container_giving_way", metric.Truth(b.stream.GivesWay()), id)
+	}
+}
+
+// shortID is the container's as `docker ps` shows it.
+func shortID(st *spool.Stream) string {
+	id := st.Container()
+	return id[:min(12, len(id))]
+}
+
+// split reports the streams that several collectors share, in time slices.
+func (m *metrics) split(ch chan<- prometheus.Metric) {
+	all := map[string]ship.Place{}
+	for _, p := range m.p.ship.Places() {
+		if p.Split > 1 && p.Split > all[p.Stream].Split {
+			all[p.Stream] = p
+		}
+	}
+	Metrics.Put(ch, "streams_split", float64(len(all)))
+	if !m.p.cfg.PerContainer || len(all) > maxContainers {
+		return
+	}
+	seen := map[string]bool{}
+	for _, st := range m.p.spool.Streams() {
+		id := shortID(st)
+		if p, ok := all[st.ID()]; ok && !seen[id] {
+			seen[id] = true
+			Metrics.Put(ch, "container_split", float64(p.Split), id)
+			Metrics.Put(ch, "container_split_bytes_per_second", p.Rate, id)
+		}
+	}
+}
+
+func (m *metrics) config(ch chan<- prometheus.Metric) {
+	s := m.p.conf.Status()
+	Metrics.Put(ch, "config_info", metric.Truth(s.Version != ""), s.Source, s.Version)
+	put(ch, map[string]float64{
+		"config_taken_timestamp_seconds": float64(max(0, s.Since.Unix())),
+		"config_refused":                 metric.Truth(s.Refused != ""),
+		"config_source_failing":          metric.Truth(s.Error != ""),
+		"config_applied_total":           float64(s.Applied),
+		"config_refusals_total":          float64(s.Refusals),
+		"config_source_failures_total":   float64(s.Failures),
+	})
+}
+
+// sources reports each source once, though several pools may follow it.
+func (m *metrics) sources(ch chan<- prometheus.Metric) {
+	all := map[string]SourceStatus{}
+	for _, s := range m.p.pools.status() { // the one that said it last comes last
+		s.Failures += all[s.Source].Failures
+		s.Error = cmp.Or(s.Error, all[s.Source].Error)
+		all[s.Source] = s
+	}
+	for name, s := range all {
+		Metrics.Put(ch, "source_failing", metric.Truth(s.Error != ""), name)
+		Metrics.Put(ch, "source_failures_total", float64(s.Failures), name)
+		Metrics.Put(ch, "source_collectors", float64(s.Collectors), name)
+		Metrics.Put(ch, "source_said_timestamp_seconds", seconds(s.Since), name)
+	}
+}
+
+// collectors reports each name once: healthy if it is so in every pool.
+func (m *metrics) collectors(ch chan<- prometheus.Metric) {
+	all := map[string]ship.CollectorStatus{}
+	for _, c := range m.p.ship.Collectors() {
+		if other, twice := all[c.Name]; twice {
+			c.Healthy = c.Healthy && other.Healthy
+			c.Streams += other.Streams
+			c.Shed, c.AckTime = max(c.Shed, other.Shed), max(c.AckTime, other.AckTime)
+		}
+		all[c.Name] = c
+	}
+	for name, c := range all {
+		Metrics.Put(ch, "collector_healthy", metric.Truth(c.Healthy), name)
+		Metrics.Put(ch, "collector_streams", float64(c.Streams), name)
+		Metrics.Put(ch, "collector_shed_ratio", c.Shed, name)
+		Metrics.Put(ch, "collector_ack_seconds", c.AckTime.Seconds(), name)
+		Metrics.Put(ch, "collector_records_acknowledged_total", float64(c.Counts.Acked.Load()), name)
+		Metrics.Put(ch, "collector_connection_failures_total", float64(c.Counts.Failures.Load()), name)
+	}
+}
+
+// placement reports how the placement history is.
+func (m *metrics) placement(ch chan<- prometheus.Metric) {
+	s := m.p.history.Stats()
+	put(ch, map[string]float64{
+		"placement_history_bytes":                    float64(s.Bytes),
+		"placement_history_streams":                  float64(s.Streams),
+		"placement_history_intervals":                float64(s.Intervals),
+		"placement_history_since_timestamp_seconds":  seconds(s.Since),
+		"placement_history_oldest_timestamp_seconds": seconds(s.Oldest),
+		"placement_history_unwritten":                metric.Truth(s.Unwritten),
+		"placement_history_write_errors_total":       float64(s.WriteErrors),
+	})
+}
