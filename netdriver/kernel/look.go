@@ -59,14 +59,21 @@ func (k *Kernel) ID() (uint64, error) {
 // have a name.
 var namespaceFiles = []string{"/proc/[0-9]*/ns/net", "/run/docker/netns/*", "/var/run/docker/netns/*", "/run/netns/*"}
 
-// Sandbox returns a file that stands for the namespace in which a link with that
-// alias is, "" where it is in none that is found.
+// Sandbox returns a file that stands for the other namespace in which a link with
+// that alias is, "" where it is in none that is found.
 func (k *Kernel) Sandbox(alias string) (path string, err error) {
 	ids, err := k.namespaces()
 	if err != nil {
 		return "", err
 	}
+	self, err := k.ownID() // where the other end of a pair is, which has the same alias
+	if err != nil {
+		return "", err
+	}
 	for _, id := range ids {
+		if id == self {
+			continue
+		}
 		links, err := k.linksIn(id)
 		if err != nil {
 			return "", err

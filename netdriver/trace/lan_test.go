@@ -64,6 +64,11 @@ func newLAN(t *testing.T, mode string) *lan {
 		l.network.Bridge = "br-n"
 		l.must(l.k.EnsureBridge(kernel.Bridge{Name: "br-n", Alias: l.k.NetworkAlias("n"), MAC: kernel.BridgeMAC("n"), Uplink: "eth0"}))
 	}
+	// What comes back from a sandbox gives the host's namespace an id in itself.
+	l.must(netns.Add(ctx, l.box("gone")))
+	l.ip(l.box("gone"), "link", "add", "v", "type", "veth", "peer", "name", "w")
+	l.ip(l.box("gone"), "link", "set", "v", "netns", l.host.NS)
+	l.ip(l.host.NS, "link", "set", "v", "netns", l.box("gone"))
 	l.container("a", "10.7.0.2/24", "fd00:7::2/64")
 	l.container("b", "10.7.0.3/24", "fd00:7::3/64")
 	return l

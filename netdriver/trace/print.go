@@ -39,7 +39,7 @@ func (r *Report) Print(w io.Writer) error {
 	for _, d := range r.Drops {
 		if d.Counted {
 			t.line("firewall %s: %s ended %d packets meanwhile", d.Node, rule(&d), d.Packets)
-		} else if !ours(&d) {
+		} else if !ours(&d) && onTheWay(r, &d) && fits(r, &d) {
 			t.line("firewall %s: %s may end packets, and does not count them", d.Node, rule(&d))
 		}
 	}
@@ -144,7 +144,8 @@ func (t *text) node(node string, n *Node) {
 		t.line("         neighbour %s is %s on %s (%s)", b.Addr, mac, b.Link, b.State)
 	}
 	for _, name := range sorted(n.Settings) {
-		if v := n.Settings[name]; v != "0" {
+		ofHost := strings.HasPrefix(name, "bridge/") || strings.HasSuffix(name, "forward") || strings.HasSuffix(name, "forwarding")
+		if v := n.Settings[name]; v != "0" && (!ofHost || node == Host) {
 			t.line("         %s = %s", strings.ReplaceAll(name, "/", "."), v)
 		}
 	}
