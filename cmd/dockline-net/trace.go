@@ -61,15 +61,16 @@ func traceCommand(ctx context.Context, args []string, out, errs io.Writer) error
 	if f.NArg() != 2 {
 		return fmt.Errorf("there are two ends to a trace, and %d were said\n%s", f.NArg(), traceUsage)
 	}
-	path, err := *socket, error(nil)
-	if path == "" {
-		if path, err = admin.OwnSocket(); err != nil {
+	if *socket == "" {
+		own, err := admin.OwnSocket()
+		if err != nil {
 			return err
 		}
+		*socket = own
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("it took longer than %v", *timeout))
 	defer cancel()
-	report, err := trace.Ask(ctx, path, f.Arg(0), f.Arg(1), progress(errs))
+	report, err := trace.Ask(ctx, *socket, f.Arg(0), f.Arg(1), progress(errs))
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func (p *Plugin) end(asked string, s Status) (trace.Intended, error) {
 			found = append(found, e)
 		}
 	}
-	if len(found) > 1 { // an address of the past, of an endpoint that has left
+	if len(found) > 1 && in.Addr.IsValid() { // others had the address, and have left
 		found = joined(found)
 	}
 	switch {

@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -75,12 +76,15 @@ func (a *Asked) ask(port *neighbour.Port) {
 	a.Sent++
 }
 
+// hear takes note of whoever claims the address, and counts who answers: others'
+// traffic claims addresses, too.
 func (a *Asked) hear(c neighbour.Claim) {
-	for i := range a.Answers {
-		if a.Answers[i].MAC == c.MAC.String() {
-			a.Answers[i].Count++
-			return
-		}
+	i := slices.IndexFunc(a.Answers, func(one Answer) bool { return one.MAC == c.MAC.String() })
+	if i < 0 {
+		i = len(a.Answers)
+		a.Answers = append(a.Answers, Answer{MAC: c.MAC.String()})
 	}
-	a.Answers = append(a.Answers, Answer{MAC: c.MAC.String(), Count: 1})
+	if c.Answer {
+		a.Answers[i].Count++
+	}
 }

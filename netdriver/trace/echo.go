@@ -163,12 +163,12 @@ const tooBig = "packet too big"
 // errorOf reads an error's code (RFC 792, RFC 1812 5.2.7.1, RFC 4443 3).
 func (e *echoer) errorOf(b []byte) (code string, mtu int) {
 	if e.to.Is6() {
-		switch {
-		case b[0] == 1:
+		switch b[0] {
+		case 1:
 			return map[byte]string{0: NetUnreachable, 1: Prohibited, 3: HostUnreachable, 5: Prohibited, 6: NetUnreachable}[b[1]], 0
-		case b[0] == 2:
+		case 2:
 			return tooBig, int(binary.BigEndian.Uint32(b[4:]))
-		case b[0] == 3:
+		case 3:
 			return TimeExceeded, 0
 		}
 		return "", 0

@@ -16,6 +16,7 @@ import (
 // space is a namespace that is looked into.
 type space struct {
 	node   string
+	path   string // of the sandbox
 	k      *kernel.Kernel
 	way    *kernel.Way
 	noWay  string
@@ -105,7 +106,7 @@ func (s *space) describe(to netip.Addr) error {
 
 // report is the node as it is shown, after the echoes.
 func (s *space) report(to netip.Addr, of ...netip.Addr) (*Node, error) {
-	n := &Node{NoWay: s.noWay, Neighbours: []Neighbour{}, Counted: map[string]int64{}}
+	n := &Node{Sandbox: s.path, NoWay: s.noWay, Neighbours: []Neighbour{}, Counted: map[string]int64{}}
 	if s.way != nil {
 		n.Way = &Way{To: to, Link: s.way.Link, Via: s.way.Via, Source: s.way.Source, Local: s.way.Local}
 		of = append(of, n.Way.Next())

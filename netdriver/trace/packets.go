@@ -2,6 +2,7 @@ package trace
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -10,7 +11,15 @@ import (
 
 func (r *Report) answered(what string) bool {
 	a := r.asked(what)
-	return a != nil && len(a.Answers) > 0
+	return a != nil && slices.ContainsFunc(a.Answers, func(one Answer) bool { return one.Count > 0 })
+}
+
+// in is what a command begins with that is to run in an end's namespace.
+func (r *Report) in(node string) string {
+	if n := r.Nodes[node]; n != nil && n.Sandbox != "" {
+		return "nsenter --net=" + n.Sandbox + " "
+	}
+	return ""
 }
 
 // next is what A asks for before it can send: B or its gateway.
@@ -23,7 +32,7 @@ func (r *Report) next() string {
 
 // duplicate: two machines answer for one address, or one that is not B does.
 func duplicate(r *Report) *Verdict {
-	const do = "Take the address away from one of the two: look for the MACs in the switch's table, reserve the address, or give the network an --ip-range that nobody else uses."
+	const do = "Take the address away from one of the two: look for the MACs in the switch's table, reserve the address, or give the network an --ip-range that nobody else uses. (A router that answers for others, by proxy ARP, looks the same.)"
 	for _, what := range []string{"B", "gateway"} {
 		a := r.asked(what)
 		if a == nil {
@@ -62,11 +71,11 @@ func counting(r *Report) *Verdict {
 		switch {
 		case !d.Counted || d.Packets == 0 || !onTheWay(r, d):
 		case int(d.Packets) >= lost && lost > 0 || beforeARP && !r.answered(r.next()): //nolint:gosec // few
-			return say(Firewalled, remedy(d), "%s drops them: %s ended %d packets while %d echoes were sent%s.", upper(place(d)), rule(d), d.Packets, r.Ping.Sent, silently(d))
+			return say(Firewalled, remedy(r, d), "%s drops them: %s ended %d packets while %d echoes were sent%s.", upper(place(d)), rule(d), d.Packets, r.Ping.Sent, silently(d))
 		}
 	}
 	if r.Ping.Blocked {
-		return say(Firewalled, "Look at the output rules in A's namespace: nft list ruleset.", "A's own firewall lets nothing out: the kernel refused to send (%s).", r.Ping.Fault)
+		return say(Firewalled, "Look at the output rules there: "+r.in(From)+"nft list ruleset.", "A's own firewall lets nothing out: the kernel refused to send (%s).", r.Ping.Fault)
 	}
 	return nil
 }
@@ -104,8 +113,8 @@ func silently(d *Drop) string {
 	return ""
 }
 
-func remedy(d *Drop) string {
-	return fmt.Sprintf("Look at it with: nft -a list chain %s %s %s. Accept what is meant to pass before it.", d.Family, d.Table, d.Chain)
+func remedy(r *Report, d *Drop) string {
+	return fmt.Sprintf("Look at it with: %snft -a list chain %s %s %s. Accept what is meant to pass before it.", r.in(d.Node), d.Family, d.Table, d.Chain)
 }
 
 // wayBack: B's routes.
@@ -129,7 +138,7 @@ func strict(n *Node, link string) bool { return n.Settings["ipv4/conf/"+link+"/r
 // reversePath: a packet whose answer would leave by another link is dropped (RFC 3704).
 func reversePath(r *Report) *Verdict {
 	if b, h := r.Nodes[To], r.hop(To, Container); b != nil && h != nil && r.To.Addr.Is4() && b.Way != nil && b.Way.Link != h.Name && strict(b, h.Name) {
-		return say(ReversePath, fmt.Sprintf("Give B a route to A by %s, or in its namespace: sysctl -w net.ipv4.conf.%s.rp_filter=2 (and all.rp_filter).", h.Name, h.Name),
+		return say(ReversePath, fmt.Sprintf("Give B a route to A by %s, or: %ssysctl -w net.ipv4.conf.%s.rp_filter=2 (and all.rp_filter).", h.Name, r.in(To), h.Name),
 			"B drops what A sends (rp_filter): it comes in by %s, and B's own route to A leads by %s.", h.Name, b.Way.Link)
 	}
 	for _, node := range []string{To, From, Host} {
@@ -178,7 +187,7 @@ func forwarding(r *Report) *Verdict {
 func unanswered(r *Report) *Verdict {
 	what := r.next()
 	a := r.asked(what)
-	if a == nil || len(a.Answers) > 0 {
+	if a == nil || r.answered(what) {
 		return nil
 	}
 	if what == "gateway" {
@@ -190,7 +199,7 @@ func unanswered(r *Report) *Verdict {
 	}
 	alive := "Nothing else was asked on this wire, so that it may be the wire itself."
 	do := "Look whether it is on, whether it has that address, and whether its switch port is in the same VLAN."
-	if g := r.asked("gateway"); g != nil && len(g.Answers) > 0 {
+	if g := r.asked("gateway"); r.answered("gateway") {
 		alive = fmt.Sprintf("The wire works: the gateway %s answers.", g.Addr)
 	} else if g != nil {
 		alive = fmt.Sprintf("The gateway %s does not answer either: it may be the wire.", g.Addr)
@@ -212,9 +221,9 @@ func mute(r *Report, b *Node, h *Hop) *Verdict {
 	ignore := b.Settings["ipv4/conf/"+h.Name+"/arp_ignore"]
 	switch {
 	case h.NoARP:
-		why, do = fmt.Sprintf("its link %s is set to noarp", h.Name), fmt.Sprintf("In B's namespace: ip link set %s arp on.", h.Name)
+		why, do = fmt.Sprintf("its link %s is set to noarp", h.Name), fmt.Sprintf("%sip link set %s arp on", r.in(To), h.Name)
 	case r.To.Addr.Is4() && ignore != "" && ignore != "0":
-		why, do = fmt.Sprintf("arp_ignore of %s is %s", h.Name, ignore), fmt.Sprintf("In B's namespace: sysctl -w net.ipv4.conf.%s.arp_ignore=0 (and all.arp_ignore).", h.Name)
+		why, do = fmt.Sprintf("arp_ignore of %s is %s", h.Name, ignore), fmt.Sprintf("%ssysctl -w net.ipv4.conf.%s.arp_ignore=0 (and all.arp_ignore)", r.in(To), h.Name)
 	case r.To.Addr.Is6() && b.Settings["ipv6/conf/"+h.Name+"/disable_ipv6"] == "1":
 		why, do = fmt.Sprintf("IPv6 is disabled on %s", h.Name), "Enable it, or make the network without --ipv6."
 	}
@@ -222,7 +231,7 @@ func mute(r *Report, b *Node, h *Hop) *Verdict {
 		return say(ARPSuppressed, do, "B is up and does not answer %s: %s.", asking(r), why)
 	}
 	if d := suspect(r, "arp", "bridge", "netdev"); d != nil {
-		return say(Firewalled, remedy(d), "Questions by %s do not get from A to B, or the answers not back; %s has %s, which does not count.", asking(r), place(d), rule(d))
+		return say(Firewalled, remedy(r, d), "Questions by %s do not get from A to B, or the answers not back; %s has %s, which does not count.", asking(r), place(d), rule(d))
 	}
 	if l := r.elsewhere(); l != nil {
 		return say(WrongBridge, "Find out who uses that MAC there; a loop in the wire looks like this, too.", "The bridge %s has B's MAC %s at %s, which is not B's port.", l.Bridge, l.MAC, l.Port)
@@ -339,11 +348,11 @@ func inside(r *Report, b *Node, where string) *Verdict {
 	case b.Counted[out] >= sent:
 		words := fmt.Sprintf("B answered %d echoes and A got none: the answers are lost on the way back", b.Counted[out])
 		if d != nil {
-			return say(Firewalled, remedy(d), "%s; %s has %s, which does not count.", words, place(d), rule(d))
+			return say(Firewalled, remedy(r, d), "%s; %s has %s, which does not count.", words, place(d), rule(d))
 		}
 		return say(Unknown, "Look with tcpdump at each link below where the answers end.", "%s.", words)
 	case d != nil:
-		return say(Firewalled, remedy(d), "B answers ARP but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", place(d), rule(d), sent, b.Counted[in])
+		return say(Firewalled, remedy(r, d), "B answers ARP but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", place(d), rule(d), sent, b.Counted[in])
 	}
 	h := r.hop(where, Container)
 	if h != nil && int64(h.Delta.Rx) < sent { //nolint:gosec // few

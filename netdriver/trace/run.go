@@ -143,7 +143,7 @@ func (r *run) sandbox(node string, e *Endpoint) (*space, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &space{node: node, k: k}, nil
+	return &space{node: node, path: path, k: k}, nil
 }
 
 func (r *run) close() {

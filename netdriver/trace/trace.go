@@ -83,6 +83,7 @@ type Report struct {
 
 // Node is a namespace on the way.
 type Node struct {
+	Sandbox    string            `json:"namespace,omitempty"` // a file that stands for it
 	Addrs      []netip.Prefix    `json:"addresses"`
 	Way        *Way              `json:"way"` // to the other end; from a host between them: to B; null: it does not send there
 	NoWay      string            `json:"no_way,omitempty"`

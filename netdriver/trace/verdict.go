@@ -176,7 +176,7 @@ func bridges(r *Report) *Verdict {
 // links: the ends' own. What is down takes the carrier away at the other end, so
 // that this comes last.
 func links(r *Report) *Verdict {
-	for _, is := range []func(h *Hop, at string) *Verdict{missing, down, cutOff} {
+	for _, is := range []func(r *Report, h *Hop, at string) *Verdict{missing, down, cutOff} {
 		for i := range r.Hops {
 			h := &r.Hops[i]
 			if h.Role != Port && h.Role != Container && h.Role != OwnLink {
@@ -186,7 +186,7 @@ func links(r *Report) *Verdict {
 			if h.Node == Host {
 				at = "on the host, of " + h.Side
 			}
-			if v := is(h, at); v != nil {
+			if v := is(r, h, at); v != nil {
 				return v
 			}
 		}
@@ -194,21 +194,21 @@ func links(r *Report) *Verdict {
 	return nil
 }
 
-func missing(h *Hop, at string) *Verdict {
+func missing(_ *Report, h *Hop, at string) *Verdict {
 	if !h.Missing {
 		return nil
 	}
 	return say(LinkDown, "Restart the container: its link cannot be made again while it runs.", "The link %s %s is missing.", h.Name, at)
 }
 
-func down(h *Hop, at string) *Verdict {
+func down(r *Report, h *Hop, at string) *Verdict {
 	if h.Up {
 		return nil
 	}
-	return say(LinkDown, "Bring it up (ip link set "+h.Name+" up there), and find out who took it down.", "The link %s %s is down.", h.Name, at)
+	return say(LinkDown, r.in(h.Node)+"ip link set "+h.Name+" up, and find out who took it down.", "The link %s %s is down.", h.Name, at)
 }
 
-func cutOff(h *Hop, at string) *Verdict {
+func cutOff(_ *Report, h *Hop, at string) *Verdict {
 	if h.Carrier {
 		return nil
 	}

@@ -14,6 +14,7 @@ func (s *site) traced(t *testing.T) {
 	s.each(t, func(m *machine) {
 		mac, up, iso := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up"), m.inspect(t, "backstage", "iso1")
 		m.tracesTo(t, mac, lanGate4, trace.None, "5 of 5")
+		m.says(t, mac, lanGate4, "A reaches B: 5 of 5 echoes answered")
 		m.tracesTo(t, up, dmzGate6, trace.None, "5 of 5")
 		m.tracesTo(t, iso, m.inspect(t, "backstage", "iso2").IPAddress.String(), trace.None, "5 of 5")
 		m.tracesTo(t, iso, lanGate4, trace.NoRoute, "A does not know where to send to")
@@ -40,5 +41,15 @@ func (m *machine) tracesTo(t *testing.T, from *container, to string, fault trace
 		var text strings.Builder
 		_ = r.Print(&text)
 		t.Errorf("from %s to %s: want %q and %q:\n%s", from, to, fault, words, &text)
+	}
+}
+
+// says traces with the command of the installed plugin, as an operator does.
+func (m *machine) says(t *testing.T, from *container, to, words string) {
+	t.Helper()
+	root, id := m.Docker("info", "--format", "{{.DockerRootDir}}"), m.Docker("plugin", "inspect", "--format", "{{.ID}}", netPlugin)
+	out := m.Run(root+"/plugins/"+id+"/rootfs/dockline-net", "trace", from.IPAddress.String(), to)
+	if !strings.Contains(out, words) {
+		t.Errorf("want %q:\n%s", words, out)
 	}
 }
