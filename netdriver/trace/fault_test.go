@@ -64,7 +64,7 @@ func TestFaults(t *testing.T) {
 			inject: func(l *lan) {
 				l.drop(l.box("b"), "inet", "input", `icmp type echo-request counter drop comment "no-ping"`)
 			},
-			to: "b", fault: Firewalled, words: []string{"firewall in the sandbox of B", "table inet t", "no-ping", "ended 5 packets"},
+			to: "b", fault: Firewalled, words: []string{"B answers ARP but drops packets: the firewall in the sandbox of B, rule", "table inet t", "no-ping", "ended 5 while 5"},
 		},
 		"firewall that does not count": {
 			inject: func(l *lan) { l.drop(l.box("b"), "ip", "input", "icmp type echo-request drop") },
@@ -80,7 +80,7 @@ func TestFaults(t *testing.T) {
 		},
 		"firewall of the bridge": {
 			inject: func(l *lan) { l.drop(l.host.NS, "bridge", "forward", "ether type ip counter drop") },
-			to:     "b", fault: Firewalled, words: []string{"firewall of the host", "table bridge t", "ended 5 packets"},
+			to:     "b", fault: Firewalled, words: []string{"firewall of the host", "table bridge t", "ended 5 while 5"},
 		},
 		"firewall of a far host": {
 			inject: func(l *lan) { l.drop(l.far.NS, "ip", "input", "icmp type echo-request drop") },

@@ -22,6 +22,7 @@ type space struct {
 	noWay  string
 	before sample
 	after  sample
+	blind  error // why its firewall could not be looked at
 }
 
 // sample is what a namespace has counted at one time.
@@ -33,14 +34,14 @@ type sample struct {
 
 func (s *space) sample() (sample, error) {
 	var out sample
-	var err1, err2, err3 error
+	var err1 error
 	out.links, err1 = s.k.LinkStates()
-	out.drops, err2 = s.k.Drops()
-	err3 = s.k.Within(func() error {
+	out.drops, s.blind = s.k.Drops() // a rule that cannot be read hides no other fault
+	err2 := s.k.Within(func() error {
 		out.stats = stats()
 		return nil
 	})
-	return out, errors.Join(err1, err2, err3)
+	return out, errors.Join(err1, err2)
 }
 
 // counted are the kernel's counters that tell where in a namespace packets

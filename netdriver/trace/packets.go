@@ -71,7 +71,7 @@ func counting(r *Report) *Verdict {
 		switch {
 		case !d.Counted || d.Packets == 0 || !onTheWay(r, d):
 		case int(d.Packets) >= lost && lost > 0 || beforeARP && !r.answered(r.next()): //nolint:gosec // few
-			return say(Firewalled, remedy(r, d), "%s drops them: %s ended %d packets while %d echoes were sent%s.", upper(place(d)), rule(d), d.Packets, r.Ping.Sent, silently(d))
+			return say(Firewalled, remedy(r, d), "%s drops packets: %s, %s, ended %d while %d echoes were sent%s.", culprit(r, d), place(d), rule(d), d.Packets, r.Ping.Sent, silently(d))
 		}
 	}
 	if r.Ping.Blocked {
@@ -86,6 +86,19 @@ func onTheWay(r *Report, d *Drop) bool {
 		return true
 	}
 	return d.Hook != "input" && d.Hook != "output" || d.Family == "bridge"
+}
+
+// culprit is who drops, as far as A can tell.
+func culprit(r *Report, d *Drop) string {
+	switch {
+	case d.Node == Host && !r.ToHost:
+		return "The host between A and B"
+	case d.Node == From:
+		return "A itself"
+	case r.answered("B"):
+		return "B answers " + asking(r) + " but"
+	}
+	return "B"
 }
 
 func place(d *Drop) string {

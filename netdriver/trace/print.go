@@ -118,7 +118,8 @@ func state(h Hop) string {
 
 func (t *text) node(node string, n *Node) {
 	switch w := n.Way; {
-	case w == nil && node == Host: // it only passes frames on
+	case w == nil && node == Host:
+		t.line("%-8s between them", node)
 	case w == nil:
 		t.line("%-8s %s", node, n.NoWay)
 	case w.Local:

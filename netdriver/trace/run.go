@@ -194,8 +194,8 @@ func (r *run) question(ctx context.Context) error {
 		return nil
 	}
 	var all sync.WaitGroup
-	var mu sync.Mutex // guards the report's ARP
-	for _, what := range []string{"B", "gateway", "A"} {
+	answers := make([]*Asked, 3) // each by its own goroutine
+	for i, what := range []string{"B", "gateway", "A"} {
 		addr, wanted := ask[what]
 		if !wanted {
 			continue
@@ -207,12 +207,15 @@ func (r *run) question(ctx context.Context) error {
 		r.say("asking on %s of A who has %s", by.Name, addr)
 		all.Go(func() {
 			a := r.a.askFor(ctx, by, what, addr)
-			mu.Lock()
-			defer mu.Unlock()
-			r.report.ARP = append(r.report.ARP, a)
+			answers[i] = &a
 		})
 	}
 	all.Wait()
+	for _, a := range answers {
+		if a != nil {
+			r.report.ARP = append(r.report.ARP, *a)
+		}
+	}
 	return nil
 }
 
@@ -302,6 +305,9 @@ func (r *run) look(context.Context) error {
 		}
 		r.report.Nodes[s.node] = n
 		r.drops(s)
+		if s.blind != nil {
+			r.unseen("the firewall of %s: %v", name(s.node), s.blind)
+		}
 	}
 	r.hops()
 	return r.learned()

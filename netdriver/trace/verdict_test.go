@@ -69,7 +69,7 @@ func TestJudge(t *testing.T) {
 		"some lost by a limit": {func(r *Report) {
 			r.Ping.Received = 3
 			r.Drops = []Drop{{Node: To, Family: "ip", Table: "t", Chain: "c", Handle: 4, Verdict: "drop", Counted: true, Packets: 2}}
-		}, Firewalled, "ended 2 packets"},
+		}, Firewalled, "ended 2 while 5"},
 		"a twin that does not hurt yet": {func(r *Report) { r.ARP[0].Answers = append(r.ARP[0].Answers, Answer{"02:00:00:00:00:99", 3}) }, Duplicate, "02:00:00:00:00:03 and 02:00:00:00:00:99"},
 		"a twin with one MAC":           {func(r *Report) { r.ARP[0].Answers[0].Count = 6 }, Duplicate, "answered twice"},
 		"another in its place":          {func(r *Report) { silent(r); r.ARP[0].Answers[0].MAC = "02:00:00:00:00:99" }, Duplicate, "by another machine, 02:00:00:00:00:99"},
