@@ -11,6 +11,7 @@
 //	admin ──▶ all of these
 //	ipam/etcd ──▶ ipam, as one of its backends
 //	watch ──▶ network, endpoint, kernel, neighbour (ARP and ND on packet sockets)
+//	trace ──▶ kernel, neighbour, in the process of who asks; admin tells it what is meant
 //
 // Dependencies point to the right and down. ipam knows neither kernel nor
 // network nor the wire: what it asks of them it is given as functions, and by

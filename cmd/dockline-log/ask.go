@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -88,7 +86,7 @@ func ask(ctx context.Context, args []string) error {
 // find returns the socket that is named, or else the one of this binary's plugin.
 func find(socket string) (string, error) {
 	if socket == "" {
-		path, err := ownSocket()
+		path, err := admin.OwnSocket()
 		if err != nil {
 			return "", err
 		}
@@ -136,22 +134,6 @@ func checkConfig(args []string) error {
 	}
 	fmt.Printf("%s would be taken; pools: %s\n", args[0], strings.Join(pools, ", "))
 	return nil
-}
-
-// installed is the path of the plugin's binary in an engine's data root.
-var installed = regexp.MustCompile(`/plugins/([0-9a-f]{64})/rootfs/`)
-
-// ownSocket finds the plugin that this binary is the one of.
-func ownSocket() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("find out which plugin this is: %w", err)
-	}
-	m := installed.FindStringSubmatch(self)
-	if m == nil {
-		return "", fmt.Errorf("%s lies in no plugin's folder (DATA-ROOT/plugins/ID/rootfs): say with -socket which plugin is meant", self)
-	}
-	return filepath.Join("/run/docker/plugins", m[1], filepath.Base(adminSocket)), nil
 }
 
 // drain waits until everything is delivered and says every now and then what is not.

@@ -42,6 +42,9 @@ const reconcileEvery = 30 * time.Second
 const adminSocket = "admin.sock"
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "trace" { // a person has typed it, on the host
+		os.Exit(runTrace(os.Args[2:], os.Stdout, os.Stderr))
+	}
 	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()

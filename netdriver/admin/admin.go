@@ -25,6 +25,7 @@ import (
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
 	"github.com/dockline/dockline/netdriver/reconcile"
+	"github.com/dockline/dockline/netdriver/trace"
 	"github.com/dockline/dockline/netdriver/watch"
 )
 
@@ -36,6 +37,7 @@ type Host interface {
 	LinkCounters() (map[string]kernel.Counters, error)
 	EndpointCounters() (map[string]kernel.Counters, error)
 	Owner(alias string) (kernel.Owner, bool)
+	EndpointAlias(networkID, endpointID string) string
 }
 
 // Plugin is what is shown. All fields but Leases and Cluster are needed.
@@ -157,6 +159,7 @@ func (p *Plugin) Server() *shared.Server {
 		return map[string]any{"events": append([]watch.Event{}, last...)}, nil
 	})
 	p.registerReservations(s)
+	s.Handle(trace.Path, p.trace)
 	return s
 }
 

@@ -80,6 +80,7 @@ var forbidden = map[string][]string{
 	"netdriver/neighbour": {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/kernel", "netdriver/state", "netdriver/reconcile", "netdriver/watch"},
 	"netdriver/watch":     {"netdriver/engine", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/dhcp":      {"netdriver/engine", "netdriver/endpoint", "netdriver/state", "netdriver/reconcile", "netdriver/watch", "netdriver/neighbour"},
+	"netdriver/trace":     {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile", "netdriver/watch", "netdriver/admin"},
 	"netdriver/admin":     {"netdriver/engine", "netdriver/state"},
 	"netdriver/reconcile": {"netdriver/engine", "netdriver/ipam", "netdriver/state"},
 	"netdriver/engine":    {"netdriver/state", "netdriver/reconcile"},

@@ -42,6 +42,7 @@ func TestHosts(t *testing.T) {
 		run  func(*site, *testing.T)
 	}{
 		{"connected", (*site).connected},
+		{"trace", (*site).traced},
 		{"inspect", (*site).inspected},
 		{"the same key, the same collector", (*site).sameCollector},
 		{"capabilities", (*site).capabilities},

@@ -1,0 +1,116 @@
+package trace
+
+import (
+	"slices"
+
+	"github.com/dockline/dockline/netdriver/kernel"
+)
+
+// hops are the links from A to B.
+func (r *run) hops() {
+	from, to := r.Known.From, r.Known.To
+	near := r.side(From, r.a, from.Endpoint, from.Network)
+	switch {
+	case to.Endpoint != nil && to.Network != nil && to.Network.ID == from.Network.ID:
+		far := r.side(To, r.b, to.Endpoint, to.Network)
+		near = slices.DeleteFunc(near, func(h Hop) bool { return h.Role == Uplink }) // frames stay on this host
+		for i := range near {
+			if near[i].Role == Bridge || near[i].Role == Parent {
+				near[i].Side = From + To
+			}
+		}
+		far = slices.DeleteFunc(far, func(h Hop) bool { return h.Role == Uplink || h.Role == Bridge || h.Role == Parent })
+		slices.Reverse(far)
+		near = append(near, far...)
+	case to.Endpoint != nil && to.Network != nil:
+		far := r.side(To, r.b, to.Endpoint, to.Network)
+		slices.Reverse(far)
+		near = append(near, far...)
+	case r.b == r.host && r.b != nil:
+		near = append(near, r.hostsOwn()...)
+	}
+	r.report.Hops = near
+}
+
+// side are the links of one end, from the container outwards.
+func (r *run) side(node string, s *space, e *Endpoint, n *Network) []Hop {
+	inside := Hop{Node: node, Side: node, Role: Container, Missing: true}
+	if s != nil {
+		l := byAlias(s.after.links, e.Alias)
+		inside = hop(node, node, Container, l.Name, s.before.links, s.after.links)
+	}
+	before, after := r.host.before.links, r.host.after.links
+	hops := []Hop{inside}
+	add := func(role, name, master string) {
+		if name == "" {
+			return
+		}
+		h := hop(Host, node, role, name, before, after)
+		h.WantMaster = master
+		h.Master = masterOf(after[name], after)
+		hops = append(hops, h)
+	}
+	if n.Bridge == "" {
+		add(Parent, n.Parent, "")
+		return hops
+	}
+	add(Port, e.HostLink, n.Bridge)
+	add(Bridge, n.Bridge, "")
+	add(Uplink, n.Parent, n.Bridge)
+	return hops
+}
+
+// hostsOwn is the host's link that has B's address.
+func (r *run) hostsOwn() []Hop {
+	for name, l := range r.host.after.links {
+		for _, p := range l.Addrs {
+			if p.Addr() == r.to {
+				return []Hop{hop(Host, To, OwnLink, name, r.host.before.links, r.host.after.links)}
+			}
+		}
+	}
+	return nil
+}
+
+func hop(node, side, role, name string, before, after map[string]kernel.LinkState) Hop {
+	l, there := after[name]
+	if name == "" || !there {
+		return Hop{Node: node, Side: side, Role: role, Name: name, Missing: true}
+	}
+	h := Hop{
+		Node: node, Side: side, Role: role, Name: name, Up: l.Up, Carrier: l.Carrier, NoARP: l.NoARP,
+		MTU: l.MTU, MAC: l.MAC.String(), VLAN: l.VLAN, Addrs: l.Addrs, Total: fromKernel(l.Counters),
+	}
+	if b, was := before[name]; was {
+		h.Delta = h.Total.minus(fromKernel(b.Counters))
+	}
+	return h
+}
+
+func masterOf(l kernel.LinkState, all map[string]kernel.LinkState) string {
+	for name, m := range all {
+		if l.Master != 0 && m.Index == l.Master {
+			return name
+		}
+	}
+	return ""
+}
+
+func fromKernel(c kernel.Counters) Counters {
+	return Counters{Rx: c.RxPackets, RxDropped: c.RxDropped, RxErrors: c.RxErrors, Tx: c.TxPackets, TxDropped: c.TxDropped, TxErrors: c.TxErrors}
+}
+
+func (c Counters) minus(o Counters) Counters {
+	return Counters{
+		Rx: since(c.Rx, o.Rx), RxDropped: since(c.RxDropped, o.RxDropped), RxErrors: since(c.RxErrors, o.RxErrors),
+		Tx: since(c.Tx, o.Tx), TxDropped: since(c.TxDropped, o.TxDropped), TxErrors: since(c.TxErrors, o.TxErrors),
+	}
+}
+
+// since is 0 where a counter began anew.
+func since(now, then uint64) uint64 {
+	if now < then {
+		return 0
+	}
+	return now - then
+}
