@@ -71,6 +71,19 @@ func TestParseOptionsRefuses(t *testing.T) {
 	}
 }
 
+// Of what cannot be together a container is told; defaults give way to it.
+func TestSplittingWhatIsSpreadAlready(t *testing.T) {
+	both := map[string]string{"hash": "record", "split-above": "1m"}
+	if _, err := ParseOptions(example(both)); err == nil || !strings.Contains(err.Error(), `split-above="1m": means nothing with hash=record`) {
+		t.Error(err)
+	}
+	info := example(map[string]string{"hash": "record"})
+	info.Defaults = map[string]string{"split-above": "1m"}
+	if _, err := ParseOptions(info); err != nil {
+		t.Error(err)
+	}
+}
+
 // manyTemplates returns one that expands to 2^depth bytes.
 func manyTemplates(depth int) string {
 	text := `{{define "t0"}}x{{end}}`

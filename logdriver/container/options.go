@@ -83,6 +83,9 @@ func ParseOptions(info *Info) (Options, error) {
 			return Options{}, &options.ValueError{What: optionWhat, Key: s.key, Value: given[s.key], Err: err}
 		}
 	}
+	if o.OwnSplit && o.SplitAbove.Bytes > 0 && info.Config["hash"] == perRecord {
+		return Options{}, &options.ValueError{What: optionWhat, Key: "split-above", Value: given["split-above"], Err: errors.New("means nothing with hash=record, which spreads every record already")}
+	}
 	o.Command = shortened(o.Process.Hide("", info.Command()), maxCommand)
 	return o, nil
 }

@@ -64,7 +64,7 @@ func destinations() []Option {
 	return []Option{
 		pool, collectors,
 		option("hash", "a key", "container", "What selects the collector: `container` (its id), `name`, `image`, `tag`, `label:KEY`, `env:KEY`. A container without that label or variable is placed by its id. `record`: each record is placed by its own id, which spreads one loud container over all collectors; order is then kept [per collector only](routing.md#each-record-by-itself)."),
-		option("split-above", "rate", "the plugin's", "From which rate on, such as `1MiB/s`, the container's records (or rather those of all that share its hash key) go to several collectors, [in time slices](routing.md#heavy-keys); `off`: always to one."),
+		option("split-above", "rate", "the plugin's", "From which rate on, such as `1MiB/s`, the container's records (or rather those of all that share its hash key) go to several collectors, [in time slices](routing.md#heavy-keys); `off`: always to one. Not with `hash=record`."),
 	}
 }
 
