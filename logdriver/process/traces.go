@@ -177,7 +177,7 @@ func (l language) frameGoesOn(at place, line []byte) place {
 // someEnd is the end of a trace: nothing goes on behind it.
 const someEnd = someplace
 
-var sourceLine = regexp.MustCompile(`^(/|file://|node:|[A-Za-z]:\\|evalmachine)[^\s].*:\d+$`)
+var sourceLine = regexp.MustCompile(`^((/|file://|node:|[A-Za-z]:\\|evalmachine)[^\s].*|\[(eval|stdin)\]):\d+$`)
 
 func isSource(line []byte) bool {
 	if n := len(line); n == 0 || line[n-1] < '0' || line[n-1] > '9' {

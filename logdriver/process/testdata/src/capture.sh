@@ -29,6 +29,7 @@ javac App.java
 java -Djava.util.logging.SimpleFormatter.format='2026-01-02 03:04:05 %4$s %5$s%6$s%n' -cp /app App 2>"$out/java.txt" || true
 node app.js 2>"$out/node.txt" || true
 node app.js reject 2>"$out/node-reject.txt" || true
+node -e 'function f() { null.x } f()' 2>"$out/node-eval.txt" || true
 CGO_ENABLED=0 go build -trimpath -o panic panics/main.go
 for how in nilmap error again segv deadlock deep http; do
 	./panic $how 2>"$out/go-$how.txt" || true
