@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
 // streams are some whose keys are in all partitions.
@@ -190,6 +192,27 @@ func TestTopicsAreNotKnownYet(t *testing.T) {
 		if got := c.Refused(); len(got) > 0 || faults.Hits() < 2 {
 			t.Errorf("%v: %d are put aside after %d faults", fault.Err, len(got), faults.Hits())
 		}
+	}
+}
+
+// A broker that is off leaves time for the others that are listed.
+func TestOneBrokerIsOff(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	p := start(t)
+	var urls []*url.URL
+	for _, addr := range []string{sinktest.Blackhole(t), p.ListenAddrs()[0]} {
+		urls = append(urls, &url.URL{Scheme: "kafka", Host: addr, RawQuery: "topic=logs&timeout=3s"})
+	}
+	s, err := New(urls, p.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 { // in whatever order
+		conn, err := s.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
 	}
 }
 
