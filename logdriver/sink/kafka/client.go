@@ -57,15 +57,25 @@ func (s shifted) Partition(r *kgo.Record, n int) int {
 	return (s.TopicPartitioner.Partition(r, n) + place) % n
 }
 
+// onePatience is for how long one of several brokers may leave us waiting for a
+// connection: nobody asks the others meanwhile, and the client tries each twice.
+const (
+	onePatience   = 2 * time.Second
+	leastPatience = 500 * time.Millisecond
+)
+
 // link opens the client's connections, and notes what is wrong with our
 // certificates, or those of the brokers: of that the client tells in passing only.
 type link struct {
 	target   *wire.Target
+	patience time.Duration                 // with one broker
 	distrust atomic.Pointer[wire.TLSError] // what was noted first
 	refused  atomic.Pointer[error]         // why the last connection could not be opened
 }
 
 func (l *link) dial(ctx context.Context, _, addr string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.patience)
+	defer cancel()
 	conn, err := l.target.At(addr).Dial(ctx)
 	if err != nil {
 		l.refused.Store(&err)

@@ -38,7 +38,10 @@ type conn struct {
 const queued = 1
 
 func newConn(c *cluster) (*conn, error) {
-	n := &conn{cluster: c, link: &link{target: c.Target}, ledger: wire.NewLedger(c.Timeout), queue: make(chan *batch, queued), next: new(batch)}
+	n := &conn{cluster: c, link: &link{target: c.Target, patience: c.Timeout}, ledger: wire.NewLedger(c.Timeout), queue: make(chan *batch, queued), next: new(batch)}
+	if len(c.seeds) > 1 {
+		n.link.patience = min(max(c.Timeout/6, leastPatience), onePatience)
+	}
 	var err error
 	if n.client, err = c.newClient(n.link); err != nil {
 		return nil, err

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
 // streams are some whose keys are in all partitions.
@@ -191,6 +194,29 @@ func TestTopicsAreNotKnownYet(t *testing.T) {
 			t.Errorf("%v: %d are put aside after %d faults", fault.Err, len(got), faults.Hits())
 		}
 	}
+}
+
+// A broker that is off leaves time for the others that are listed.
+func TestOneBrokerIsOff(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	p := start(t)
+	_, port, err := net.SplitHostPort(p.ListenAddrs()[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []*url.URL
+	for _, addr := range []string{sinktest.Blackhole(t), "localhost:" + port} { // the client begins with the first by name
+		urls = append(urls, &url.URL{Scheme: "kafka", Host: addr, RawQuery: "topic=logs&timeout=3s"})
+	}
+	s, err := New(urls, p.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := s.Dial(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }
 
 // contains reports whether a request to produce has a record, which is not compressed.

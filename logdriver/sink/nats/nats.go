@@ -34,6 +34,7 @@ import (
 	"net/url"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -149,8 +150,8 @@ func (c *cluster) Dial(ctx context.Context) (ship.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	var failed []error
-	for _, i := range rand.Perm(len(c.servers)) {
-		conn, err := c.dial(ctx, c.servers[i])
+	for tried, i := range rand.Perm(len(c.servers)) {
+		conn, err := c.dialWithin(ctx, c.servers[i], len(c.servers)-tried)
 		if err == nil {
 			return conn, nil
 		}
@@ -165,6 +166,21 @@ func (c *cluster) Dial(ctx context.Context) (ship.Conn, error) {
 		return nil, failed[0]
 	}
 	return nil, errors.Join(failed...)
+}
+
+// dialWithin leaves time for the servers behind one that does not answer, of so many
+// with it.
+func (c *cluster) dialWithin(ctx context.Context, server *wire.Target, servers int) (ship.Conn, error) {
+	if end, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(end)/time.Duration(servers))
+		defer cancel()
+	}
+	conn, err := c.dial(ctx, server)
+	if err != nil {
+		return nil, err
+	}
+	return conn, nil
 }
 
 // Subjects, in bytes. The server reads a line of 4096.

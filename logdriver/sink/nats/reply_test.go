@@ -202,6 +202,40 @@ func TestHole(t *testing.T) {
 	}
 }
 
+// TestOneServerIsOff: a server that does not answer leaves time for the others.
+func TestOneServerIsOff(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	go func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			_ = greet(c, bufio.NewReader(c), greetingOK) // whoever dialled sees what is wrong
+			defer c.Close()
+		}
+	}()
+	var urls []*url.URL
+	for _, addr := range []string{sinktest.Blackhole(t), ln.Addr().String()} {
+		urls = append(urls, &url.URL{Scheme: "nats", Host: addr, RawQuery: "subject=logs&timeout=2s"})
+	}
+	s, err := New(urls, sinktest.Host())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 4 { // in whatever order
+		conn, err := s.Dial(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+}
+
 func FuzzTaken(f *testing.F) {
 	f.Add([]byte(`{"stream":"LOGS", "seq":1}`))
 	f.Add([]byte(`{"stream":"LOGS","seq":0,"error":{}}`))

@@ -199,9 +199,13 @@ func webSilent(t *testing.T, h HTTP) {
 
 // webSlow: a collector that takes its time is not given up as long as it goes on.
 func webSlow(t *testing.T, h HTTP) {
+	one := "connections=1"
+	if h.Play != nil {
+		one = "requests=1"
+	}
 	w, addr, _ := h.serve(t)
-	w.done = func([]Got) { time.Sleep(50 * time.Millisecond) } // this is what is slow about it
-	conn, tmpl := w.open(addr, "timeout=1s")
+	w.done = func([]Got) { time.Sleep(100 * time.Millisecond) } // this is what is slow about it
+	conn, tmpl := w.open(addr, "timeout=2s", one)
 	if acked, err := send(t, conn, tmpl, 0, 25, 1000); acked != 25 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
