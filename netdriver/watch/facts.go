@@ -53,6 +53,7 @@ type fact struct {
 	since time.Time        // since it is used, or when it was last asked for in vain
 	heard time.Time        // used: when its holder was last heard
 	asked time.Time        // used: when it was last asked for
+	told  time.Time        // used: when the pools were last told
 
 	round int           // of questions; those of an earlier one are void
 	hurry bool          // the round is a fast one
@@ -189,7 +190,7 @@ func (w *wire) silent(a netip.Addr, round int) {
 }
 
 // newsLocked reports whether a claim of an address that no endpoint of ours has
-// says anything new. What is not of our pools is nobody's concern.
+// says anything new, or what others are to be told again. What is not of our pools is nobody's concern.
 func (w *wire) newsLocked(c neighbour.Claim) bool {
 	if w.port == nil || !slices.ContainsFunc(w.pools, func(p netip.Prefix) bool { return p.Contains(c.Addr) }) {
 		return false
@@ -202,7 +203,7 @@ func (w *wire) newsLocked(c neighbour.Claim) bool {
 		return false
 	case f.mac != nil && f.done == nil && string(f.mac) == string(c.MAC):
 		f.heard = time.Now()
-		return false
+		return time.Since(f.told) > recheckUsed // who speaks often is not asked
 	}
 	return true
 }
@@ -231,7 +232,7 @@ func (w *wire) found(c neighbour.Claim) {
 	if string(f.mac) != string(c.MAC) {
 		w.note(Quarantined, "", c.Addr, c.MAC.String())
 	}
-	f.mac, f.known, f.heard = c.MAC, true, now
+	f.mac, f.known, f.heard, f.told = c.MAC, true, now, now
 	f.end()
 	w.refillLocked()
 }

@@ -168,6 +168,24 @@ func TestQuarantineEndsWithSilence(t *testing.T) {
 	})
 }
 
+// Other hosts have it in quarantine as long as they are told.
+func TestAMachineThatSpeaksOften(t *testing.T) {
+	play(t, func(t *testing.T, s *script, m *Manager) {
+		m.Sync()
+		c := neighbour.Claim{Addr: netip.MustParseAddr("192.0.2.77"), MAC: net.HardwareAddr{2, 0, 0, 0, 0, 9}}
+		for range 60 {
+			s.claims <- c
+			after(10 * time.Second)
+		}
+		if n := len(s.foreign); n < 8 || n > 12 {
+			t.Errorf("in ten minutes the pools were told %d times", n)
+		}
+		if _, count := m.Events(); count[Quarantined] != 1 {
+			t.Errorf("noted %d times", count[Quarantined])
+		}
+	})
+}
+
 func TestAnAddressOfTheReserveThatIsTaken(t *testing.T) {
 	play(t, func(t *testing.T, s *script, m *Manager) {
 		m.Sync()

@@ -107,6 +107,7 @@ type site struct {
 	host, foreign *space
 	m             *Manager
 	ipam          *ipam.Manager
+	backends      map[string]ipam.Backend
 	def           network.Definition
 
 	mu        sync.Mutex
@@ -171,12 +172,13 @@ func newSite(t *testing.T, mode network.Mode) *site {
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	s.m = New(Config{Host: OnKernel{s.host.k}, Networks: networks{s.def}, Endpoints: s, Log: log})
+	s.backends = map[string]ipam.Backend{ipam.SplitName: ipam.Split{}}
 	var err error
 	s.ipam, err = ipam.New(ipam.Config{
 		Pools: table[ipam.Pool]{}, Addresses: table[ipam.Given]{}, Cursors: table[netip.Addr]{},
 		Routes: none[netip.Prefix], HostAddrs: none[netip.Addr], Bound: func(ipam.Pool) bool { return true },
 		Reserved: func() []netip.Addr { return nil }, Endpoints: holders(s), Wire: s.m, Now: time.Now, Log: log,
-		Backends: map[string]ipam.Backend{ipam.SplitName: ipam.Split{}},
+		Backends: s.backends,
 	})
 	s.host.ok(err)
 	s.m.SetPools(s.ipam)

@@ -216,6 +216,10 @@ func (b *Backend) quarantine(ctx context.Context, client *clientv3.Client, f for
 	}
 	res, err := b.commit(ctx, client, b.conditions(attempt{place: at}), []clientv3.Op{clientv3.OpPut(b.foreignKey(at), encode(rec))}, nil)
 	if err != nil {
+		select {
+		case b.heard <- f: // for the next connection
+		default: // it will be heard again
+		}
 		return fmt.Errorf("put %s in quarantine: %w", at.addr, err)
 	}
 	if res.Succeeded && !known {
