@@ -70,7 +70,7 @@ func TestMetricsAndDashboard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := promtest.Start(t, []string{rules}, map[string]http.Handler{"dockline-log": admin})
+	p := promtest.Start(t, []string{rules}, "dockline-log", admin)
 	p.CheckRules()
 	p.CheckDashboard("../plugin-config/grafana/dashboards/dockline-log.json", Metrics)
 }

@@ -30,9 +30,11 @@ func TestMarkdown(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	ch := make(chan prometheus.Metric, 1)
 	for name, mistake := range map[string]func(){
-		"unknown":       func() { table().Put(ch, "other", 1) },
-		"labels":        func() { table().Put(ch, "info", 1, "only one") },
-		"twice":         func() { New("", Group{"", []Metric{{Name: "a", Type: Gauge, Help: "h"}, {Name: "a", Type: Gauge, Help: "h"}}}) },
+		"unknown": func() { table().Put(ch, "other", 1) },
+		"labels":  func() { table().Put(ch, "info", 1, "only one") },
+		"twice": func() {
+			New("", Group{"", []Metric{{Name: "a", Type: Gauge, Help: "h"}, {Name: "a", Type: Gauge, Help: "h"}}})
+		},
 		"not described": func() { New("", Group{"", []Metric{{Name: "a", Type: Gauge}}}) },
 	} {
 		t.Run(name, func(t *testing.T) {

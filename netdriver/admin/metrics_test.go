@@ -106,7 +106,7 @@ func TestMetricsAndDashboard(t *testing.T) {
 	}
 	rules, err := filepath.Abs("../../plugin-config/prometheus/dockline-net.rules.yml")
 	ok(t, err)
-	prometheus := promtest.Start(t, []string{rules}, map[string]http.Handler{"dockline-net": server})
+	prometheus := promtest.Start(t, []string{rules}, "dockline-net", server)
 	prometheus.CheckRules()
 	prometheus.CheckDashboard("../../plugin-config/grafana/dashboards/dockline-net.json", Metrics)
 }
