@@ -24,13 +24,19 @@ help: ## this list
 plugins: ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
 	@for name in $(PLUGINS); do scripts/rootfs.sh "$$name"; done
 
+.PHONY: cli
+cli: ## build the plugin of the docker command, build/docker-dockline
+	@scripts/cli.sh build
+
 .PHONY: install
-install: plugins engine ## build, create (or upgrade) and enable the plugins, or those in PLUGINS; SETTINGS="KEY=VALUE ..." sets theirs
+install: plugins cli engine ## build, create (or upgrade) and enable the plugins, or those in PLUGINS, and docker dockline; SETTINGS="KEY=VALUE ..." sets theirs
 	@scripts/plugin.sh install $(PLUGINS) $(SETTINGS)
+	@scripts/cli.sh install
 
 .PHONY: uninstall
 uninstall: ## remove the plugins from the engine, once all records are delivered; FORCE=yes does not wait
 	@scripts/plugin.sh uninstall $(PLUGINS) $(if $(FORCE),FORCE=$(FORCE))
+	@scripts/cli.sh uninstall
 
 .PHONY: engine
 engine:
@@ -41,7 +47,7 @@ packages:
 	@scripts/setup.sh --no-engine
 
 .PHONY: demo
-demo: plugins engine ## show both plugins at work, on this machine's engine and on two hosts made for it
+demo: plugins cli engine ## show both plugins at work, on this machine's engine and on two hosts made for it
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
@@ -52,7 +58,7 @@ test-unit: packages ## tests that need no engine, with the race detector
 	$(GO) test -race $(UNIT_PACKAGES)
 
 .PHONY: test-e2e
-test-e2e: packages plugins ## tests on private engines, which they start and remove
+test-e2e: packages plugins cli ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
 
 .PHONY: test-matrix-net
@@ -124,8 +130,8 @@ lint: ## go vet, golangci-lint, and the scripts' syntax
 	bash -n scripts/*.sh .ci/run
 
 .PHONY: docs
-docs: ## write the pages that are made from the code: docs/log-options.md, docs/metrics.md
-	$(GO) generate ./logdriver/container ./test/monitoring
+docs: ## write the pages that are made from the code: docs/log-options.md, docs/metrics.md, docs/cli.md
+	$(GO) generate ./logdriver/container ./test/monitoring ./cli
 
 .PHONY: fmt
 fmt: ## format the Go code

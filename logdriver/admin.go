@@ -83,6 +83,7 @@ func backlog(st *spool.Stream) (most uint64, oldest time.Time) {
 
 // CollectorStatus is one collector of one pool.
 type CollectorStatus struct {
+	Pool    string  `json:"pool"`
 	Name    string  `json:"name"`
 	Healthy bool    `json:"healthy"`
 	Leaving bool    `json:"leaving"` // in the pool no longer, but not finished with
@@ -109,7 +110,7 @@ func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
 	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
-		s.Collectors = append(s.Collectors, CollectorStatus{c.Name, c.Healthy, c.Leaving, c.Streams, c.Shed, c.AckTime.Seconds()})
+		s.Collectors = append(s.Collectors, CollectorStatus{new(poolLabels).of(c.Pool), c.Name, c.Healthy, c.Leaving, c.Streams, c.Shed, c.AckTime.Seconds()})
 	}
 	at := map[[2]string]ship.Place{}
 	for _, place := range p.ship.Places() {
@@ -139,7 +140,9 @@ func (p *Plugin) Status() Status {
 		s.Streams = append(s.Streams, one)
 	}
 	slices.SortFunc(s.Streams, func(a, b StreamStatus) int { return strings.Compare(a.Name+a.Stream, b.Name+b.Stream) })
-	slices.SortFunc(s.Collectors, func(a, b CollectorStatus) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(s.Collectors, func(a, b CollectorStatus) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Pool, b.Pool))
+	})
 	return s
 }
 
@@ -198,7 +201,7 @@ func (p *Plugin) why() string {
 }
 
 // Admin returns the server of the plugin's metrics, health, /status, /drain,
-// /where and /poison.
+// /where, /explain, /config and /poison.
 func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, &metrics{p}, p.asked.took, p.asked.errors)
 	s.Healthy("spool takes bytes", p.spoolMoves)
@@ -221,5 +224,7 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	})
 	s.Handle("/where", p.where)
 	s.Handle("/poison", p.putAside)
+	s.Handle("/explain", p.explain)
+	s.Handle("/config", func(*http.Request) (any, error) { return p.conf.shown(), nil })
 	return s
 }

@@ -5,21 +5,22 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver"
 )
 
 const usage = `usage: dockline-log COMMAND [-socket PATH] [-timeout DURATION]
-       dockline-log where [-since TIME] [-until TIME] [-format table|json] CONTAINER
+       dockline-log where [-since TIME] [-until TIME] CONTAINER
        dockline-log check-config FILE
 
-The engine starts the plugin without a command. On the host, from the plugin's
-folder in the engine's data root, as root:
+The engine starts the plugin without a command. For people there is docker
+dockline log, which needs to be installed beside the docker command; these are
+the plugin's answers as they are, for hosts without it. On the host, from the
+plugin's folder in the engine's data root, as root:
 
   status   what is spooled of which container, and which collectors are healthy
   metrics  the same in numbers, as Prometheus reads them
@@ -47,40 +48,58 @@ func ask(ctx context.Context, args []string) error {
 	f.Usage = func() { fmt.Fprint(f.Output(), usage) }
 	socket := f.String("socket", "", "")
 	timeout := f.Duration("timeout", 0, "")
-	var q whereQuery
-	rest, err := arguments(f, &q, args)
+	since, until := f.String("since", "", ""), f.String("until", "", "")
+	rest, err := parse(f, args[1:])
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return nil
 	case err != nil:
 		return err
-	case len(rest) > 0:
-		return fmt.Errorf("%q is too much\n%s", rest[0], usage)
 	}
 	if *timeout > 0 {
 		var cancel func()
 		ctx, cancel = context.WithTimeout(ctx, *timeout)
 		defer cancel()
 	}
-	var do func(ctx context.Context, socket string) error
-	switch command {
-	case "status", "metrics", "poison":
-		do = func(ctx context.Context, socket string) error { return admin.Get(ctx, socket, "/"+command, os.Stdout) }
-	case "drain":
-		do = drain
-	case "where":
-		do = q.ask
-	case "help", "-h", "-help", "--help":
-		fmt.Print(usage)
-		return nil
-	default:
-		return fmt.Errorf("there is no command %q\n%s", command, usage)
+	do, err := action(command, rest, *since, *until)
+	if do == nil || err != nil {
+		return err
 	}
 	path, err := find(*socket)
 	if err != nil {
 		return err
 	}
 	return do(ctx, path)
+}
+
+// action returns what a command does with the plugin's socket; nil: nothing.
+func action(command string, args []string, since, until string) (do func(ctx context.Context, socket string) error, err error) {
+	switch command {
+	case "status", "metrics", "poison":
+		do = show("/" + command)
+	case "drain":
+		do = drain
+	case "where":
+		if len(args) == 0 {
+			return nil, fmt.Errorf("say of which container: its name, or the beginning of its id\n%s", usage)
+		}
+		do = show("/where?" + url.Values{"container": {args[0]}, "from": {since}, "to": {until}}.Encode())
+		args = args[1:]
+	case "help", "-h", "-help", "--help":
+		fmt.Print(usage)
+		return nil, nil
+	default:
+		return nil, fmt.Errorf("there is no command %q\n%s", command, usage)
+	}
+	if len(args) > 0 {
+		return nil, fmt.Errorf("%q is too much\n%s", args[0], usage)
+	}
+	return do, nil
+}
+
+// show prints what the plugin answers.
+func show(path string) func(context.Context, string) error {
+	return func(ctx context.Context, socket string) error { return admin.Get(ctx, socket, path, os.Stdout) }
 }
 
 // find returns the socket that is named, or else the one of this binary's plugin.
@@ -96,18 +115,6 @@ func find(socket string) (string, error) {
 		return "", fmt.Errorf("reach the plugin (is it enabled?): %w", err)
 	}
 	return socket, nil
-}
-
-// arguments reads what follows a command and returns what it has no use for.
-func arguments(f *flag.FlagSet, q *whereQuery, args []string) (rest []string, err error) {
-	if args[0] != "where" {
-		return parse(f, args[1:])
-	}
-	q.flags(f)
-	if rest, err = parse(f, args[1:]); err != nil {
-		return nil, err
-	}
-	return q.take(rest)
 }
 
 // parse reads options, also those behind arguments, and returns the arguments.
@@ -138,21 +145,9 @@ func checkConfig(args []string) error {
 
 // drain waits until everything is delivered and says every now and then what is not.
 func drain(ctx context.Context, socket string) error {
-	said := ""
-	for begun := time.Now(); ; {
-		var left *admin.RefusedError
-		err := admin.Get(ctx, socket, "/drain?timeout=1s", io.Discard)
-		switch {
-		case err == nil:
-			fmt.Println("everything is delivered")
-			return nil
-		case ctx.Err() != nil:
-			return fmt.Errorf("not drained within %v: %s", time.Since(begun).Round(time.Second), said)
-		case !errors.As(err, &left):
-			return err
-		case left.Text != said:
-			said = left.Text
-			fmt.Fprintln(os.Stderr, "waiting:", said)
-		}
+	err := logdriver.AwaitDrained(ctx, socket, func(left string) { fmt.Fprintln(os.Stderr, "waiting:", left) })
+	if err == nil {
+		fmt.Println("everything is delivered")
 	}
+	return err
 }

@@ -10,12 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
-	"github.com/dockline/dockline/logdriver"
-	"github.com/dockline/dockline/logdriver/history"
 )
 
 // serve answers on a socket as a plugin does that has delivered everything when
@@ -72,7 +69,6 @@ func TestCommandsThatCannotBe(t *testing.T) {
 		"not in time":        {[]string{"drain", "-socket", socket, "-timeout", "1ns"}, "not drained within"},
 		"where is what":      {[]string{"where", "-socket", socket}, "say of which container"},
 		"where, too much":    {[]string{"where", "web", "db", "-socket", socket}, `"db" is too much`},
-		"where, as what":     {[]string{"where", "web", "-format", "xml"}, "neither table nor json"},
 		"where, refused":     {[]string{"where", "web", "-since", "1h", "-socket", socket}, `no container "web", from 1h`},
 		"a duration without": {[]string{"drain", "-timeout", "5"}, "timeout"},
 	} {
@@ -81,36 +77,6 @@ func TestCommandsThatCannotBe(t *testing.T) {
 				t.Errorf("%v says %v, without %q", c.args, err, c.says)
 			}
 		})
-	}
-}
-
-func TestWhereAsTable(t *testing.T) {
-	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	w := &logdriver.Where{Containers: []logdriver.ContainerRecords{
-		{Holding: history.Holding{Container: strings.Repeat("a", 64), Name: "web", Complete: true, Intervals: []history.Interval{
-			{Pool: "p", Collector: "first", From: at, To: at.Add(time.Minute), Records: 12, Bytes: 2048, Exact: true},
-			{Pool: "p", Collector: "c2", From: at, To: at.Add(time.Hour), Records: 7, Bytes: 9, AtLeast: true},
-		}}},
-		{Holding: history.Holding{Container: strings.Repeat("b", 64), Name: "web", KnownSince: at, Gaps: []history.Gap{{From: at, To: at.Add(time.Second), Why: "the host went down"}}},
-			UndeliveredBytes: 4096, UndeliveredSince: at},
-	}}
-	var b strings.Builder
-	if err := printWhere(&b, w); err != nil {
-		t.Fatal(err)
-	}
-	want := `web  aaaaaaaaaaaa
-COLLECTOR  POOL  FROM                      TO                        RECORDS  BYTES  ALONE
-first      p     2026-03-01T12:00:00.000Z  2026-03-01T12:01:00.000Z  12       2KiB   yes
-c2         p     2026-03-01T12:00:00.000Z  2026-03-01T13:00:00.000Z  7+       9B     no
-
-web  bbbbbbbbbbbb
-no collector is known to hold any of that time
-Known since 2026-03-01T12:00:00.000Z: what was acknowledged before may be elsewhere.
-What was acknowledged from 2026-03-01T12:00:00.000Z to 2026-03-01T12:00:01.000Z may be elsewhere: the host went down.
-4KiB since about 2026-03-01T12:00:00.000Z are in the spool, with no collector yet.
-`
-	if b.String() != want {
-		t.Errorf("got\n%s", b.String())
 	}
 }
 

@@ -57,7 +57,8 @@ func run() error {
 		return err
 	}
 	cfg.Version, cfg.PerContainer = build.Version, window.PerContainer
-	log := pluginlog.New(os.Stdout, os.Stderr, cfg.LogLevel)
+	var recent pluginlog.Recent
+	log := pluginlog.New(recent.Tee(os.Stdout), recent.Tee(os.Stderr), cfg.LogLevel)
 	log.Info("dockline-log starts", "version", build.Version, "commit", build.Commit, "host", cfg.HostName)
 	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
 	if err != nil {
@@ -71,6 +72,7 @@ func run() error {
 	defer plugin.Close()
 	plugin.Register(server)
 	operators := plugin.Admin(log)
+	operators.HandleProcess(recent.Lines)
 	if window.Profiles {
 		operators.Profile()
 	}

@@ -48,11 +48,13 @@ func main() {
 	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
-	log := logger(os.Getenv("LOG_LEVEL"))
+	var recent pluginlog.Recent
+	log := logger(os.Getenv("LOG_LEVEL"), &recent)
 	signal.Ignore(syscall.SIGHUP) // which asks for what is done at the start anyway; see onDemand
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	set, err := readSettings(os.Getenv)
+	set.recent = &recent
 	if err == nil {
 		err = run(ctx, *socket, *dir, set, log)
 	}
@@ -62,10 +64,10 @@ func main() {
 	}
 }
 
-func logger(level string) *slog.Logger {
+func logger(level string, recent *pluginlog.Recent) *slog.Logger {
 	var l slog.Level
 	err := l.UnmarshalText([]byte(level))
-	log := pluginlog.New(os.Stdout, os.Stderr, l)
+	log := pluginlog.New(recent.Tee(os.Stdout), recent.Tee(os.Stderr), l)
 	if err != nil && level != "" {
 		log.Warn("LOG_LEVEL is none of debug, info, warn, error; using info", "value", level)
 	}
@@ -114,6 +116,7 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	if err := p.reconcile.Start(); err != nil {
 		log.Warn("reconcile at start", "err", err)
 	}
+	p.recent = set.recent
 	p.watch.Sync()
 	al, err := operatorsSocket(l)
 	if err != nil {

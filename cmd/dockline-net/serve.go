@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	shared "github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/engine"
@@ -31,6 +32,7 @@ type plugin struct {
 	host      *kernel.Kernel
 	watch     *watch.Manager
 	from      *backends
+	recent    *pluginlog.Recent // what was said lately; nil: nobody kept it
 }
 
 // refuse answers every call with the damage, where err is that of a state file.
@@ -105,6 +107,10 @@ func (p *plugin) operators() *shared.Server {
 	s.HandleChange("/confirm", p.confirm)
 	s.HandleChange("/remove", p.remove)
 	p.from.handle(s)
+	s.HandleChange("/reconcile", p.reconcileNow)
+	if p.recent != nil {
+		s.HandleProcess(p.recent.Lines)
+	}
 	return s
 }
 
@@ -124,6 +130,16 @@ func (p *plugin) remove(r *http.Request) (any, error) {
 	}
 	p.watch.Sync()
 	return map[string]bool{"removed": true}, nil
+}
+
+// reconcileNow reconciles and says what that did.
+func (p *plugin) reconcileNow(*http.Request) (any, error) {
+	rep, err := p.reconcile.Once()
+	p.reconcile.Say(rep, err)
+	if err != nil {
+		return nil, err
+	}
+	return rep, nil
 }
 
 // onDemand reconciles at each SIGHUP, until it is told to end or ctx does.

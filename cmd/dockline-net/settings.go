@@ -6,6 +6,7 @@ import (
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/pluginlog"
 )
 
 // settings are what an operator sets (docker plugin set).
@@ -13,6 +14,7 @@ type settings struct {
 	keep       time.Duration // see ipam.Config
 	requireMAC bool          // see engine.Driver
 	window     admin.Settings
+	recent     *pluginlog.Recent // what the plugin says; nil: nobody keeps it
 }
 
 const (

@@ -14,12 +14,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"os"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/dockline/dockline/internal/build"
 )
 
 const (
@@ -121,6 +125,28 @@ func (s *Server) HandleChange(path string, fn func(*http.Request) (any, error)) 
 	s.handle(http.MethodPost, path, fn)
 }
 
+// answered is the header by which a call that was refused is told from one that
+// there is not.
+const answered = "Dockline-Answer"
+
+// Version is the answer of /version.
+type Version struct {
+	Version string    `json:"version"`
+	Commit  string    `json:"commit"`
+	Date    string    `json:"date"` // of the commit
+	Go      string    `json:"go"`
+	Arch    string    `json:"arch"`
+	PID     int       `json:"pid"` // as the plugin sees it
+	Started time.Time `json:"started"`
+}
+
+// HandleProcess adds /version, and /log with the lines that the plugin said lately.
+func (s *Server) HandleProcess(lines func() []string) {
+	v := Version{Version: build.Version, Commit: build.Commit, Date: build.Date, Go: runtime.Version(), Arch: runtime.GOARCH, PID: os.Getpid(), Started: time.Now().UTC()}
+	s.Handle("/version", func(*http.Request) (any, error) { return v, nil })
+	s.Handle("/log", func(*http.Request) (any, error) { return lines(), nil })
+}
+
 func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)) {
 	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
@@ -130,6 +156,7 @@ func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)
 			if own := new(Error); errors.As(err, &own) {
 				code = own.Code
 			}
+			w.Header().Set(answered, "refused")
 			http.Error(w, err.Error(), code)
 			return
 		}

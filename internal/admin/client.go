@@ -10,17 +10,32 @@ import (
 )
 
 // RefusedError is what a plugin answered instead of what it was asked for.
-type RefusedError struct{ Text string }
+type RefusedError struct {
+	Code int // the HTTP status
+	Text string
+	// Unknown says that the plugin does not know such a call: it may be of another
+	// version.
+	Unknown bool
+}
 
 func (e *RefusedError) Error() string { return e.Text }
 
 // Get asks the plugin behind a socket and copies its answer to w. The error is
 // a *RefusedError where it answered with one.
 func Get(ctx context.Context, socket, path string, w io.Writer) error {
+	return ask(ctx, http.MethodGet, socket, path, w)
+}
+
+// Post is Get for what changes something.
+func Post(ctx context.Context, socket, path string, w io.Writer) error {
+	return ask(ctx, http.MethodPost, socket, path, w)
+}
+
+func ask(ctx context.Context, method, socket, path string, w io.Writer) error {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, "http://plugin"+path, nil)
 	if err != nil {
 		return fmt.Errorf("ask the plugin: %w", err)
 	}
@@ -34,7 +49,7 @@ func Get(ctx context.Context, socket, path string, w io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("read the plugin's answer: %w", err)
 		}
-		return &RefusedError{strings.TrimSpace(string(text))}
+		return &RefusedError{res.StatusCode, strings.TrimSpace(string(text)), res.StatusCode == http.StatusNotFound && res.Header.Get(answered) == ""}
 	}
 	if _, err := io.Copy(w, res.Body); err != nil {
 		return fmt.Errorf("read the plugin's answer: %w", err)

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/cespare/xxhash/v2"
 )
 
 // pool is a Pool in use.
@@ -100,7 +98,7 @@ func (p *pool) placeLocked(f *feed) {
 	var ranking []place
 	for _, name := range p.rank(f.key.Value) {
 		if l := p.lanes[name]; l != nil {
-			ranking = append(ranking, place{l, uint8(xxhash.Sum64String(f.key.Value+"\x00"+name) >> 56)})
+			ranking = append(ranking, place{l, draw(f.key.Value, name)})
 		}
 	}
 	if len(ranking) == 0 {
@@ -218,7 +216,7 @@ func (p *pool) status() []CollectorStatus {
 	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
 		_, leaving := p.leaving[l]
 		all = append(all, CollectorStatus{
-			Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
+			Pool: p.id, Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
 			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()), Counts: l.counts,
 		})
 	}

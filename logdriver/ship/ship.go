@@ -201,6 +201,7 @@ func (s *Shipper) Has(stream, pool string) bool {
 
 // CollectorStatus is what is known of one collector of one pool.
 type CollectorStatus struct {
+	Pool    string // its id
 	Name    string
 	Healthy bool          // takes the streams that prefer it
 	Leaving bool          // in the pool no longer, but not finished with

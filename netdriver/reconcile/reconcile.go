@@ -72,13 +72,13 @@ type suspicion struct {
 
 // Report says what a reconcile did.
 type Report struct {
-	Repaired  int // links of endpoints removed, attached or set as they should be
-	Adopted   int // endpoints at work that the journal had lost
-	Abandoned int // endpoints removed that the engine does not have any more
-	Released  int // addresses taken back that no endpoint has
+	Repaired  int `json:"repaired"`  // links of endpoints removed, attached or set as they should be
+	Adopted   int `json:"adopted"`   // endpoints at work that the journal had lost
+	Abandoned int `json:"abandoned"` // endpoints removed that the engine does not have any more
+	Released  int `json:"released"`  // addresses taken back that no endpoint has
 	// Failing is what is wrong with networks, by their id.
-	Failing map[string]string
-	Took    time.Duration
+	Failing map[string]string `json:"failing,omitempty"`
+	Took    time.Duration     `json:"took_ns"`
 }
 
 // Changed is the number of things that were not as they should be.

@@ -53,9 +53,13 @@ func under(importPath, folder string) bool {
 
 // forbidden lists, for a folder, the folders of ours that it must not import.
 var forbidden = map[string][]string{
-	"internal":            {"logdriver", "netdriver", "cmd", "test"},
-	"netdriver":           {"logdriver", "cmd", "test"},
-	"logdriver":           {"netdriver", "cmd", "test"},
+	"internal":            {"logdriver", "netdriver", "cli", "cmd", "test"},
+	"netdriver":           {"logdriver", "cli", "cmd", "test"},
+	"logdriver":           {"netdriver", "cli", "cmd", "test"},
+	"cli":                 {"cmd", "test"},
+	"cli/engine":          {"logdriver", "netdriver"},
+	"cli/format":          {"logdriver", "netdriver", "internal"},
+	"cli/redact":          {"logdriver", "netdriver", "internal"},
 	"logdriver/record":    {"logdriver/process", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/process":   {"logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/container", "logdriver/config"},
 	"logdriver/spool":     {"logdriver/record", "logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
@@ -84,8 +88,8 @@ var forbidden = map[string][]string{
 	"netdriver/admin":     {"netdriver/engine", "netdriver/state"},
 	"netdriver/reconcile": {"netdriver/engine", "netdriver/ipam", "netdriver/state"},
 	"netdriver/engine":    {"netdriver/state", "netdriver/reconcile"},
-	"cmd/dockline-log":    {"netdriver"},
-	"cmd/dockline-net":    {"logdriver"},
+	"cmd/dockline-log":    {"netdriver", "cli"},
+	"cmd/dockline-net":    {"logdriver", "cli"},
 }
 
 // only lists, for an outside library, the packages that may import it (tests aside).
@@ -96,6 +100,7 @@ var only = map[string][]string{
 	"github.com/google/nftables":                           {"netdriver/kernel"},
 	"github.com/mdlayher/packet":                           {"netdriver/neighbour", "netdriver/dhcp"},
 	"github.com/insomniacslk/dhcp":                         {"netdriver/dhcp"},
+	"github.com/spf13/cobra":                               {"cli"},
 	"github.com/containerd/fifo":                           {"logdriver/stream"},
 	"github.com/miekg/dns":                                 {"logdriver/resolve"},
 	"go.yaml.in/yaml":                                      {"logdriver/config"},

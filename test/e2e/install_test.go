@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -68,6 +69,23 @@ func TestInstallFromRegistry(t *testing.T) {
 	}
 }
 
+// asOperator runs commands in the source tree, for an engine; home is the docker
+// command's, with its plugins.
+func asOperator(ctx context.Context, t *testing.T, e *harness.Engine, home string) func(...string) (string, error) {
+	t.Helper()
+	top, err := harness.ModuleDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(args ...string) (string, error) {
+		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+		cmd.Dir = top
+		cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Addr, "MAKEFLAGS=", "DOCKER_CONFIG="+home, "CLI_DIR="+filepath.Join(home, "cli-plugins"))
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+}
+
 // make install and make uninstall can be repeated, upgrade what is there, and
 // leave nothing.
 func TestMakeInstall(t *testing.T) {
@@ -77,17 +95,8 @@ func TestMakeInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = e.Stop() })
-	top, err := harness.ModuleDir()
-	if err != nil {
-		t.Fatal(err)
-	}
-	run := func(args ...string) (string, error) {
-		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
-		cmd.Dir = top
-		cmd.Env = append(os.Environ(), "DOCKER_HOST="+e.Addr, "MAKEFLAGS=")
-		out, err := cmd.CombinedOutput()
-		return string(out), err
-	}
+	home := t.TempDir()
+	run := asOperator(ctx, t, e, home)
 	want := func(says string, args ...string) {
 		t.Helper()
 		out, err := run(append([]string{"make", "-s"}, args...)...)
@@ -114,7 +123,11 @@ func TestMakeInstall(t *testing.T) {
 	drainBeforeRemoval(newBench(t, ctx, e), func(args ...string) (string, error) {
 		return run(append([]string{"scripts/plugin.sh"}, args...)...)
 	})
-	want("is removed", "uninstall")
+	want("docker dockline stays", "uninstall", "PLUGINS=dockline-net")
+	want("docker dockline is removed", "uninstall")
+	if left, err := os.ReadDir(filepath.Join(home, "cli-plugins")); err != nil || len(left) > 0 {
+		t.Errorf("of docker dockline is left: %v %v", left, err)
+	}
 	out, err := e.Run(ctx, "plugin", "ls", "-q")
 	if err != nil || out != "" {
 		t.Errorf("plugins are left: %q %v", out, err)
