@@ -55,7 +55,7 @@ func (m *Manager) Agree(prefix netip.Prefix, definition map[string]string) error
 	p, err := m.poolLocked(prefix)
 	m.mu.Unlock()
 	if err != nil {
-		return nil //nolint:nilerr // the network finds out
+		return nil // the network finds out
 	}
 	s, ok := m.backend(p.Backend).(Sharer)
 	if !ok {

@@ -24,13 +24,13 @@ func (d *Definition) Shared(pool netip.Prefix) map[string]string {
 	if d.MTU != 0 {
 		s[keyMTU] = strconv.Itoa(d.MTU)
 	}
-	switch {
-	case d.Mode == Macvlan:
+	switch d.Mode {
+	case Macvlan:
 		s[keyMacvlanMode] = string(d.MacvlanMode)
 		if d.MacvlanMode == "" {
 			s[keyMacvlanMode] = "bridge"
 		}
-	case d.Mode == Bridge:
+	case Bridge:
 		s[keyIsolatedPorts] = strconv.FormatBool(d.Port.Isolated)
 	}
 	d.shareParent(s)
