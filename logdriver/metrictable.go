@@ -45,7 +45,7 @@ var Metrics = metric.New("dockline_log_",
 		{Name: "quarantine_files", Type: metric.Gauge, Help: "Files that hold damaged bytes."},
 		{Name: "quarantine_bytes", Type: metric.Gauge, Help: "Damaged bytes on the disk, of all processes so far."},
 		{Name: "quarantine_lost_bytes_total", Type: metric.Counter, Help: "Damaged bytes that the quarantine had no room for."},
-		{Name: "records_refused_total", Type: metric.Counter, Labels: []string{"collector", "class"}, Help: "Records that a collector will never take; they are put aside.", Do: "**Loss** for that collector: `dockline-log poison` shows them with the reason."},
+		{Name: "records_refused_total", Type: metric.Counter, Labels: []string{"collector", "class"}, Help: "Records that a collector will never take; they are put aside.", Do: "**Loss** for that collector: `docker dockline log poison` shows them with the reason."},
 	}},
 	metric.Group{Title: "Shipping", Metrics: []metric.Metric{
 		{Name: "records_sent_total", Type: metric.Counter, Help: "Records handed to collectors, repetitions included."},
