@@ -66,7 +66,9 @@ func (m *Manager) takeLocked(p *pool, r AddressRequest, probes int) (step, error
 			return step{ask: ask}, err
 		}
 	}
-	s := m.claimLocked(p, r, o, replay, r.Addr)
+	// Where the table is there, what it does not have the engine does not know: that
+	// is a container's first start, before anything has told that the replay is over.
+	s := m.claimLocked(p, r, o, replay && (p.blank || o.Kind.Shared()), r.Addr)
 	s.claim.named = true
 	return s, nil
 }
@@ -210,10 +212,10 @@ func (m *Manager) findLocked(p *pool, r AddressRequest, probes int) (step, error
 		return step{ask: ask}, nil
 	case ok:
 		return m.claimLocked(p, r, o, false, found...), nil
+	case t.view.Fault != nil: // what becomes free now is free only for who can be asked
+		return step{}, fmt.Errorf("pool %s: %w", p.Prefix, t.view.Fault)
 	case m.dropOrphansLocked(p) > 0, len(p.busy) > 0:
 		return step{wait: m.changed}, nil // what is busy may become free
-	case t.view.Fault != nil:
-		return step{}, fmt.Errorf("pool %s: %w", p.Prefix, t.view.Fault)
 	case probes == tries:
 		return step{}, fmt.Errorf("pool %s, range %s%s, and no free one was found in time; it is looked for in the background: try again soon, or give a range that is yours (--ip-range)",
 			p.Prefix, p.Range, m.quarantined(p))

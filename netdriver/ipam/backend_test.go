@@ -167,6 +167,10 @@ func TestReplaysOfABackend(t *testing.T) {
 		if lost != (len(c.said) == 1) {
 			t.Errorf("the addresses of this boot are lost: %v; the backend was told %q", lost, c.said)
 		}
+		// A first start with --ip may come next: the engine does not know of it.
+		if got, err := m.RequestAddress(p.ID, AddressRequest{Addr: addr("10.0.0.99"), Key: "new"}); !lost && !errors.Is(err, ErrAway) {
+			t.Errorf("what the table does not have was given although nobody could be asked: %v, %v", got, err)
+		}
 	}
 	w.backends = nil // the plugin is set up without it
 	clear(w.given)

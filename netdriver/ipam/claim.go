@@ -15,6 +15,9 @@ const (
 	// claimTries is how often other candidates are looked for after those of a
 	// claim turned out to be taken.
 	claimTries = 16
+	// afterAway is how long a request goes on that found out that nobody can be
+	// asked: what can be given all the same is given at once.
+	afterAway = 200 * time.Millisecond
 )
 
 // step is what comes next in answering a request; one of its fields is set, or
@@ -40,6 +43,7 @@ type claim struct {
 func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), claimMost)
 	defer cancel()
+	var limit *time.Timer
 	for probes, refusals := 0, 0; ; {
 		s, err := m.next(id, r, probes)
 		m.settle(ctx)
@@ -55,7 +59,12 @@ func (m *Manager) RequestAddress(id string, r AddressRequest) (netip.Prefix, err
 			}
 		case s.claim != nil:
 			got, err := m.claim(ctx, s.claim)
-			again := errors.Is(err, ErrTaken) && !r.Addr.IsValid() || errors.Is(err, ErrAway)
+			away := errors.Is(err, ErrAway)
+			if away && limit == nil {
+				limit = time.AfterFunc(afterAway, cancel)
+				defer limit.Stop()
+			}
+			again := errors.Is(err, ErrTaken) && !r.Addr.IsValid() || away && ctx.Err() == nil
 			if refusals++; !again || refusals > claimTries {
 				return got, err
 			}

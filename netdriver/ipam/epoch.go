@@ -19,6 +19,9 @@ func (m *Manager) Registered() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.epoch = epoch{number: m.epoch.number + 1, open: true}
+	for _, p := range m.pools {
+		p.blank = len(p.given) == 0
+	}
 }
 
 // ReplayOver says that the engine has asked for something that no replay

@@ -25,7 +25,9 @@
 // A replay can be cut off by the end of either process, and a second network
 // of another driver on the same subnet is not told from one. So what was not
 // replayed is let go only after that happened at lostAfter starts of the engine
-// in a row.
+// in a row. Nor is the first start of a container with --ip, right after that of
+// the engine. A backend believes only replays of what the table lost, in a boot:
+// of a pool of which it had nothing when the engine started (Claim.Replay).
 //
 // # Backends
 //
@@ -227,6 +229,7 @@ type pool struct {
 	again    bool      // asked for again since it was made, loaded or released
 	released time.Time // when that, or the process, began to be so; see Pool
 	asked    time.Time // when it was made or asked for again
+	blank    bool      // the table had nothing of it when the engine started
 }
 
 type given struct {

@@ -165,6 +165,7 @@ func (m *Manager) addPoolLocked(p Pool) (Pool, error) {
 		return Pool{}, err
 	}
 	added := newPool(p)
+	added.blank = true
 	added.replayed, added.asked = m.epoch.number, m.cfg.Now()
 	m.pools[p.ID] = added
 	return p, nil

@@ -21,6 +21,16 @@ const rounds = 4
 
 // Claim implements ipam.Backend.
 func (b *Backend) Claim(ctx context.Context, p ipam.Pool, c ipam.Claim) (netip.Addr, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	mine, err := b.hands.takeAny(ctx, placesOf(p, c.Candidates))
+	if err != nil && c.Replay {
+		return c.Candidates[0], nil
+	} else if err != nil {
+		return netip.Addr{}, fmt.Errorf("claim an address: %w (%w)", ipam.ErrAway, err)
+	}
+	defer b.hands.drop(mine...)
+	c.Candidates = addrsOf(mine)
 	client, err := b.connected(ctx)
 	switch {
 	case err != nil && c.Replay:
@@ -51,6 +61,23 @@ func (b *Backend) Claim(ctx context.Context, p ipam.Pool, c ipam.Claim) (netip.A
 		b.Stats.Taken.Add(1)
 	}
 	return got, err
+}
+
+func placesOf(p ipam.Pool, addrs []netip.Addr) []place {
+	segment := optionsOf(p).segment
+	all := make([]place, len(addrs))
+	for i, a := range addrs {
+		all[i] = place{segment, a}
+	}
+	return all
+}
+
+func addrsOf(places []place) []netip.Addr {
+	all := make([]netip.Addr, len(places))
+	for i, at := range places {
+		all[i] = at.addr
+	}
+	return all
 }
 
 // claim tries until the answer is certain.
@@ -158,6 +185,8 @@ func (b *Backend) whoLocked(at place) string {
 		return fmt.Sprintf("address %s was in use a moment ago", at.addr)
 	case e.Kind == held:
 		return fmt.Sprintf("address %s is kept until %s for %s, which had it on host %s", at.addr, e.Until.Format(time.RFC3339), e.Key, e.HostName)
+	case e.Kind == reserved:
+		return fmt.Sprintf("address %s is in reserve on host %s (--ipam-opt reserve=N), which gives it up where it is reserved for a container", at.addr, e.HostName)
 	}
 	return fmt.Sprintf("address %s: already in use on host %s (%s) since %s", at.addr, e.HostName, e.Host, e.Since.Format(time.RFC3339))
 }
@@ -196,38 +225,31 @@ func (b *Backend) noteLocked(at place, responses []*pb.ResponseOp, rev int64) (e
 	return b.mirror.at(at)
 }
 
-// ours notes that we have an address. What was in reserve is so no more.
+// ours notes that we have an address. What was in reserve is so no more; where
+// that cannot be written down it still is, and nobody got it.
 func (b *Backend) ours(at place, rec Record, rev int64) error {
-	if err := b.unreserve(at); err != nil {
+	if _, err := b.reserve.take(at); err != nil {
 		return err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	delete(b.owed, at)
 	b.mirror.set(at, entry{Record: rec, rev: rev})
 	return nil
 }
 
-// claimOffline gives what is this host's already.
+// claimOffline gives what is in reserve.
 func (b *Backend) claimOffline(p ipam.Pool, c ipam.Claim, why error) (netip.Addr, error) {
-	po := optionsOf(p)
-	if !c.Kind.Shared() {
-		for _, a := range c.Candidates {
-			at, rec := place{po.segment, a}, b.record(p, c.Owner)
-			b.mu.Lock()
-			fine := b.twin == nil && !b.unsure && b.offlineLocked(at)
-			if e, there := b.mirror.at(at); fine && there {
-				e.Record, e.unwritten = rec, true
-				b.mirror.addrs[at] = e
-			}
-			b.mu.Unlock()
-			if !fine {
-				continue
-			}
-			if err := b.unreserve(at); err != nil {
+	if !c.Kind.Shared() && !b.mayHaveTwin() {
+		for _, at := range placesOf(p, c.Candidates) {
+			there, err := b.reserve.take(at)
+			if err != nil {
 				return netip.Addr{}, err
 			}
-			b.Stats.Offline.Add(1)
-			return a, nil
+			if there {
+				b.Stats.Offline.Add(1)
+				return at.addr, nil
+			}
 		}
 	}
 	b.Stats.Failed.Add(1)
@@ -248,8 +270,9 @@ func (b *Backend) setAside(ctx context.Context, client *clientv3.Client, p ipam.
 		b.mu.RLock()
 		e, there := b.mirror.at(at)
 		b.mu.RUnlock()
-		// Nobody works with an address that is only kept or claimed ahead.
-		over := there && (e.Kind == held || e.Kind == reserved || e.Host == b.cfg.Host)
+		// Nobody works with an address that is only kept. What another host has
+		// claimed ahead it may give out without asking anybody.
+		over := there && (e.Kind == held || e.Host == b.cfg.Host)
 		if there && !over {
 			b.mu.RLock()
 			defer b.mu.RUnlock()
@@ -259,18 +282,16 @@ func (b *Backend) setAside(ctx context.Context, client *clientv3.Client, p ipam.
 		key := b.asidesOf(at) + b.cfg.Host
 		then := []clientv3.Op{clientv3.OpPut(key, encode(rec))}
 		if over {
-			if err := b.unreserve(at); err != nil {
+			if _, err := b.reserve.take(at); err != nil {
 				return err
 			}
 			then = append(then, clientv3.OpDelete(b.addressKey(at)))
 		}
 		res, err := b.commit(ctx, client, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(b.addressKey(at)), "=", rev)}, then, b.look(attempt{place: at}))
-		b.mu.Lock()
 		if err != nil {
-			b.mirror.doubt(at)
-			b.mu.Unlock()
 			return fmt.Errorf("set %s aside: %w (%w)", at.addr, ipam.ErrAway, err)
 		}
+		b.mu.Lock()
 		if res.Succeeded {
 			applyAside(b.mirror, at, b.cfg.Host, entry{Record: rec, rev: res.Header.Revision}, false)
 			if over {
@@ -286,17 +307,23 @@ func (b *Backend) setAside(ctx context.Context, client *clientv3.Client, p ipam.
 }
 
 // Release implements ipam.Backend. While etcd is away the address stays this
-// host's, and may be given again here.
+// host's there, and nobody gets it.
 func (b *Backend) Release(ctx context.Context, p ipam.Pool, h ipam.Held) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
 	po := optionsOf(p)
 	at := place{po.segment, h.Addr}
+	if !h.Kind.Shared() {
+		b.owe(at)
+	}
+	if err := b.hands.take(ctx, at); err != nil {
+		return err
+	}
+	defer b.hands.drop(at)
 	client, err := b.connected(ctx)
 	if err != nil {
 		b.Kick() // it is given back when etcd answers
-		if h.Kind.Shared() {
-			return nil
-		}
-		return b.retain(at)
+		return nil
 	}
 	failpoint.Hit("etcd", "release")
 	if h.Kind.Shared() {
@@ -306,14 +333,38 @@ func (b *Backend) Release(ctx context.Context, p ipam.Pool, h ipam.Held) error {
 	e, there := b.mirror.at(at)
 	b.mu.RUnlock()
 	if !there || e.Host != b.cfg.Host || e.Kind == held {
+		b.settled(at)
 		return nil
 	}
 	return b.giveUp(ctx, client, at, e, po.hold)
 }
 
-// giveUp removes a record of ours, or keeps it for its owner for a while.
+// owe notes that an address is to be given back as soon as that can be, without
+// the grace that what a crash left over gets.
+func (b *Backend) owe(at place) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.owed[at] = true
+}
+
+func (b *Backend) owes(at place) bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.owed[at]
+}
+
+func (b *Backend) settled(at place) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.owed, at)
+}
+
+// giveUp removes a record of ours, or keeps it for its owner for a while. Its
+// caller has the address in hand. Whatever comes back, or nothing: the address is
+// not in reserve, and the request can only remove the record that it names by its
+// revision, never a later one.
 func (b *Backend) giveUp(ctx context.Context, client *clientv3.Client, at place, e entry, hold time.Duration) error {
-	if err := b.unreserve(at); err != nil {
+	if _, err := b.reserve.take(at); err != nil {
 		return err
 	}
 	keep := hold > 0 && e.Key != "" && e.Kind == ipam.Container
@@ -323,23 +374,21 @@ func (b *Backend) giveUp(ctx context.Context, client *clientv3.Client, at place,
 		rec.Kind, rec.ID, rec.Until = held, rand.Text(), time.Now().Add(hold).UTC()
 		then = clientv3.OpPut(b.addressKey(at), encode(rec))
 	}
-	// From now on it may be another host's, although the answer is still to come.
-	b.mu.Lock()
-	b.mirror.doubt(at)
-	b.mu.Unlock()
 	res, err := b.commit(ctx, client, []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(b.addressKey(at)), "=", e.rev)}, []clientv3.Op{then}, b.look(attempt{place: at}))
+	if err != nil {
+		return fmt.Errorf("give %s back: %w", at.addr, err)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case err != nil:
-		b.mirror.doubt(at)
-		return fmt.Errorf("give %s back: %w", at.addr, err)
 	case !res.Succeeded: // it was not what we knew, or an attempt was not answered
 		b.noteLocked(at, res.Responses, res.Header.Revision)
 		poke(b.kick)
 	case keep:
+		delete(b.owed, at)
 		b.mirror.set(at, entry{Record: rec, rev: res.Header.Revision})
 	default:
+		delete(b.owed, at)
 		b.mirror.deleted(at, res.Header.Revision, true)
 	}
 	return nil
@@ -381,7 +430,7 @@ func (b *Backend) Leave(ctx context.Context, p ipam.Pool) error {
 	}
 	b.mu.RUnlock()
 	for at, e := range mine {
-		if err := b.giveUp(ctx, client, at, e, 0); err != nil {
+		if _, err := b.giveUpUnknown(ctx, client, at, e, 0); err != nil {
 			return err
 		}
 	}

@@ -134,7 +134,7 @@ type Pools interface {
 }
 
 // Config is what a Backend works on. All fields but Network, Definition,
-// LeakGrace and Every are needed.
+// LeakGrace, Every and Through are needed.
 type Config struct {
 	Settings
 	Host     string // the id of this installation, the same after restarts
@@ -154,7 +154,10 @@ type Config struct {
 	// Every is how often Manager and etcd are compared whatever happens; 0 is ten
 	// seconds.
 	Every time.Duration
-	Log   *slog.Logger
+	// Through is what requests go through, for tests that delay or lose them; nil
+	// is nothing.
+	Through func(clientv3.KV) clientv3.KV
+	Log     *slog.Logger
 }
 
 // The options of a pool.

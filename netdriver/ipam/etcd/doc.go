@@ -38,9 +38,41 @@
 //
 // # While etcd is away
 //
-// New addresses come from what is this host's in etcd already: what its
-// containers have left and could not be given back yet, and a reserve that it
-// has claimed ahead (option reserve). Both are in a table on the disk as well, for
-// a plugin that starts while etcd is away. If there is nothing, a request fails at once, after at most two attempts at the
-// beginning. What of a request's outcome is not known counts as somebody else's.
+// New addresses come from a reserve that this host has claimed ahead (option
+// reserve=N), and from nowhere else. If there is none, a request fails at once,
+// and in less than two seconds where it is the first to find out.
+//
+// An address may be given out without asking only while etcd's record of it
+// names this host and can be removed by nobody but this host. The mirror proves
+// nothing of the kind: it may be behind, and a release that was sent and not
+// answered may be done at any time, by the request of a process that is gone,
+// too. What proves it is the table of the reserve, on the disk:
+//
+//   - An address comes into the table only after a claim of its own, whose
+//     success is known. That wrote a new record, so no release that is still under
+//     way is of this one: a release removes the record that it names by its
+//     revision, and never a later one, be it this host's own.
+//   - It is taken out of the table, on the disk, before it is given to somebody,
+//     and before any request is sent that may remove its record. So a release whose
+//     outcome is not known counts as done. Who took it out is the only one who may
+//     go on.
+//   - No other host removes or takes over a record of the kind reserve. A host is
+//     asked to give one up by a reservation that an operator makes, and then does.
+//     The operator who reclaims a lost host says that its plugin runs no more.
+//
+// What is not in the table is not given out, whatever is known of it: not what
+// containers left while etcd was away, which is given back when it answers, and
+// not what a claim or release that was not answered was about. An etcd that was
+// restored knows nothing of what the table relies on, and the table is emptied as
+// soon as that is seen.
+//
+// A replay is believed where nobody can be asked, as ipam demands. It adds nothing
+// to the table.
+//
+// # Who works on an address
+//
+// The Manager keeps requests that concern one address from one another. The
+// goroutine that compares is kept from them by hands: it skips what a request has
+// in hand, and whether the Manager knows an address it looks up with the address
+// in hand, before it gives it back.
 package etcd

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,8 @@ const (
 	// many are made: the second one reaches another endpoint, if there is one.
 	attemptTimeout = 700 * time.Millisecond
 	attempts       = 2
+	// requestTimeout bounds all of it.
+	requestTimeout = 1700 * time.Millisecond
 	listTimeout    = 2 * time.Second
 	firstAnswer    = 1500 * time.Millisecond // after the start; then it counts as away
 	several        = 4                       // candidates in a transaction
@@ -56,20 +57,21 @@ type Backend struct {
 	first chan struct{}       // closed with the end of the first attempt to connect
 	leaks map[place]time.Time // since when; the reconciling goroutine's own
 
-	table sync.Mutex // orders writes to the table of the reserve; before mu
+	reserve *reserve
+	hands   hands
 
 	mu        sync.RWMutex // guards all below; a leaf
 	client    *clientv3.Client
 	mirror    *mirror // its rev is 0 before etcd was seen
 	fault     error   // why etcd cannot be asked
 	since     time.Time
-	quiet     time.Time      // until then other hosts claim again what they have
-	twin      error          // why this host must not claim anything
-	unsure    bool           // whether what this host has in etcd is a twin's
-	doubted   time.Time      // since when
-	aliveRev  int64          // of our saying that this host is alive; 0: we have not
-	reserve   map[place]bool // as in the table
+	quiet     time.Time // until then other hosts claim again what they have
+	twin      error     // why this host must not claim anything
+	unsure    bool      // whether what this host has in etcd is a twin's
+	doubted   time.Time // since when
+	aliveRev  int64     // of our saying that this host is alive; 0: we have not
 	conflicts map[place]Conflict
+	owed      map[place]bool // what the engine released, until etcd is known to know
 	tried     bool
 }
 
@@ -78,18 +80,13 @@ func New(cfg Config) (*Backend, error) {
 	b := &Backend{
 		cfg: cfg, id: rand.Text(), began: time.Now(), since: time.Now(), fault: errors.New("there was no connection yet"),
 		prove: make(chan struct{}, 1), kick: make(chan struct{}, 1), other: make(chan struct{}, 1), heard: make(chan foreignClaim, 256), first: make(chan struct{}),
-		mirror: newMirror(), reserve: map[place]bool{}, conflicts: map[place]Conflict{}, leaks: map[place]time.Time{},
+		mirror: newMirror(), conflicts: map[place]Conflict{}, leaks: map[place]time.Time{}, owed: map[place]bool{},
+		hands: hands{in: map[place]chan struct{}{}},
 	}
 	b.cfg.LeakGrace, b.cfg.Every = cmp.Or(cfg.LeakGrace, leakGrace), cmp.Or(cfg.Every, compareEvery)
-	all, err := cfg.Reserve.All()
-	if err != nil {
-		return nil, fmt.Errorf("load the reserve: %w", err)
-	}
-	for key, addr := range all {
-		segment, _, _ := strings.Cut(key, " ")
-		b.reserve[place{segment, addr}] = true
-	}
-	return b, nil
+	var err error
+	b.reserve, err = openReserve(cfg.Reserve)
+	return b, err
 }
 
 // SetPools names the Manager, which comes late because it asks this backend.
@@ -131,11 +128,7 @@ func (b *Backend) View(p ipam.Pool, o ipam.Owner) ipam.View {
 	}
 	if err := b.faultLocked(); err != nil {
 		v.Fault = away(err)
-		v.Taken = func(a netip.Addr) bool {
-			b.mu.RLock()
-			defer b.mu.RUnlock()
-			return !b.offlineLocked(at(a))
-		}
+		v.Taken = func(a netip.Addr) bool { return !b.reserve.has(at(a)) }
 		return v
 	}
 	v.Spare = func(a netip.Addr) bool {
@@ -196,11 +189,20 @@ func (b *Backend) connected(ctx context.Context) (*clientv3.Client, error) {
 
 // faultLocked says why no claim is made, or nil.
 func (b *Backend) faultLocked() error {
-	if b.fault == nil && time.Now().Before(b.quiet) {
+	if b.fault == nil && b.restoredLocked() {
 		return fmt.Errorf("it was restored, and hosts claim again what they have until %s", b.quiet.Format(time.TimeOnly))
 	}
 	return b.fault
 }
+
+// restored reports whether etcd went back a moment ago.
+func (b *Backend) restored() bool {
+	b.mu.RLock()
+	defer b.mu.RUnlock()
+	return b.restoredLocked()
+}
+
+func (b *Backend) restoredLocked() bool { return time.Now().Before(b.quiet) }
 
 // lost notes that a request came to nothing, and has it proven.
 func (b *Backend) lost(err error) {

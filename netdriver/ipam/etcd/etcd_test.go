@@ -130,15 +130,13 @@ func TestReplaysWithoutEtcd(t *testing.T) {
 		h.start()
 		h.Registered()
 		h.pool(subnet)
-		begin := time.Now()
 		ok(t, h.gateway(p, "10.0.0.1"))
 		for _, a := range []netip.Addr{web, addr("10.0.0.77")} { // one that etcd never heard of
-			if _, err := h.RequestAddress(p.ID, ipam.AddressRequest{Addr: a, Key: "k" + a.String()}); err != nil && (a == web || reboot) {
-				t.Errorf("rebooted: %v: %v", reboot, err)
+			// What the table would have if the engine knew it, is a first start.
+			_, err := h.RequestAddress(p.ID, ipam.AddressRequest{Addr: a, Key: "k" + a.String()})
+			if first := a != web && !reboot; !first && err != nil || first && !errors.Is(err, ipam.ErrAway) {
+				t.Errorf("rebooted: %v: %s: %v", reboot, a, err)
 			}
-		}
-		if took := time.Since(begin); took > 2*time.Second {
-			t.Errorf("three replays took %s", took)
 		}
 		h.ReplayOver()
 		h.end()
@@ -167,33 +165,24 @@ func TestEtcdAway(t *testing.T) {
 			} else {
 				s.signal(syscall.SIGSTOP)
 			}
-			begin := time.Now()
-			_, err := b.RequestAddress(pb.ID, ipam.AddressRequest{Key: "y"})
-			if took := time.Since(begin); !errors.Is(err, ipam.ErrAway) || !strings.Contains(err.Error(), "etcd cannot be asked") || took > 2*time.Second {
-				t.Errorf("without a reserve: after %s: %v", took, err)
+			if _, err := b.RequestAddress(pb.ID, ipam.AddressRequest{Key: "y"}); !errors.Is(err, ipam.ErrAway) || !strings.Contains(err.Error(), "etcd cannot be asked") {
+				t.Errorf("without a reserve: %v", err)
 			}
 			got := map[netip.Addr]bool{}
 			for i := range 3 {
-				begin := time.Now()
 				got[a.get(pa, strconv.Itoa(i))] = true
-				if took := time.Since(begin); took > 2*time.Second {
-					t.Errorf("from the reserve: %s", took)
+			}
+			ok(t, a.ReleaseAddress(pa.ID, left))
+			if len(got) != 3 {
+				t.Errorf("from the reserve: %v", got)
+			}
+			for _, when := range []string{"with nothing left", "after a restart"} {
+				for _, r := range []ipam.AddressRequest{{}, {Key: "left"}, {Addr: left, Key: "left"}} {
+					if again, err := a.RequestAddress(pa.ID, r); !errors.Is(err, ipam.ErrAway) {
+						t.Errorf("%s: %v, %v", when, again, err)
+					}
 				}
-			}
-			ok(t, a.ReleaseAddress(pa.ID, left))
-			if again := a.get(pa, "left"); again != left || len(got) != 3 {
-				t.Errorf("from the reserve %v, and what was left here %s, want %s", got, again, left)
-			}
-			if _, err := a.RequestAddress(pa.ID, ipam.AddressRequest{}); !errors.Is(err, ipam.ErrAway) {
-				t.Errorf("with nothing left: %v", err)
-			}
-			ok(t, a.ReleaseAddress(pa.ID, left))
-			a.restart() // which knows what is this host's, and not given already
-			if again := a.get(pa, "left"); again != left {
-				t.Errorf("after a restart what was left here is %s, want %s", again, left)
-			}
-			if _, err := a.RequestAddress(pa.ID, ipam.AddressRequest{}); !errors.Is(err, ipam.ErrAway) {
-				t.Errorf("after a restart: %v", err)
+				a.restart()
 			}
 			if how == "killed" {
 				s.start()
@@ -210,11 +199,11 @@ func TestEtcdAway(t *testing.T) {
 						ahead++
 					}
 				}
-				return containers == 4 && ahead == 3
+				return containers == 3 && ahead == 3
 			})
 			await(t, "b gets one", func() bool {
 				got, err := b.RequestAddress(pb.ID, ipam.AddressRequest{Key: "z"})
-				if err == nil && (got.Addr() == left || len(a.Addresses(pa.ID)) != 4) {
+				if err == nil && (got.Addr() == left || len(a.Addresses(pa.ID)) != 3) {
 					t.Errorf("got %s; a has %v", got, a.Addresses(pa.ID))
 				}
 				return err == nil
@@ -361,6 +350,7 @@ func TestAReplayOfAnothersAddress(t *testing.T) {
 	a, b := newHost(t, "a", s.endpoint), newHost(t, "b", s.endpoint)
 	pa, pb := a.pool(subnet), b.pool(subnet)
 	web := a.get(pa, "web")
+	await(t, "a has said that it is alive", func() bool { return len(s.keys("alive/")) == 2 }) // it would say so after its end
 	a.end()
 	_, err := s.client.Delete(t.Context(), DefaultPrefix+"/alive/a")
 	ok(t, err)

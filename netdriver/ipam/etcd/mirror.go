@@ -18,14 +18,10 @@ type entry struct {
 	rev int64
 	// dead is a record that we deleted, until the watch says so too.
 	dead bool
-	// doubt is a record that a request of unknown outcome may have changed.
-	doubt bool
-	// unwritten is what we gave out while etcd was away: it has an older record.
-	unwritten bool
 }
 
-// mirror is what etcd had at a revision, and what our own requests did since.
-// Whoever has it guards it.
+// mirror is what etcd had at a revision, and what our own requests did since. It
+// says what is worth a try, and proves nothing. Whoever has it guards it.
 type mirror struct {
 	rev     int64 // of the last change that was watched or listed; 0: none was
 	addrs   map[place]entry
@@ -92,20 +88,9 @@ func (m *mirror) bury() {
 	maps.DeleteFunc(m.addrs, func(_ place, e entry) bool { return e.dead && e.rev <= m.rev })
 }
 
-func (m *mirror) doubt(p place) {
-	if e, there := m.addrs[p]; there {
-		e.doubt = true
-		m.addrs[p] = e
-	}
-}
-
-// keepNewer takes over what our requests did after an older mirror's revision,
-// and which of them may still be under way.
+// keepNewer takes over what our requests did after an older mirror's revision.
 func (m *mirror) keepNewer(old *mirror) {
 	for p, e := range old.addrs {
-		if now, there := m.addrs[p]; e.doubt && there && now.rev == e.rev {
-			m.doubt(p)
-		}
 		if e.rev > m.rev {
 			m.set(p, e)
 		}
@@ -202,17 +187,6 @@ func (b *Backend) usable(e entry, there bool, o ipam.Owner, now time.Time) bool 
 // one that the engine drew a MAC for. A container that is restarted time and again
 // has another one each time, and would use up the pool.
 func spare(e entry, there bool) bool { return there && e.Kind == held && ipam.MayBeDrawn(e.Key) }
-
-// offlineLocked reports whether an address is certainly this host's although
-// nobody can be asked. Before etcd was seen by this process, the table says so.
-func (b *Backend) offlineLocked(p place) bool {
-	if b.mirror.rev == 0 {
-		_, there := b.reserve[p]
-		return there
-	}
-	e, there := b.mirror.at(p)
-	return there && e.Host == b.cfg.Host && e.Kind != held && !e.doubt
-}
 
 // poolsOf returns the records of a segment's pools, those of a host first.
 func (b *Backend) poolsOf(m *mirror, segment string) []PoolRecord {

@@ -53,7 +53,7 @@ func (b *Backend) Status() Status {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	s := Status{
-		Endpoints: b.cfg.Endpoints, Prefix: b.cfg.Prefix, Host: b.cfg.Host, Since: b.since, Revision: b.mirror.rev, Reserve: len(b.reserve),
+		Endpoints: b.cfg.Endpoints, Prefix: b.cfg.Prefix, Host: b.cfg.Host, Since: b.since, Revision: b.mirror.rev, Reserve: len(b.reserve.list()),
 		Hosts: []Host{}, Conflicts: slices.Collect(maps.Values(b.conflicts)), Foreign: []Claimed{},
 	}
 	if err := cmp.Or(b.twin, b.faultLocked()); err != nil {
@@ -221,6 +221,11 @@ func (b *Backend) quarantine(ctx context.Context, client *clientv3.Client, f for
 		default: // it will be heard again
 		}
 		return fmt.Errorf("put %s in quarantine: %w", at.addr, err)
+	}
+	if res.Succeeded {
+		b.mu.Lock()
+		b.mirror.foreign[at] = entry{Record: rec, rev: res.Header.Revision} // as the watch is going to say
+		b.mu.Unlock()
 	}
 	if res.Succeeded && !known {
 		b.Stats.Foreign.Add(1)

@@ -77,7 +77,7 @@ func (b *Backend) have() *mirror {
 			m.pools[key] = r
 		}
 	}
-	m.foreign = maps.Clone(b.mirror.foreign)
+	m.foreign, m.wishes = maps.Clone(b.mirror.foreign), maps.Clone(b.mirror.wishes)
 	return m
 }
 
@@ -144,27 +144,39 @@ func (b *Backend) claimMissing(ctx context.Context, client *clientv3.Client, hav
 		}
 		_, aside := have.asides[at]
 		e, there := have.addrs[at]
-		if aside && h.Kind.Shared() || there && !h.Kind.Shared() && !e.unwritten && e.Host == b.cfg.Host && e.Kind == h.Kind && e.Key == h.Key && e.Pool == h.pool.ID {
+		if aside && h.Kind.Shared() || there && !h.Kind.Shared() && e.Host == b.cfg.Host && e.Kind == h.Kind && e.Key == h.Key && e.Pool == h.pool.ID {
 			b.calm(at)
 			continue
 		}
-		c := ipam.Claim{Owner: ipam.Owner{Kind: h.Kind, Key: h.Key}, Candidates: []netip.Addr{at.addr}}
-		var err error
-		if h.Kind.Shared() {
-			err = b.setAside(ctx, client, h.pool, c)
-		} else {
-			_, err = b.claim(ctx, client, h.pool, c)
-		}
-		switch {
-		case errors.Is(err, ipam.ErrAway):
+		if err := b.alone(at, func() error { return b.claimOurs(ctx, client, at) }); err != nil {
 			return err
-		case err != nil:
-			if now, still := b.wanted().addrs[at]; still && !now.Busy {
-				b.conflict(at, h, err)
-			}
-		default:
-			b.calm(at)
 		}
+	}
+	return nil
+}
+
+// claimOurs claims an address that the Manager has, if it still does.
+func (b *Backend) claimOurs(ctx context.Context, client *clientv3.Client, at place) error {
+	h, still := b.wanted().addrs[at]
+	if !still || h.Busy {
+		return nil
+	}
+	c := ipam.Claim{Owner: ipam.Owner{Kind: h.Kind, Key: h.Key}, Candidates: []netip.Addr{at.addr}}
+	var err error
+	if h.Kind.Shared() {
+		err = b.setAside(ctx, client, h.pool, c)
+	} else {
+		_, err = b.claim(ctx, client, h.pool, c)
+	}
+	switch {
+	case errors.Is(err, ipam.ErrAway):
+		return err
+	case err == nil:
+		b.calm(at)
+		return nil
+	}
+	if now, still := b.wanted().addrs[at]; still && !now.Busy {
+		b.conflict(at, h, err)
 	}
 	return nil
 }
@@ -199,9 +211,9 @@ func (b *Backend) dropLeaked(ctx context.Context, client *clientv3.Client, have 
 		if _, known := want.addrs[at]; known || e.Host != b.cfg.Host || e.Kind == held || e.Kind == reserved {
 			continue
 		}
-		if b.retained(at) { // released while etcd was away
+		if b.owes(at) { // released while etcd was away
 			p, _ := b.poolOf(want, at, e)
-			if err := b.giveUp(ctx, client, at, e, optionsOf(p).hold); err != nil {
+			if _, err := b.giveUpUnknown(ctx, client, at, e, optionsOf(p).hold); err != nil {
 				return err
 			}
 			continue
@@ -210,12 +222,16 @@ func (b *Backend) dropLeaked(ctx context.Context, client *clientv3.Client, have 
 		if !b.ripe(at) {
 			continue
 		}
-		b.cfg.Log.Info("giving back an address that nobody here knows", "segment", at.segment, "address", at.addr, "owner", e.Key)
-		if err := b.giveUp(ctx, client, at, e, 0); err != nil {
+		done, err := b.giveUpUnknown(ctx, client, at, e, 0)
+		if err != nil {
 			return err
 		}
-		b.Stats.Leaked.Add(1)
+		if done {
+			b.cfg.Log.Info("gave back an address that nobody here knew", "segment", at.segment, "address", at.addr, "owner", e.Key)
+			b.Stats.Leaked.Add(1)
+		}
 	}
+	b.settleGone(have)
 	var asides []place
 	for at := range have.asides {
 		if h, known := want.addrs[at]; known && h.Kind.Shared() {
@@ -232,6 +248,17 @@ func (b *Backend) dropLeaked(ctx context.Context, client *clientv3.Client, have 
 		}
 	}
 	return b.giveUpAsides(ctx, client, asides...)
+}
+
+// settleGone forgets what was to be given back and is gone.
+func (b *Backend) settleGone(have *mirror) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for at := range b.owed {
+		if _, there := have.addrs[at]; !there {
+			delete(b.owed, at)
+		}
+	}
 }
 
 // ripe reports whether something counted as leaked for long enough. Only the

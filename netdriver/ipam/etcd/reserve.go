@@ -4,41 +4,125 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
-// keepReserve claims ahead what pools want of it, and gives back what they do
-// not. An address is in the table after it is claimed and taken out before it is
-// given back, so that the table never has what is not this host's.
-func (b *Backend) keepReserve(ctx context.Context, client *clientv3.Client, have *mirror, want wanted) error {
-	kept := map[string]int{} // by pool
-	for at, e := range have.addrs {
-		if _, known := want.addrs[at]; known || e.Host != b.cfg.Host || e.Kind != reserved {
-			continue
-		}
-		p, there := b.poolOf(want, at, e)
-		if !there || kept[p.ID] >= optionsOf(p).reserve {
-			if err := b.giveUp(ctx, client, at, e, 0); err != nil {
-				return err
-			}
-			continue
-		}
-		kept[p.ID]++
-		if err := b.adopt(at, e); err != nil {
+// reserve is the table of what may be given out while etcd is away, on the disk.
+// It has nothing but addresses that certainly are this host's: see the package's
+// comment.
+type reserve struct {
+	store ipam.Store[netip.Addr]
+	order sync.Mutex // orders changes; before mu
+
+	mu  sync.RWMutex // guards all; a leaf
+	all map[place]bool
+}
+
+func openReserve(store ipam.Store[netip.Addr]) (*reserve, error) {
+	r := &reserve{store: store, all: map[place]bool{}}
+	stored, err := store.All()
+	if err != nil {
+		return nil, fmt.Errorf("load the reserve: %w", err)
+	}
+	for key, addr := range stored {
+		segment, _, _ := strings.Cut(key, " ")
+		r.all[place{segment, addr}] = true
+	}
+	return r, nil
+}
+
+func (r *reserve) has(at place) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.all[at]
+}
+
+func (r *reserve) list() []place {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return slices.Collect(maps.Keys(r.all))
+}
+
+func (r *reserve) set(at place, there bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.all[at] = true; !there {
+		delete(r.all, at)
+	}
+}
+
+// add is for who has just claimed an address with a certain outcome, and has it in
+// hand.
+func (r *reserve) add(at place) error {
+	r.order.Lock()
+	defer r.order.Unlock()
+	if err := r.store.Put(at.String(), at.addr); err != nil {
+		return fmt.Errorf("store %s as in reserve: %w", at.addr, err)
+	}
+	r.set(at, true)
+	return nil
+}
+
+// take takes an address out, and reports whether it was there. Once it returned
+// without an error the address is not there after a crash either.
+func (r *reserve) take(at place) (bool, error) {
+	r.order.Lock()
+	defer r.order.Unlock()
+	if !r.has(at) {
+		return false, nil
+	}
+	if err := r.store.Delete(at.String()); err != nil {
+		return false, fmt.Errorf("take %s out of the reserve: %w", at.addr, err)
+	}
+	r.set(at, false)
+	return true, nil
+}
+
+// clear takes everything out.
+func (r *reserve) clear() error {
+	for _, at := range r.list() {
+		if _, err := r.take(at); err != nil {
 			return err
 		}
 	}
-	if err := b.forget(); err != nil {
-		return err
+	return nil
+}
+
+// keepReserve claims ahead what pools want of it, and gives back what they do
+// not, and what an operator has reserved for somebody since.
+func (b *Backend) keepReserve(ctx context.Context, client *clientv3.Client, have *mirror, want wanted) error {
+	kept := map[string]int{} // by pool
+	for _, at := range b.reserve.list() {
+		e, there := have.addrs[at]
+		p, wanted := b.poolOf(want, at, e)
+		_, wished := have.wishes[at]
+		if there && wanted && !wished && e.Host == b.cfg.Host && e.Kind == reserved && kept[p.ID] < optionsOf(p).reserve {
+			kept[p.ID]++
+		} else if _, err := b.reserve.take(at); err != nil {
+			return err
+		}
+	}
+	for at, e := range have.addrs {
+		if e.Host == b.cfg.Host && e.Kind == reserved && !b.reserve.has(at) {
+			if _, err := b.giveUpUnknown(ctx, client, at, e, 0); err != nil {
+				return err
+			}
+		}
+	}
+	if b.restored() {
+		return nil // other hosts say first what they have
 	}
 	for _, p := range want.pools {
-		po := optionsOf(p)
-		if short := po.reserve - kept[p.ID]; short > 0 {
-			if err := b.refill(ctx, client, p, po, short); err != nil {
+		if short := optionsOf(p).reserve - kept[p.ID]; short > 0 {
+			if err := b.refill(ctx, client, p, short); err != nil {
 				return err
 			}
 		}
@@ -55,107 +139,29 @@ func (b *Backend) poolOf(want wanted, at place, e entry) (ipam.Pool, bool) {
 	return ipam.Pool{}, false
 }
 
-// adopt has an address in the table that etcd has as reserved for this host.
-func (b *Backend) adopt(at place, e entry) error {
-	b.table.Lock()
-	defer b.table.Unlock()
-	b.mu.Lock()
-	now, there := b.mirror.at(at)
-	_, already := b.reserve[at]
-	fine := there && now.rev == e.rev && now.Kind == reserved && !now.doubt && !already
-	if fine {
-		b.reserve[at] = true
-	}
-	b.mu.Unlock()
-	if !fine {
-		return nil
-	}
-	if err := b.cfg.Reserve.Put(at.String(), at.addr); err != nil {
-		return fmt.Errorf("store %s as in reserve: %w", at.addr, err)
+func (b *Backend) refill(ctx context.Context, client *clientv3.Client, p ipam.Pool, n int) error {
+	segment := optionsOf(p).segment
+	for _, a := range b.pools.Candidates(p.Prefix, n, func(a netip.Addr) bool { return b.wished(place{segment, a}) }) {
+		err := b.alone(place{segment, a}, func() error { return b.claimAhead(ctx, client, p, place{segment, a}) })
+		if err != nil && !errors.Is(err, ipam.ErrTaken) {
+			return err
+		}
 	}
 	return nil
 }
 
-// unreserve takes an address out of the table.
-func (b *Backend) unreserve(at place) error {
-	b.table.Lock()
-	defer b.table.Unlock()
-	b.mu.Lock()
-	_, there := b.reserve[at]
-	delete(b.reserve, at)
-	b.mu.Unlock()
-	if !there {
-		return nil
+// claimAhead makes a record of its own, however the address was this host's
+// before: no release that is still under way is of that one.
+func (b *Backend) claimAhead(ctx context.Context, client *clientv3.Client, p ipam.Pool, at place) error {
+	if _, err := b.claim(ctx, client, p, ipam.Claim{Owner: ipam.Owner{Kind: reserved}, Candidates: []netip.Addr{at.addr}}); err != nil {
+		return err
 	}
-	if err := b.cfg.Reserve.Delete(at.String()); err != nil {
-		return fmt.Errorf("take %s out of the reserve: %w", at.addr, err)
-	}
-	return nil
+	return b.reserve.add(at)
 }
 
-// retain keeps what was released while etcd is away for who comes next: in etcd
-// it is this host's, and stays so until etcd answers. What the Manager had before
-// this process saw etcd it had as this host's: the engine knew it, and nobody but
-// this host, or an operator who says that it is lost, gives it away.
-func (b *Backend) retain(at place) error {
-	b.table.Lock()
-	defer b.table.Unlock()
-	b.mu.Lock()
-	_, disputed := b.conflicts[at]
-	fine := !disputed && (b.mirror.rev == 0 || b.offlineLocked(at)) && !b.reserve[at]
-	if fine {
-		b.reserve[at] = true
-	}
-	b.mu.Unlock()
-	if !fine {
-		return nil
-	}
-	if err := b.cfg.Reserve.Put(at.String(), at.addr); err != nil {
-		return fmt.Errorf("keep %s: %w", at.addr, err)
-	}
-	return nil
-}
-
-func (b *Backend) retained(at place) bool {
+func (b *Backend) wished(at place) bool {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
-	return b.reserve[at]
-}
-
-// forget takes out of the table what is not in reserve in etcd.
-func (b *Backend) forget() error {
-	b.mu.RLock()
-	var gone []place
-	for at := range b.reserve {
-		if e, there := b.mirror.at(at); !there || e.Host != b.cfg.Host || e.Kind != reserved {
-			gone = append(gone, at)
-		}
-	}
-	b.mu.RUnlock()
-	for _, at := range gone {
-		if err := b.unreserve(at); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (b *Backend) refill(ctx context.Context, client *clientv3.Client, p ipam.Pool, po poolOptions, n int) error {
-	none := func(netip.Addr) bool { return false }
-	for _, a := range b.pools.Candidates(p.Prefix, n, none) {
-		at := place{po.segment, a}
-		_, err := b.claim(ctx, client, p, ipam.Claim{Owner: ipam.Owner{Kind: reserved}, Candidates: []netip.Addr{a}})
-		if errors.Is(err, ipam.ErrTaken) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		b.mu.RLock()
-		e, _ := b.mirror.at(at)
-		b.mu.RUnlock()
-		if err := b.adopt(at, e); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, there := b.mirror.wishes[at]
+	return there
 }

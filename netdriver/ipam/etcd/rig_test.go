@@ -8,8 +8,12 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,7 +76,25 @@ func (s *server) kill() {
 	}
 }
 
-func (s *server) signal(sig syscall.Signal) { ok(s.t, s.cmd.Process.Signal(sig)) }
+// signal returns when a process that it stops has stopped.
+func (s *server) signal(sig syscall.Signal) {
+	s.t.Helper()
+	ok(s.t, s.cmd.Process.Signal(sig))
+	if sig != syscall.SIGSTOP {
+		return
+	}
+	await(s.t, "etcd stands still", func() bool {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.cmd.Process.Pid))
+		ok(s.t, err)
+		for _, path := range tasks {
+			raw, err := os.ReadFile(path)
+			if _, state, _ := strings.Cut(string(raw), ") "); err != nil || state[0] != 'T' {
+				return false
+			}
+		}
+		return len(tasks) > 0
+	})
+}
 
 // answers waits until etcd does.
 func (s *server) answers() {
@@ -160,6 +182,8 @@ type host struct {
 	reserve  table[netip.Addr]
 	said     *bytes.Buffer // the log
 	saidMu   sync.Mutex
+	line     line
+	held     atomic.Pointer[func()] // called after the Manager was asked what it has
 
 	*ipam.Manager
 	b   *Backend
@@ -200,7 +224,7 @@ func (h *host) start() {
 	h.t.Helper()
 	var err error
 	log := slog.New(slog.NewTextHandler(h, nil))
-	h.b, err = New(Config{Settings: h.settings, Host: h.id, Boot: h.boot, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Every: 2 * time.Second, Log: log})
+	h.b, err = New(Config{Settings: h.settings, Host: h.id, Boot: h.boot, HostName: "host-" + h.id, Reserve: &h.reserve, LeakGrace: 100 * time.Millisecond, Every: 2 * time.Second, Through: h.line.through, Log: log})
 	ok(h.t, err)
 	h.Manager, err = ipam.New(ipam.Config{
 		Pools: &h.pools, Addresses: &h.given, Cursors: &h.cursors,
@@ -211,7 +235,7 @@ func (h *host) start() {
 		Backends:  map[string]ipam.Backend{Name: h.b}, Now: time.Now, Log: log,
 	})
 	ok(h.t, err)
-	h.b.SetPools(h.Manager)
+	h.b.SetPools(asked{h.Manager, h})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- h.b.Run(ctx) }()
@@ -221,6 +245,20 @@ func (h *host) start() {
 			h.t.Error(err)
 		}
 	})
+}
+
+// asked is the Manager as the backend sees it.
+type asked struct {
+	*ipam.Manager
+	h *host
+}
+
+func (a asked) Held(backend string) []ipam.HeldPool {
+	all := a.Manager.Held(backend)
+	if do := a.h.held.Swap(nil); do != nil {
+		(*do)()
+	}
+	return all
 }
 
 // restart ends the plugin and starts it again.

@@ -58,6 +58,9 @@ func (b *Backend) session(ctx context.Context) error {
 		return fmt.Errorf("connect to etcd: %w", err)
 	}
 	defer func() { _ = client.Close() }()
+	if b.cfg.Through != nil {
+		client.KV = b.cfg.Through(client.KV)
+	}
 	rev, err := b.list(ctx, client)
 	if err != nil {
 		return err
@@ -120,6 +123,9 @@ func (b *Backend) list(ctx context.Context, client *clientv3.Client) (rev int64,
 	defer b.mu.Unlock()
 	if err := newer(b.mirror.rev, m.rev); err != nil {
 		b.quiet = time.Now().Add(2 * b.cfg.Every)
+		if err := b.reserve.clear(); err != nil { // other hosts may have it by now
+			return 0, err
+		}
 		b.cfg.Log.Warn("what this host has is claimed again, and nothing new before the other hosts have had time for that", "err", err, "until", b.quiet)
 	} else {
 		m.keepNewer(b.mirror)
@@ -159,7 +165,7 @@ func (b *Backend) watch(ctx context.Context, client *clientv3.Client, from int64
 			}
 			before := b.oursLocked(ev)
 			b.apply(b.mirror, ev.Kv, ev.Type == mvccpb.DELETE)
-			ours = ours || before && !b.oursLocked(ev)
+			ours = ours || before && !b.oursLocked(ev) || b.disputedLocked(ev)
 		}
 		b.twinLocked()
 		// The header's revision may be ahead of events that are still to come.
@@ -191,6 +197,12 @@ func (b *Backend) oursLocked(ev *clientv3.Event) bool {
 		return there && host == b.cfg.Host
 	}
 	return false
+}
+
+// disputedLocked reports whether an operator reserves what is claimed ahead here.
+func (b *Backend) disputedLocked(ev *clientv3.Event) bool {
+	t, at, _, _ := b.parseKey(string(ev.Kv.Key))
+	return t == wishes && b.reserve.has(at)
 }
 
 // work compares, proves and puts in quarantine, one after the other.

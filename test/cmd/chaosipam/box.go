@@ -99,15 +99,15 @@ func (b *box) request(ctx context.Context, want netip.Addr) (netip.Addr, error) 
 		address = want.String()
 	}
 	var reply struct{ Address string }
-	began := time.Now()
+	away := b.e.away()
 	t, err := b.e.call(ctx, "IpamDriver.RequestAddress", object{"PoolID": b.e.pool, "Address": address, "Options": options}, &reply)
 	if want.IsValid() {
 		for _, begin := range t.cut {
 			l.refused(want, b.owner, begin, unclear)
 		}
 	}
+	b.e.w.answered(l.now()-t.begin, b.e.when(t.begin, away))
 	if err == nil {
-		b.e.w.answered(time.Since(began))
 		p, err := netip.ParsePrefix(reply.Address)
 		if err != nil || want.IsValid() && p.Addr() != want {
 			return netip.Addr{}, fmt.Errorf("asked for %q and got %q (%w)", address, reply.Address, err)

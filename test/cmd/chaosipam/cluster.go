@@ -34,7 +34,7 @@ func (w *world) ipamOptions(e *engine) object {
 	case "split":
 		return object{"backend": w.backend, "hosts": fmt.Sprint(w.hosts), "host_index": fmt.Sprint(slices.Index(w.engines, e))}
 	}
-	return object{"backend": w.backend}
+	return object{"backend": w.backend, "reserve": "8"}
 }
 
 // claimsInEtcd are the addresses of containers, with the host that claimed each,

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,9 @@ type engine struct {
 	socket string
 	state  string
 	http   *http.Client
+
+	etcdless atomic.Int64 // faults because of which all of etcd is away for it
+	started  atomic.Int64 // when the plugin was, on the ledger's clock
 
 	mu  sync.Mutex // guards cmd
 	cmd *exec.Cmd
@@ -76,6 +80,7 @@ func (e *engine) startPlugin(ctx context.Context) error {
 		return fmt.Errorf("start the plugin: %w", err)
 	}
 	e.cmd = cmd
+	e.started.Store(int64(e.w.ledger.now()))
 	return nil
 }
 
@@ -208,6 +213,26 @@ func (e *engine) try(ctx context.Context, path string, body []byte, reply any) e
 }
 
 type object = map[string]any
+
+// without says that all of etcd is away for the host, until it is not.
+func (e *engine) without() (over func()) {
+	e.etcdless.Add(1)
+	return func() { e.etcdless.Add(-1) }
+}
+
+func (e *engine) away() bool { return e.etcdless.Load() > 0 }
+
+// when says what was broken for the host as a call was made that began then, with
+// etcd away or not.
+func (e *engine) when(begin time.Duration, away bool) string {
+	switch {
+	case begin-time.Duration(e.started.Load()) < 5*time.Second:
+		return " within 5 s of the plugin's start"
+	case away || e.away():
+		return " while etcd was away for the host"
+	}
+	return ""
+}
 
 // register is what an engine does first when it starts, and when it has loaded
 // the plugin.

@@ -93,6 +93,9 @@ func (w *world) killCluster(ctx context.Context, rnd *rand.Rand) error {
 			return err
 		}
 	}
+	for _, e := range w.engines {
+		defer e.without()()
+	}
 	hold(ctx, rnd)
 	for _, m := range w.etcd.Members {
 		if err := m.Start(ctx); err != nil {
@@ -108,6 +111,7 @@ func (w *world) cutHost(ctx context.Context, rnd *rand.Rand) error {
 	if err := e.Cut(ctx, backboneNIC); err != nil {
 		return err
 	}
+	defer e.without()()
 	hold(ctx, rnd)
 	return w.mended(ctx, errors.Join(w.compact(ctx, rnd), e.Mend(ctx, backboneNIC)))
 }

@@ -26,6 +26,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/dockline/dockline/test/harness/program"
 )
 
@@ -84,7 +86,14 @@ func run(ctx context.Context, c config) (r program.Result, err error) {
 		program.Say("taking everything away again")
 		err = errors.Join(err, w.close())
 	}()
-	if err := program.Parts(ctx, w.start, w.churn, w.quiesce, w.restartEngines, w.judge); err != nil {
+	recording, stop := context.WithCancel(ctx)
+	var recorder errgroup.Group
+	if w.etcd != nil {
+		recorder.Go(func() error { return w.recordEtcd(recording) })
+	}
+	err = program.Parts(ctx, w.start, w.churn, w.quiesce, w.restartEngines, w.judge)
+	stop()
+	if err = errors.Join(err, recorder.Wait()); err != nil {
 		return nil, err
 	}
 	return w.result(), nil

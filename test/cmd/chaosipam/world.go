@@ -58,9 +58,9 @@ type world struct {
 	faults  atomic.Int64
 	broken  atomic.Int64 // faults of the cluster that are there now, or were a moment ago
 
-	mu      sync.Mutex // guards all below
-	answers []time.Duration
-	fails   map[string]int // by the first words
+	mu      sync.Mutex                 // guards all below
+	answers map[string][]time.Duration // by when
+	fails   map[string]int             // by the first words
 	left    []string
 	lost    []string
 	strange []string
@@ -72,7 +72,7 @@ func newWorld(ctx context.Context, c config) (*world, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &world{config: c, lab: l, ledger: newLedger(), fails: map[string]int{}}
+	w := &world{config: c, lab: l, ledger: newLedger(), fails: map[string]int{}, answers: map[string][]time.Duration{}}
 	if err := w.machines(ctx); err != nil {
 		return nil, errors.Join(err, w.close())
 	}
@@ -377,10 +377,11 @@ func (w *world) trouble() (over func()) {
 
 func (w *world) calm() bool { return w.broken.Load() == 0 }
 
-func (w *world) answered(d time.Duration) {
+// answered notes how long the plugin took for an answer, whatever it was.
+func (w *world) answered(d time.Duration, when string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.answers = append(w.answers, d)
+	w.answers[when] = append(w.answers[when], d)
 }
 
 // failed counts errors by what they say, without the addresses.
@@ -399,9 +400,11 @@ func (w *world) failed(err error) {
 func (w *world) sayAnswers() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	slices.Sort(w.answers)
-	if n := len(w.answers); n > 0 {
-		program.Say("an address took %.1f ms (median), %.1f (99th percentile), %.1f at most", ms(w.answers[n/2]), ms(w.answers[n*99/100]), ms(w.answers[n-1]))
+	for when, all := range w.answers {
+		slices.Sort(all)
+		n := len(all)
+		program.Say("an address, or that there is none, took %.1f ms (median), %.1f (99th percentile), %.1f at most%s",
+			ms(all[n/2]), ms(all[n*99/100]), ms(all[n-1]), when)
 	}
 	for _, text := range slices.SortedFunc(maps.Keys(w.fails), func(a, b string) int { return w.fails[b] - w.fails[a] }) {
 		program.Say("%6d × %s", w.fails[text], text)
