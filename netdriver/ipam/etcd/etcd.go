@@ -136,7 +136,7 @@ func (b *Backend) View(p ipam.Pool, o ipam.Owner) ipam.View {
 		defer b.mu.RUnlock()
 		e, there := b.mirror.at(at(a))
 		f, odd := b.mirror.foreign[at(a)]
-		return spare(e, there) && len(b.mirror.asides[at(a)]) == 0 && !(odd && now.Before(f.Until))
+		return spare(e, there) && len(b.mirror.asides[at(a)]) == 0 && (!odd || !now.Before(f.Until))
 	}
 	v.Taken = func(a netip.Addr) bool {
 		b.mu.RLock()
