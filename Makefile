@@ -55,7 +55,7 @@ test: test-unit reproducible test-e2e test-vm ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
-	$(GO) test -race $(UNIT_PACKAGES)
+	$(GO) test -race -count=1 $(UNIT_PACKAGES)
 
 .PHONY: test-e2e
 test-e2e: packages plugins cli ## tests on private engines, which they start and remove

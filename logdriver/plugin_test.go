@@ -40,7 +40,7 @@ func TestRecordsReachTheCollectorAndDockerLogs(t *testing.T) {
 	r.chunk("stderr", "y", "or, no newline", false)
 	r.stop()
 	expect(t, lines, "one", "two", "three", "error, no newline")
-	want := []string{"stdout one\n", "stdout two\n", "stdout three\n", "stderr error, no newline\n"}
+	want := []string{"stdout one\n", "stdout two\n", "stdout three\n", "stderr error, no newline"}
 	if got := h.logs(r.info, engine.ReadConfig{Tail: -1}); !slices.Equal(got, want) {
 		t.Errorf("docker logs: %q", got)
 	}
