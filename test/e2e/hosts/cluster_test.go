@@ -31,7 +31,7 @@ func TestAClusterWithEtcd(t *testing.T) {
 	}
 	a, b := machines["a"], machines["b"]
 	create := []string{"network", "create", "-d", netDriver, "--ipam-driver", netDriver, "-o", "parent=eth0",
-		"--ipam-opt", "backend=etcd", "--ipam-opt", "share=lan", "--ipam-opt", "reserve=2"}
+		"--ipam-opt", "backend=etcd", "--ipam-opt", "share=lan", "--ipam-opt", "reserve=3"}
 	a.Docker(append(create, "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "--aux-address", "printer=192.0.2.2", "lan")...)
 	if out, err := b.Engine.Run(t.Context(), append(create, "--subnet", "192.0.2.0/25", "lan")...); err == nil || !strings.Contains(err.Error(), "has the subnet 192.0.2.0/24 on host host-a") {
 		t.Errorf("another subnet of the share: %v: %s", err, out)
@@ -58,14 +58,14 @@ func TestAClusterWithEtcd(t *testing.T) {
 	if out, err := a.Engine.Run(t.Context(), "run", "--rm", "--network", "lan", "--ip", b1, harness.Image, "true"); err == nil || !strings.Contains(err.Error(), "host-b") && !strings.Contains(err.Error(), "on the wire") {
 		t.Errorf("a's container gets the address of b's: %v: %s", err, out)
 	}
-	db.awaits(t, "six containers and four in reserve", func() bool { return db.count(t, "address") == 10 })
+	db.awaits(t, "six containers and six in reserve", func() bool { return db.count(t, "address") == 12 })
 
 	db.signal(t, syscall.SIGSTOP)
 	begin := time.Now()
 	a.KillEngine()
-	a.Docker("exec", "a0", "ping", "-c", "1", "-W", "5", b1) // the engine started it again
+	a.Docker("exec", "a0", "ping", "-c", "1", "-W", "5", b1) // the engine started it again, with an address of the reserve
 	t.Logf("etcd away: the engine was killed and started, with its containers, in %s", time.Since(begin).Round(time.Millisecond))
-	for i := range 2 {
+	for i := range 3 {
 		at := run(b, fmt.Sprintf("ahead%d", i))
 		if taken[at] != "" {
 			t.Errorf("from b's reserve: %s, which %s has", at, taken[at])
@@ -78,7 +78,7 @@ func TestAClusterWithEtcd(t *testing.T) {
 	}
 	t.Logf("etcd away: a container was refused in %s", time.Since(begin).Round(time.Millisecond))
 	db.signal(t, syscall.SIGCONT)
-	db.awaits(t, "eight containers and four in reserve", func() bool { return db.count(t, "address") == 12 })
+	db.awaits(t, "nine containers and six in reserve", func() bool { return db.count(t, "address") == 15 })
 
 	a.Crash() // its containers start again, with addresses of their own
 	seen := map[string]string{}
@@ -91,8 +91,8 @@ func TestAClusterWithEtcd(t *testing.T) {
 			seen[at] = name + "'s " + c
 		}
 	}
-	if len(seen) != 8 {
-		t.Errorf("of eight containers there are %v", seen)
+	if len(seen) != 9 {
+		t.Errorf("of nine containers there are %v", seen)
 	}
 	for _, h := range machines {
 		h.Docker(append([]string{"rm", "-f"}, strings.Fields(h.Docker("ps", "-aq"))...)...)

@@ -103,7 +103,7 @@ func (s *Server) Addr() string { return s.addr }
 
 // URL is the server as the plugin's list of collectors wants it.
 func (s *Server) URL() string {
-	return fmt.Sprintf("%s://%s?name=%s&max-line=0", s.opts.Proto, s.Addr(), s.opts.Name)
+	return fmt.Sprintf("%s://%s?name=%s&max-line=0&max-message=0", s.opts.Proto, s.Addr(), s.opts.Name)
 }
 
 // Name is the collector's name.

@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/test/harness/collector"
 )
 
@@ -94,7 +95,7 @@ func (b *Book) Record(r collector.Record) {
 	if a.stream != s.Stream {
 		b.problems = append(b.problems, s.Container+" has two streams")
 	}
-	d := delivery{offset: s.Offset, length: frameLen(len(r.Line)), seq: sequence(r.Line), wrote: s.Written, lane: lane{s.Collector, s.Connection}}
+	d := delivery{offset: record.OffsetOf(s.Offset), length: frameLen(len(r.Line)), seq: sequence(r.Line), wrote: s.Written, lane: lane{s.Collector, s.Connection}}
 	if _, again := a.seen[d.offset]; !again {
 		a.seen[d.offset] = struct{}{}
 		a.bytes += d.length

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/test/harness/collector"
 )
 
@@ -11,7 +12,7 @@ func TestRepeatedAndReordered(t *testing.T) {
 	b := NewBook()
 	bring := func(offsets ...int) {
 		for _, at := range offsets {
-			b.Record(collector.Record{Collector: "c", ID: fmt.Sprintf("s-%x", at), Container: "w", Line: fmt.Appendf(nil, "seq=%d of=9 ts=%d x", at/10, at)})
+			b.Record(collector.Record{Collector: "c", ID: fmt.Sprintf("s-%x", record.ID(uint64(at), 0)), Container: "w", Line: fmt.Appendf(nil, "seq=%d of=9 ts=%d x", at/10, at)}) //nolint:gosec // not negative
 		}
 	}
 	bring(0, 10, 20)
