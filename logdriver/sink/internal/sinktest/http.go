@@ -232,10 +232,22 @@ func (w *Web) want(n, size int) {
 func (w *Web) exactly(n, size int) {
 	w.t.Helper()
 	w.want(n, size)
-	if len(w.kept) != n {
-		w.t.Errorf("%d records, want %d: %.300q", len(w.kept), n, slices.Sorted(maps.Keys(w.kept)))
-	}
+	w.set(func() {
+		if len(w.kept) != n {
+			w.t.Errorf("%d records, want %d: %.300q", len(w.kept), n, slices.Sorted(maps.Keys(w.kept)))
+		}
+	})
 }
+
+// count is how many records there are. A request of a connection that the
+// client has given up may still be under way: all is read under the lock.
+func (w *Web) count() (n int) { w.set(func() { n = len(w.kept) }); return n }
+
+func (w *Web) asked() (n int) { w.set(func() { n = w.requests }); return n }
+
+func (w *Web) inOrder() (ids []string) { w.set(func() { ids = slices.Clone(w.order) }); return ids }
+
+func (w *Web) text(id string) (s string) { w.set(func() { s = w.kept[id] }); return s }
 
 // id is that of a record of batch.
 func id(i int) string { return fmt.Sprintf("s1-%016x", i) }

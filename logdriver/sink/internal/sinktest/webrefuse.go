@@ -36,8 +36,8 @@ func webRefusesSuddenly(t *testing.T, h HTTP) {
 		if got, err := again(t, s, 1, 1, fill); err == nil || len(got) > 0 {
 			t.Errorf("%s: %v, %d are put aside", status, err, len(got))
 		}
-		if w.requests > 100 {
-			t.Errorf("%s: %d requests", status, w.requests)
+		if w.asked() > 100 {
+			t.Errorf("%s: %d requests", status, w.asked())
 		}
 		w.set(func() { w.answer = nil })
 		if got, err := again(t, s, 1, 1, fill); err != nil || len(got) > 0 {
@@ -85,7 +85,7 @@ func webOnlyPoison(t *testing.T, h HTTP) {
 		}
 		w.fails(status, anyOf(allIDs(0, poison)...))
 		got, err := again(t, s, 1, 4, func(conn ship.Conn, i int) []byte { return batch(conn, tmpl, i*poison/4, poison/4, 20) })
-		if err != nil || len(got) != poison || len(w.kept) != 2 {
+		if err != nil || len(got) != poison || w.count() != 2 {
 			t.Errorf("%s: %v, %d are put aside", status, err, len(got))
 		}
 		got, err = again(t, s, 1, 1, func(conn ship.Conn, _ int) []byte { return batch(conn, tmpl, 0, poison, 20) })

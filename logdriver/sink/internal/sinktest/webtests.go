@@ -65,13 +65,13 @@ func webDelivers(t *testing.T, h HTTP) {
 			t.Fatalf("acked %d, %v", acked, err)
 		}
 		w.exactly(batches*records, 100)
-		for i, got := range w.order {
+		for i, got := range w.inOrder() {
 			if params == name+"=1" && got != id(i) {
 				t.Fatalf("record %d is %s: with one connection they are in order", i, got)
 			}
 		}
-		if w.requests != batches {
-			t.Errorf("%d requests", w.requests)
+		if w.asked() != batches {
+			t.Errorf("%d requests", w.asked())
 		}
 		if err := conn.Close(); err != nil {
 			t.Error(err)
@@ -102,7 +102,7 @@ func webContents(t *testing.T, h HTTP) {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	for i := range want {
-		if got := w.kept[id(i)]; got != want[i] {
+		if got := w.text(id(i)); got != want[i] {
 			t.Errorf("record %d reads %.80q, want %.80q", i, got, want[i])
 		}
 	}
@@ -310,8 +310,8 @@ func webPoison(t *testing.T, h HTTP) {
 	if !slices.Equal(got, poison) {
 		t.Errorf("refused are %q", got)
 	}
-	if len(w.kept) != records-len(poison) {
-		t.Errorf("%d records are kept", len(w.kept))
+	if w.count() != records-len(poison) {
+		t.Errorf("%d records are kept", w.count())
 	}
 	if again := refusals(conn); len(again) != 0 {
 		t.Errorf("told again: %v", again)
@@ -335,8 +335,8 @@ func webPoisonAlone(t *testing.T, h HTTP) {
 	if got := refusals(conn); len(got) != 2 || got[0].ID != id(4) {
 		t.Errorf("refused: %+v", got)
 	}
-	if len(w.kept) != 6 {
-		t.Errorf("%d records are kept", len(w.kept))
+	if w.count() != 6 {
+		t.Errorf("%d records are kept", w.count())
 	}
 }
 

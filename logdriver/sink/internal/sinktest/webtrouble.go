@@ -88,8 +88,8 @@ func webFailing(t *testing.T, h HTTP) {
 			}
 		}
 		slices.Sort(ids)
-		if err != nil || !slices.Equal(ids, tc.poison) || len(w.kept) != batches*records-len(ids) {
-			t.Errorf("%s: %v; %q are put aside, and %d kept", tc.name, err, ids, len(w.kept))
+		if err != nil || !slices.Equal(ids, tc.poison) || w.count() != batches*records-len(ids) {
+			t.Errorf("%s: %v; %q are put aside, and %d kept", tc.name, err, ids, w.count())
 		}
 	}
 }
@@ -131,12 +131,12 @@ func webOutage(t *testing.T, h HTTP) {
 		if got, err := again(t, s, tries, 1, fill); err == nil || len(got) > 0 {
 			t.Errorf("%s: %v, %d are put aside", tc.name, err, len(got))
 		}
-		if w.requests > tries*40 {
-			t.Errorf("%s: %d requests in %d tries", tc.name, w.requests, tries)
+		if w.asked() > tries*40 {
+			t.Errorf("%s: %d requests in %d tries", tc.name, w.asked(), tries)
 		}
 		w.set(func() { w.answer = nil })
-		if got, err := again(t, s, 1, 1, fill); err != nil || len(got) > 0 || len(w.kept) != 100 {
-			t.Errorf("%s: then %v, %d are put aside, %d kept", tc.name, err, len(got), len(w.kept))
+		if got, err := again(t, s, 1, 1, fill); err != nil || len(got) > 0 || w.count() != 100 {
+			t.Errorf("%s: then %v, %d are put aside, %d kept", tc.name, err, len(got), w.count())
 		}
 	}
 }
