@@ -157,7 +157,7 @@ func (w *world) compare(r *result, c *writer) (problems []string) {
 // history asks the plugin where a container's records are. It has to name every
 // collector that alone holds one, with an interval of time that has the record in it.
 func (w *world) history(ctx context.Context, c *writer) (wrong []string, err error) {
-	text, err := w.ask(ctx, "where", "-format", "json", c.name)
+	text, err := w.ask(ctx, "where", c.name)
 	if err != nil {
 		return nil, err
 	}
