@@ -1,44 +1,22 @@
 package cli_test
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/dockline/dockline/cli"
+	"github.com/dockline/dockline/internal/testdoc"
 )
 
 //go:generate go test . -run ^TestDocument$ -update
 
-var update = flag.Bool("update", false, "write docs/cli.md")
-
-const document = "../docs/cli.md"
-
 // docs/cli.md says what the commands' help does.
 func TestDocument(t *testing.T) {
-	text, err := os.ReadFile("testdata/cli.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := strings.Replace(string(text), "<!-- commands -->\n", commands(t), 1)
-	if *update {
-		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, string(got)); d != "" {
-		t.Errorf("it is out of date (make docs):\n%s", d)
-	}
+	testdoc.Check(t, "../docs/cli.md", "<!-- commands -->\n", commands(t))
 }
 
 func commands(t *testing.T) string {

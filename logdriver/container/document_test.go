@@ -1,50 +1,21 @@
 package container
 
 import (
-	"flag"
 	"fmt"
-	"os"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
-
+	"github.com/dockline/dockline/internal/testdoc"
 	"github.com/dockline/dockline/logdriver/field"
 )
 
 //go:generate go test . -run ^TestDocument$ -update
 
-var update = flag.Bool("update", false, "write docs/log-options.md")
-
-const document = "../../docs/log-options.md"
-
 // docs/log-options.md says what the tables say.
 func TestDocument(t *testing.T) {
-	want := describe(t)
-	if *update {
-		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, string(got)); d != "" {
-		t.Errorf("it is out of date (make docs):\n%s", d)
-	}
-}
-
-// describe puts the tables where their markers are in the text around them.
-func describe(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("testdata/log-options.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.NewReplacer("<!-- options -->\n", optionTables(), "<!-- fields -->\n", fieldTable(), "<!-- services -->", serviceList()).Replace(string(text))
+	testdoc.Check(t, "../../docs/log-options.md", "<!-- options -->\n", optionTables(), "<!-- fields -->\n", fieldTable(), "<!-- services -->", serviceList())
 }
 
 func optionTables() string {

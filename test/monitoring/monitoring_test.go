@@ -5,7 +5,6 @@ package monitoring
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -15,23 +14,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dockline/dockline/internal/metric"
 	"github.com/dockline/dockline/internal/promtest"
+	"github.com/dockline/dockline/internal/testdoc"
 	"github.com/dockline/dockline/logdriver"
 	"github.com/dockline/dockline/netdriver/admin"
 )
 
 //go:generate go test . -run ^TestDocument$ -update
 
-var update = flag.Bool("update", false, "write docs/metrics.md")
-
 const (
 	top      = "../.."
 	folder   = top + "/plugin-config/prometheus/"
-	document = top + "/docs/metrics.md"
 	runbooks = "https://github.com/dockline/dockline/blob/main/"
 )
 
@@ -180,36 +176,15 @@ func TestDashboardsCanBeProvisioned(t *testing.T) {
 
 // docs/metrics.md says what the tables and the rules say.
 func TestDocument(t *testing.T) {
-	want := describe(t)
-	if *update {
-		if err := os.WriteFile(document, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(document)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if d := cmp.Diff(want, string(got)); d != "" {
-		t.Errorf("it is out of date (make docs):\n%s", d)
-	}
-}
-
-func describe(t *testing.T) string {
-	t.Helper()
-	text, err := os.ReadFile("testdata/metrics.md")
-	if err != nil {
-		t.Fatal(err)
-	}
 	job, err := os.ReadFile(folder + "prometheus.yml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.NewReplacer(
+	testdoc.Check(t, top+"/docs/metrics.md",
 		"<!-- job -->\n", string(job),
 		"<!-- alerts log -->\n", alerts(rules(t, "log")), "<!-- alerts net -->\n", alerts(rules(t, "net")),
 		"<!-- metrics log -->\n", logdriver.Metrics.Markdown()+"\n", "<!-- metrics net -->\n", admin.Metrics.Markdown(),
-	).Replace(string(text))
+	)
 }
 
 var (

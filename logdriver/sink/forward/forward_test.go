@@ -10,7 +10,6 @@ import (
 	"maps"
 	"math"
 	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -48,21 +47,6 @@ func TestConformance(t *testing.T) {
 // dial connects to serve, with files.
 func dial(t *testing.T, query string, serve func(net.Conn, *bufio.Reader)) (*conn, error) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	go func() {
-		defer close(done)
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		serve(c, bufio.NewReader(c))
-	}()
 	host := sinktest.Host()
 	host.Config = t.TempDir()
 	for name, text := range map[string]string{"key": "secret\n", "password": "pass\r\n", "other": "wrong", "empty": "\n"} {
@@ -70,11 +54,7 @@ func dial(t *testing.T, query string, serve func(net.Conn, *bufio.Reader)) (*con
 			t.Fatal(err)
 		}
 	}
-	s, err := New(&url.URL{Scheme: "forward", Host: ln.Addr().String(), RawQuery: query}, host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.Dial(t.Context())
+	c, err := sinktest.Open(t, New, host, "forward://"+sinktest.Serve(t, serve)+"?"+query).Dial(t.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -332,8 +312,8 @@ func TestNew(t *testing.T) {
 		{URL: "forward://user:secret@host", Err: "password"},
 		{URL: "forward://host?tag=" + strings.Repeat("x", 2000), Err: "longer"},
 	})
-	if s, err := New(&url.URL{Scheme: "forward", Host: "h"}, sinktest.Host()); err != nil || s.(*collector).Addr != "h:24224" {
-		t.Errorf("%+v, %v", s, err)
+	if s := sinktest.Open(t, New, sinktest.Host(), "forward://h"); s.(*collector).Addr != "h:24224" {
+		t.Error(s.(*collector).Addr)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"math"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -40,30 +39,23 @@ func next(br *bufio.Reader) ([]string, []byte, error) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "gelf+tcp://host"},
-		{url: "gelf+tls://host:1?tls-insecure=on&max-line=64k&max-message=1m"},
-		{url: "gelf+udp://host?compress=gzip&max-datagram=8192"},
-		{url: "gelf+udp://host?compress=zlib&max-datagram=1024"},
-		{url: "gelf+udp://host?compress=none"},
-		{url: "gelf+udp://host?compress=lz4", err: "none, gzip, zlib"},
-		{url: "gelf+udp://host?max-datagram=9000", err: "not within 1024 to 8192"},
-		{url: "gelf+udp://host?max-datagram=0", err: "not within 1024 to 8192"},
-		{url: "gelf+tcp://host?compress=gzip", err: "is for gelf+udp"},
-		{url: "gelf+tcp://host?max-datagram=1420", err: "max-datagram"},
-		{url: "gelf://host", err: "scheme"},
-		{url: "gelf+tcp://user:secret@host", err: "password"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := New(u, sinktest.Host())
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-		if err == nil && !strings.HasPrefix(s.(*collector).Addr, "host:1") {
-			t.Errorf("%s: %s", tc.url, s.(*collector).Addr)
+	sinktest.CheckURLs(t, New, []sinktest.URL{
+		{URL: "gelf+tcp://host"},
+		{URL: "gelf+tls://host:1?tls-insecure=on&max-line=64k&max-message=1m"},
+		{URL: "gelf+udp://host?compress=gzip&max-datagram=8192"},
+		{URL: "gelf+udp://host?compress=zlib&max-datagram=1024"},
+		{URL: "gelf+udp://host?compress=none"},
+		{URL: "gelf+udp://host?compress=lz4", Err: "none, gzip, zlib"},
+		{URL: "gelf+udp://host?max-datagram=9000", Err: "not within 1024 to 8192"},
+		{URL: "gelf+udp://host?max-datagram=0", Err: "not within 1024 to 8192"},
+		{URL: "gelf+tcp://host?compress=gzip", Err: "is for gelf+udp"},
+		{URL: "gelf+tcp://host?max-datagram=1420", Err: "max-datagram"},
+		{URL: "gelf://host", Err: "scheme"},
+		{URL: "gelf+tcp://user:secret@host", Err: "password"},
+	})
+	for _, scheme := range []string{"gelf+tcp", "gelf+udp"} {
+		if s := sinktest.Open(t, New, sinktest.Host(), scheme+"://h"); s.(*collector).Addr != "h:12201" {
+			t.Errorf("%s: %s", scheme, s.(*collector).Addr)
 		}
 	}
 }

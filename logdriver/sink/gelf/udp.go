@@ -30,9 +30,6 @@ const (
 	maxChunks = 128
 )
 
-// maxKept bounds what is kept of a record that no message has room for, in bytes.
-const maxKept = 64 << 10
-
 // deflater compresses messages one by one.
 type deflater interface {
 	Write(p []byte) (int, error)
@@ -53,7 +50,7 @@ type udpConn struct {
 	*wire.Datagrams
 	max     int
 	deflate deflater // nil for none
-	misfits wire.Misfits
+	refused wire.Refusals
 
 	// Owned by the goroutine that calls Append and Send.
 	next   uint64 // id of the next message in chunks
@@ -127,13 +124,13 @@ func (c *udpConn) appendChunks(dst, message []byte, room int) []byte {
 // refuse is for a record that has too much beside its line.
 func (c *udpConn) refuse(t ship.Template, r *ship.Record, size int) {
 	refusal := ship.Refusal{
-		Records: 1, Class: "too-large", Encoded: bytes.Clone(c.plain[:min(len(c.plain), maxKept)]),
+		Records: 1, Class: "too-large", Encoded: wire.Kept(c.plain),
 		Reason: fmt.Sprintf("a message of %d bytes, more than %d chunks of %d bytes: it is what goes with the line that is so large", size, maxChunks, c.max),
 	}
 	if own, ok := t.(*template); ok {
 		refusal.ID, refusal.Container = own.stream+"-"+string(stamp.AppendOffset(nil, r.Offset)), own.container
 	}
-	c.misfits.Add(c.batch, refusal)
+	c.refused.Add(c.batch, refusal)
 }
 
 // Send implements ship.Conn.
@@ -145,9 +142,9 @@ func (c *udpConn) Send(ctx context.Context, batch []byte) error {
 // Wait implements ship.Conn.
 func (c *udpConn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	acked, err := c.Datagrams.Wait(ctx, seen)
-	c.misfits.Tell(acked)
+	c.refused.Tell(acked)
 	return acked, err
 }
 
 // Refused implements ship.Refuser.
-func (c *udpConn) Refused() []ship.Refusal { return c.misfits.Refused() }
+func (c *udpConn) Refused() []ship.Refusal { return c.refused.Refused() }

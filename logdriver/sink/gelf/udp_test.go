@@ -1,16 +1,10 @@
 package gelf
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -18,61 +12,52 @@ import (
 )
 
 // udpPair returns a receiver and a connection to it.
-func udpPair(t *testing.T, params string) (net.PacketConn, *assembler, ship.Sink, ship.Conn) {
+func udpPair(t *testing.T, params string) (*receiver, ship.Sink, ship.Conn) {
 	t.Helper()
-	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
+	peer, s, conn := sinktest.Receive(t, New, "gelf+udp", params)
+	return &receiver{peer, assembler{parts: map[string][][]byte{}, max: s.(*collector).datagram}}, s, conn
+}
+
+// receiver puts together what comes.
+type receiver struct {
+	*sinktest.Receiver
+	assembler
+}
+
+// datagram returns the message that the next datagram completes, if it does.
+func (r *receiver) datagram(t *testing.T) map[string]any {
+	t.Helper()
+	message, err := r.take(r.Next())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = peer.Close() })
-	u, err := url.Parse("gelf+udp://" + peer.LocalAddr().String() + params)
-	if err != nil {
-		t.Fatal(err)
+	if message == nil {
+		return nil
 	}
-	s, err := New(u, sinktest.Host())
+	fields, err := parse(message)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v in %.400q", err, message)
 	}
-	conn, err := s.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return peer, &assembler{parts: map[string][][]byte{}, max: s.(*collector).datagram}, s, conn
+	return fields
 }
 
 // receive returns the next message, and how many datagrams it took.
-func receive(t *testing.T, peer net.PacketConn, all *assembler) (map[string]any, int) {
+func (r *receiver) receive(t *testing.T) (map[string]any, int) {
 	t.Helper()
-	buf := make([]byte, 65536)
 	for datagrams := 1; ; datagrams++ {
-		if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
+		if fields := r.datagram(t); fields != nil {
+			return fields, datagrams
 		}
-		n, _, err := peer.ReadFrom(buf)
-		if err != nil {
-			t.Fatal(err)
-		}
-		message, err := all.take(buf[:n])
-		if err != nil {
-			t.Fatal(err)
-		}
-		if message == nil {
-			continue
-		}
-		fields, err := parse(message)
-		if err != nil {
-			t.Fatalf("%v in %.400q", err, message)
-		}
-		return fields, datagrams
 	}
 }
+
+func TestDatagrams(t *testing.T) { sinktest.RunDatagrams(t, New, "gelf+udp") }
 
 // TestUDP sends lines of all lengths, as noise and as what compresses well, and
 // puts together what comes.
 func TestUDP(t *testing.T) {
 	for _, params := range []string{"", "?max-datagram=1k", "?max-datagram=8192", "?compress=gzip", "?compress=zlib&max-datagram=1024"} {
-		peer, all, s, conn := udpPair(t, params)
+		peer, s, conn := udpPair(t, params)
 		tmpl := s.Prepare(sinktest.Meta())
 		offset := uint64(0)
 		for i, size := range []int{0, 1, 500, 1000, 1500, 3000, 20_000, 60_000} {
@@ -89,7 +74,7 @@ func TestUDP(t *testing.T) {
 				if acked, err := conn.Wait(t.Context(), offset-1); acked != offset || err != nil {
 					t.Fatalf("acked %d, %v", acked, err)
 				}
-				fields, datagrams := receive(t, peer, all)
+				fields, datagrams := peer.receive(t)
 				if got, err := line(fields); got != want || err != nil {
 					t.Errorf("%s, %d bytes: %.100q, want %.100q", params, size, got, want)
 				}
@@ -101,8 +86,8 @@ func TestUDP(t *testing.T) {
 				}
 			}
 		}
-		if len(all.parts) > 0 {
-			t.Errorf("%d messages are not whole", len(all.parts))
+		if len(peer.parts) > 0 {
+			t.Errorf("%d messages are not whole", len(peer.parts))
 		}
 	}
 }
@@ -119,12 +104,12 @@ func noise(n int) string {
 
 // TestUDPPieces: what makes more than 128 chunks is sent in pieces.
 func TestUDPPieces(t *testing.T) {
-	peer, all, s, conn := udpPair(t, "?max-datagram=1024")
+	peer, s, conn := udpPair(t, "?max-datagram=1024")
 	want := strings.Repeat("żółw", 60_000)[:400_001]
 	r := &ship.Record{Offset: 7 << 20, Line: []byte(want), Fields: []ship.Field{{Key: []byte("once")}}}
 	batch, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
 	got, once := "", 0
-	for i, fields := range inTurns(t, peer, all, conn, batch) {
+	for i, fields := range inTurns(t, peer, conn, batch) {
 		text, err := line(fields)
 		if err != nil {
 			t.Fatal(err)
@@ -147,9 +132,8 @@ func TestUDPPieces(t *testing.T) {
 
 // inTurns sends a few datagrams and receives them, then the next ones, because the
 // receiver's buffer does not hold all.
-func inTurns(t *testing.T, peer net.PacketConn, all *assembler, conn ship.Conn, batch []byte) (messages []map[string]any) {
+func inTurns(t *testing.T, peer *receiver, conn ship.Conn, batch []byte) (messages []map[string]any) {
 	t.Helper()
-	buf := make([]byte, 65536)
 	for len(batch) > 0 {
 		end, datagrams := 0, 0
 		for ; end < len(batch) && datagrams < 20; datagrams++ {
@@ -159,26 +143,10 @@ func inTurns(t *testing.T, peer net.PacketConn, all *assembler, conn ship.Conn, 
 			t.Fatal(err)
 		}
 		batch = batch[end:]
-		if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-			t.Fatal(err)
-		}
 		for range datagrams {
-			n, _, err := peer.ReadFrom(buf)
-			if err != nil {
-				t.Fatal(err)
+			if fields := peer.datagram(t); fields != nil {
+				messages = append(messages, fields)
 			}
-			message, err := all.take(buf[:n])
-			if err != nil {
-				t.Fatal(err)
-			}
-			if message == nil {
-				continue
-			}
-			fields, err := parse(message)
-			if err != nil {
-				t.Fatal(err)
-			}
-			messages = append(messages, fields)
 		}
 	}
 	return messages
@@ -186,7 +154,7 @@ func inTurns(t *testing.T, peer net.PacketConn, all *assembler, conn ship.Conn, 
 
 // TestUDPNoRoom: what no message has room for is put aside, and the rest goes on.
 func TestUDPNoRoom(t *testing.T) {
-	peer, all, s, conn := udpPair(t, "")
+	peer, s, conn := udpPair(t, "")
 	m := sinktest.Meta()
 	m.Attrs = []ship.Attr{{Key: "k", Value: strings.Repeat("v", 300_000)}}
 	batch := conn.Append(nil, s.Prepare(m), &ship.Record{Line: []byte("line"), Offset: 1})
@@ -208,21 +176,7 @@ func TestUDPNoRoom(t *testing.T) {
 	if again := refuser.Refused(); len(again) > 0 {
 		t.Errorf("again: %+v", again)
 	}
-	if fields, _ := receive(t, peer, all); fields["short_message"] != "next" {
+	if fields, _ := peer.receive(t); fields["short_message"] != "next" {
 		t.Errorf("%v", fields)
-	}
-}
-
-func TestUDPNobodyListens(t *testing.T) {
-	peer, _, s, conn := udpPair(t, "")
-	_ = peer.Close()
-	dst := conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{})
-	if err := conn.Send(t.Context(), dst); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := conn.Wait(ctx, 1); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("%v", err)
 	}
 }

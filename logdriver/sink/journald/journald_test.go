@@ -24,19 +24,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func wait(t *testing.T, c ship.Conn, want uint64) (acked uint64, err error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for acked < want && err == nil {
-		acked, err = c.Wait(ctx, acked)
-	}
-	if ctx.Err() != nil {
-		t.Fatalf("nothing comes of waiting: acked %d, %v", acked, err)
-	}
-	return acked, err
-}
-
 // records makes a batch of lines.
 func records(c ship.Conn, tmpl ship.Template, first int, lines ...string) []byte {
 	var dst []byte
@@ -86,7 +73,7 @@ func TestContents(t *testing.T) {
 	if err := c.Send(t.Context(), records(c, tmpl, 0, lines...)); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, c, 1); acked != 1 || err != nil {
+	if acked, err := sinktest.Wait(t, c, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	j.drained(len(lines))
@@ -183,7 +170,7 @@ func TestSlow(t *testing.T) {
 			}
 		}
 	}()
-	if acked, err := wait(t, c, batches); acked != batches || err != nil {
+	if acked, err := sinktest.Wait(t, c, batches); acked != batches || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	j.drained(batches * n)
@@ -211,7 +198,7 @@ func TestSilent(t *testing.T) {
 		c, tmpl := j.dial("?timeout=200ms"), newTemplate(sinktest.Meta())
 		sent := make(chan error, 1)
 		go func() { sent <- c.Send(t.Context(), fill(c, tmpl, size)) }()
-		acked, err := wait(t, c, 1)
+		acked, err := sinktest.Wait(t, c, 1)
 		if acked != 0 || err == nil || !strings.Contains(err.Error(), "nothing for 200ms") {
 			t.Errorf("%s: acked %d, %v", name, acked, err)
 		}
@@ -242,7 +229,7 @@ func TestRestart(t *testing.T) {
 	if err := c.Send(t.Context(), records(c, tmpl, 1, "b")); err == nil {
 		t.Error("sent to nobody")
 	}
-	if acked, err := wait(t, c, 2); acked != 1 || err == nil {
+	if acked, err := sinktest.Wait(t, c, 2); acked != 1 || err == nil {
 		t.Errorf("acked %d, %v", acked, err)
 	}
 	_ = c.Close()
@@ -275,7 +262,7 @@ func TestContext(t *testing.T) {
 	if err := c.Send(ctx, fill(c, tmpl, 100)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
-	if acked, err := wait(t, c, 1); acked != 0 || err == nil {
+	if acked, err := sinktest.Wait(t, c, 1); acked != 0 || err == nil {
 		t.Errorf("after a torn batch: acked %d, %v", acked, err)
 	}
 	gone, cancel := context.WithCancel(t.Context())
@@ -313,23 +300,15 @@ func TestClose(t *testing.T) {
 
 func TestNew(t *testing.T) {
 	j := newJournal(t)
-	for _, tc := range []struct{ url, err string }{
-		{"journald://localhost", "journal.source=/run/systemd/journal"}, {"journald://elsewhere", "want journald://localhost"}, {"journald://localhost:1", "want journald"},
-		{"journald://localhost/x", "path"}, {"journald://localhost?tls-ca=x", "tls-ca"}, {"journald://localhost?compress=gzip", "compress"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := New(u, j.host()); err == nil || !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-	}
-	u, _ := url.Parse("journald://localhost")
-	s, err := New(u, sink.Host{}) // where nobody is reached, as when a configuration is checked
-	if err != nil {
-		t.Fatal(err)
-	}
+	sinktest.CheckURLs(t, func(u *url.URL, _ sink.Host) (ship.Sink, error) { return New(u, j.host()) }, []sinktest.URL{
+		{URL: "journald://localhost", Err: "journal.source=/run/systemd/journal"},
+		{URL: "journald://elsewhere", Err: "want journald://localhost"},
+		{URL: "journald://localhost:1", Err: "want journald"},
+		{URL: "journald://localhost/x", Err: "path"},
+		{URL: "journald://localhost?tls-ca=x", Err: "tls-ca"},
+		{URL: "journald://localhost?compress=gzip", Err: "compress"},
+	})
+	s := sinktest.Open(t, New, sink.Host{}, "journald://localhost") // where nobody is reached, as when a configuration is checked
 	if _, err := s.Dial(t.Context()); err == nil {
 		t.Error("connected to nobody")
 	}

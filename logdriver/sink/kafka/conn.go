@@ -20,25 +20,24 @@ type conn struct {
 	link    *link
 	client  *kgo.Client
 	ledger  *wire.Ledger // counts records
-	queue   chan *batch
-	ctx     context.Context // ends with the first error, or Close
-	cancel  context.CancelFunc
+	batches *wire.Handover[batch]
+	refused wire.Refusals
 	worker  sync.WaitGroup
 	close   func() error
 
-	next *batch // owned by the goroutine that calls Append and Send
-	done uint64 // records that are taken or refused; owned by the worker, then by its promises
+	// Owned by the goroutine that calls Append and Send.
+	next *batch
+	sent uint64 // batches
 
-	mu      sync.Mutex // guards what follows
-	refused []ship.Refusal
-	free    []*batch
+	done uint64 // records that are taken or refused; owned by the worker, then by its promises
 }
 
 // queued is how many batches wait while another one is produced.
 const queued = 1
 
 func newConn(c *cluster) (*conn, error) {
-	n := &conn{cluster: c, link: &link{target: c.Target, patience: c.Timeout}, ledger: wire.NewLedger(c.Timeout), queue: make(chan *batch, queued), next: new(batch)}
+	n := &conn{cluster: c, link: &link{target: c.Target, patience: c.Timeout}, ledger: wire.NewLedger(c.Timeout), next: new(batch)}
+	n.batches = wire.NewHandover[batch](n.ledger, queued)
 	if len(c.seeds) > 1 {
 		n.link.patience = min(max(c.Timeout/6, leastPatience), onePatience)
 	}
@@ -46,7 +45,6 @@ func newConn(c *cluster) (*conn, error) {
 	if n.client, err = c.newClient(n.link); err != nil {
 		return nil, err
 	}
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.close = sync.OnceValue(n.shut)
 	return n, nil
 }
@@ -55,6 +53,7 @@ func (c *conn) start() { c.worker.Go(c.work) }
 
 // batch is what Send was given, until it is acknowledged.
 type batch struct {
+	number  uint64 // since Dial, from 1
 	text    []byte // the values, one behind the other
 	end     int    // of those that are appended
 	notes   []byte // what headers and keys are made of
@@ -119,58 +118,28 @@ func (c *conn) Send(ctx context.Context, text []byte) error {
 		return err
 	}
 	b.seal(text)
-	c.next = c.spare()
-	select {
-	case c.queue <- b:
-	case <-c.ctx.Done():
-		return c.ledger.Err()
-	case <-ctx.Done():
-		c.ledger.Fail(ctx.Err())
-		return ctx.Err()
-	}
-	return c.ledger.Commit()
+	c.sent++
+	b.number = c.sent
+	c.next = c.batches.Spare()
+	c.next.reset()
+	return c.batches.Put(ctx, b)
 }
-
-func (c *conn) spare() *batch {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := len(c.free)
-	if n == 0 {
-		return new(batch)
-	}
-	b := c.free[n-1]
-	c.free = c.free[:n-1]
-	b.reset()
-	return b
-}
-
-// maxReuse is what a batch may have grown to and still be used again, in bytes.
-const maxReuse = 4 << 20
 
 // work produces batches until the connection ends.
 func (c *conn) work() {
-	for {
-		select {
-		case <-c.ctx.Done():
+	for b := c.batches.Next(); b != nil; b = c.batches.Next() {
+		if err := c.deliver(b); err != nil {
+			c.batches.Fail(c.link.explain(err))
 			return
-		case b := <-c.queue:
-			if err := c.deliver(b); err != nil {
-				c.ledger.Fail(c.link.explain(err))
-				c.cancel()
-				return
-			}
-			if cap(b.text) <= maxReuse {
-				c.mu.Lock()
-				c.free = append(c.free, b)
-				c.mu.Unlock()
-			}
 		}
+		c.batches.Keep(b, cap(b.text))
 	}
 }
 
 // Wait implements ship.Conn.
 func (c *conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	acked, err := c.ledger.Wait(ctx, seen, nil)
+	c.refused.Tell(acked)
 	var stalled *wire.StalledError
 	if why := c.link.refused.Load(); why != nil && errors.As(err, &stalled) {
 		err = fmt.Errorf("%w, and one of its brokers is not reached: %w", stalled, *why)
@@ -179,21 +148,14 @@ func (c *conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 }
 
 // Refused implements ship.Refuser.
-func (c *conn) Refused() []ship.Refusal {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := c.refused
-	c.refused = nil
-	return all
-}
+func (c *conn) Refused() []ship.Refusal { return c.refused.Refused() }
 
 // Close implements ship.Conn. What is under way is given up; brokers may take it
 // all the same.
 func (c *conn) Close() error { return c.close() }
 
 func (c *conn) shut() error {
-	c.ledger.Fail(net.ErrClosed)
-	c.cancel()
+	c.batches.Fail(net.ErrClosed)
 	c.client.Close()
 	c.worker.Wait()
 	return nil

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -21,8 +20,6 @@ const (
 )
 
 const (
-	// maxKept bounds what is kept of a refused record, in bytes.
-	maxKept = 64 << 10
 	// leastChunk is down to which size brokers that take no larger batches are
 	// given way.
 	leastChunk = 16 << 10
@@ -78,9 +75,7 @@ func (d *delivery) finish() error {
 		c.Host.Log.Warn("the brokers take no batches as large as max-message allows; smaller ones are sent, which costs throughput: set max-message to the topic's max.message.bytes",
 			"collector", c.Addr, "max-message", c.MaxMessage, "batch", now)
 	}
-	d.conn.mu.Lock()
-	d.conn.refused = append(d.conn.refused, d.refuse...)
-	d.conn.mu.Unlock()
+	d.conn.refused.Add(d.batch.number, d.refuse...)
 	d.conn.done += uint64(len(d.refuse))
 	d.conn.ledger.Advance(d.conn.done)
 	return nil
@@ -127,9 +122,9 @@ func (d *delivery) produce(entries []int) ([]failure, error) {
 	for _, n := range entries {
 		r := &d.batch.records[n]
 		r.Partition = int32(d.batch.entries[n].place) //nolint:gosec // for partitioner; it is small
-		c.client.Produce(c.ctx, r, promise)
+		c.client.Produce(c.batches.Context(), r, promise)
 	}
-	if err := c.client.Flush(c.ctx); err != nil {
+	if err := c.client.Flush(c.batches.Context()); err != nil {
 		return nil, err
 	}
 	c.ledger.Advance(c.done)
@@ -179,8 +174,8 @@ func (d *delivery) consider(part []int, failed []failure) error {
 		d.todo = append([][]int{away}, d.todo...)
 		select {
 		case <-time.After(metadataAge):
-		case <-d.conn.ctx.Done():
-			return d.conn.ctx.Err()
+		case <-d.conn.batches.Context().Done():
+			return d.conn.batches.Context().Err()
 		}
 	}
 	switch {
@@ -238,7 +233,7 @@ func (d *delivery) add(f failure, class, reason string) {
 	text := d.batch.text[e.from:e.to]
 	d.refuse = append(d.refuse, ship.Refusal{
 		ID: string(e.id), Container: e.template.container, Records: 1, Class: class, Reason: reason,
-		Encoded: bytes.Clone(text[:min(len(text), maxKept)]),
+		Encoded: wire.Kept(text),
 	})
 }
 

@@ -39,7 +39,7 @@ func mixed(t *testing.T, c *conn, tmpls []ship.Template, batches, each int) (uin
 		if err := c.Send(t.Context(), dst); err != nil {
 			return 0, err
 		}
-		if acked, err := wait(t, c, uint64(b+1)); err != nil {
+		if acked, err := sinktest.Wait(t, c, uint64(b+1)); err != nil {
 			return acked, err
 		}
 	}
@@ -276,7 +276,7 @@ func TestTooLargeRecord(t *testing.T) {
 		if err := c.Send(t.Context(), dst); err != nil {
 			t.Fatal(err)
 		}
-		if acked, err := wait(t, c, 1); acked != 1 || err != nil {
+		if acked, err := sinktest.Wait(t, c, 1); acked != 1 || err != nil {
 			t.Fatalf("acked %d, %v", acked, err)
 		}
 		refused := c.Refused()
@@ -335,7 +335,7 @@ func TestPartOfABatch(t *testing.T) {
 	if err := c.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, c, 2); acked != 2 || err != nil || len(c.Refused()) > 0 {
+	if acked, err := sinktest.Wait(t, c, 2); acked != 2 || err != nil || len(c.Refused()) > 0 {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	for i := range 6 {

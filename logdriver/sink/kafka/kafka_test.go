@@ -1,10 +1,12 @@
 package kafka
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"slices"
@@ -115,7 +117,7 @@ func contents(t *testing.T, want []string, params ...string) {
 	if err := c.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, c, 1); acked != 1 || err != nil {
+	if acked, err := sinktest.Wait(t, c, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	if refused := c.Refused(); len(refused) > 0 {
@@ -152,7 +154,7 @@ func TestPiecesFit(t *testing.T) {
 		if err := c.Send(t.Context(), dst); err != nil {
 			t.Fatal(err)
 		}
-		acked, err := wait(t, c, 1)
+		acked, err := sinktest.Wait(t, c, 1)
 		if refused := c.Refused(); acked != 1 || err != nil || len(refused) > 0 {
 			t.Errorf("%s: acked %d, %v, %d refused of %d", params, acked, err, len(refused), pieces)
 		}
@@ -199,7 +201,7 @@ func TestHeaders(t *testing.T) {
 		if err := c.Send(t.Context(), c.Append(nil, tmpl, r)); err != nil {
 			t.Fatal(err)
 		}
-		if acked, err := wait(t, c, 1); acked != 1 || err != nil {
+		if acked, err := sinktest.Wait(t, c, 1); acked != 1 || err != nil {
 			t.Fatalf("acked %d, %v", acked, err)
 		}
 		got := p.kept(topic)[0]
@@ -376,27 +378,10 @@ func TestClose(t *testing.T) {
 // Another's port: what speaks no Kafka is told so.
 func TestGarbage(t *testing.T) {
 	for _, text := range []string{"SSH-2.0-OpenSSH_9.2\r\n", "HTTP/1.1 400 Bad Request\r\n\r\n", "", "\x00\x00\x00\x04abcd"} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		go func() {
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				_, _ = c.Write([]byte(text))
-				_ = c.Close()
-			}
-		}()
-		s, err := New(urls(t, "kafka://"+ln.Addr().String()+"?topic=logs&timeout=2s"), sinktest.Host())
-		if err != nil {
-			t.Fatal(err)
-		}
+		addr := sinktest.Serve(t, func(c net.Conn, _ *bufio.Reader) { _, _ = io.WriteString(c, text) })
+		s := sinktest.Open(t, newOne, sinktest.Host(), "kafka://"+addr+"?topic=logs&timeout=2s")
 		if _, err := s.Dial(t.Context()); err == nil {
 			t.Errorf("%q: no error", text)
 		}
-		_ = ln.Close()
 	}
 }

@@ -183,7 +183,7 @@ func send(t *testing.T, c *conn, tmpl ship.Template, first, batches, each int) (
 	errs := make(chan error, 1)
 	before, _ := acknowledged.LoadOrStore(c, uint64(0))
 	go func() { errs <- sendAll(t.Context(), c, tmpl, first, batches, each) }()
-	acked, err := wait(t, c, before.(uint64)+uint64(batches))
+	acked, err := sinktest.Wait(t, c, before.(uint64)+uint64(batches))
 	if err != nil {
 		_ = c.Close() // as ship does
 	}
@@ -206,19 +206,6 @@ func sendAll(ctx context.Context, c *conn, tmpl ship.Template, first, batches, e
 
 func record(i int) *ship.Record {
 	return &ship.Record{Offset: uint64(i), Time: 1_700_000_000_000_000_000 + int64(i), Line: fmt.Appendf(nil, "record %d", i)}
-}
-
-func wait(t *testing.T, c *conn, want uint64) (acked uint64, err error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-	defer cancel()
-	for acked < want && err == nil {
-		acked, err = c.Wait(ctx, acked)
-	}
-	if ctx.Err() != nil {
-		t.Fatalf("nothing comes of waiting: acked %d, %v", acked, err)
-	}
-	return acked, err
 }
 
 func sent(t *testing.T, c *conn, tmpl ship.Template, first, batches, each int) {

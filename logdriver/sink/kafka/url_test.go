@@ -6,56 +6,37 @@ import (
 	"testing"
 
 	"github.com/dockline/dockline/logdriver/ship"
+	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
-func urls(t *testing.T, texts ...string) (all []*url.URL) {
-	t.Helper()
-	for _, text := range texts {
-		u, err := url.Parse(text)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, u)
-	}
-	return all
-}
+func newOne(u *url.URL, host sink.Host) (ship.Sink, error) { return New([]*url.URL{u}, host) }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "kafka://host?topic=logs"},
-		{url: "kafka+tls://u@host:9093?topic=logs.{compose_project|other}&sasl=plain&password-file=secret&tls-ca=ca.pem&compress=lz4&format=line&headers=id&create-topics=on&max-message=8m&max-line=1m"},
-		{url: "kafka://u:p@host?topic={attr.team|x}-{host}"},
-		{url: "kafka://host", err: "name the topic"},
-		{url: "kafka://host/logs?topic=logs", err: "?topic="},
-		{url: "kafka://host?topic=a%20b", err: "no \" \""},
-		{url: "kafka://host?topic=a{b", err: "without its }"},
-		{url: "kafka://host?topic={contaner_name}", err: "did you mean {container_name}?"},
-		{url: "kafka://host?topic={host|a/b}", err: "no \"/\""},
-		{url: "kafka://host?topic=..", err: "neither . nor .. is one"},
-		{url: "kafka://host?topic=" + strings.Repeat("x", 250), err: "at most 249"},
-		{url: "kafka://host?topic=logs&compress=brotli", err: "zstd, lz4"},
-		{url: "kafka://host?topic=logs&format=xml", err: "json, line"},
-		{url: "kafka://host?topic=logs&max-message=1g", err: "not within"},
-		{url: "kafka://host?topic=logs&max-message=0", err: "not within"},
-		{url: "kafka://host?topic=logs&sasl=plain", err: "want a user"},
-		{url: "kafka://u@host?topic=logs&sasl=gssapi", err: "scram-sha-512, scram-sha-256, plain"},
-		{url: "kafka://u@host?topic=logs", err: "no password"},
-		{url: "kafka://u:secret@host?topic=logs&password-file=x", err: "without a password"},
-		{url: "kafka://u@host?topic=logs&password-file=../x", err: "leads out"},
-		{url: "kafka://host?topic=logs&tls-ca=ca.pem", err: "TLS is not spoken"},
-		{url: "kafka://host?topik=logs", err: `did you mean "topic"?`},
-	} {
-		host := sinktest.Host()
-		host.Config = t.TempDir()
-		_, err := New(urls(t, tc.url), host)
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-		if err != nil && strings.Contains(err.Error(), "secret@") {
-			t.Errorf("a password is told: %v", err)
-		}
-	}
+	sinktest.CheckURLs(t, newOne, []sinktest.URL{
+		{URL: "kafka://host?topic=logs"},
+		{URL: "kafka+tls://u@host:9093?topic=logs.{compose_project|other}&sasl=plain&password-file=secret&tls-ca=ca.pem&compress=lz4&format=line&headers=id&create-topics=on&max-message=8m&max-line=1m"},
+		{URL: "kafka://u:p@host?topic={attr.team|x}-{host}"},
+		{URL: "kafka://host", Err: "name the topic"},
+		{URL: "kafka://host/logs?topic=logs", Err: "?topic="},
+		{URL: "kafka://host?topic=a%20b", Err: "no \" \""},
+		{URL: "kafka://host?topic=a{b", Err: "without its }"},
+		{URL: "kafka://host?topic={contaner_name}", Err: "did you mean {container_name}?"},
+		{URL: "kafka://host?topic={host|a/b}", Err: "no \"/\""},
+		{URL: "kafka://host?topic=..", Err: "neither . nor .. is one"},
+		{URL: "kafka://host?topic=" + strings.Repeat("x", 250), Err: "at most 249"},
+		{URL: "kafka://host?topic=logs&compress=brotli", Err: "zstd, lz4"},
+		{URL: "kafka://host?topic=logs&format=xml", Err: "json, line"},
+		{URL: "kafka://host?topic=logs&max-message=1g", Err: "not within"},
+		{URL: "kafka://host?topic=logs&max-message=0", Err: "not within"},
+		{URL: "kafka://host?topic=logs&sasl=plain", Err: "want a user"},
+		{URL: "kafka://u@host?topic=logs&sasl=gssapi", Err: "scram-sha-512, scram-sha-256, plain"},
+		{URL: "kafka://u@host?topic=logs", Err: "no password"},
+		{URL: "kafka://u:secret@host?topic=logs&password-file=x", Err: "without a password"},
+		{URL: "kafka://u@host?topic=logs&password-file=../x", Err: "leads out"},
+		{URL: "kafka://host?topic=logs&tls-ca=ca.pem", Err: "TLS is not spoken"},
+		{URL: "kafka://host?topik=logs", Err: `did you mean "topic"?`},
+	})
 }
 
 func TestTopic(t *testing.T) {
@@ -116,10 +97,7 @@ func TestStamp(t *testing.T) {
 
 func TestAppendDoesNotAllocate(t *testing.T) {
 	for _, format := range []string{"json", "line"} {
-		s, err := New(urls(t, "kafka://host?topic=logs&format="+format), sinktest.Host())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := sinktest.Open(t, newOne, sinktest.Host(), "kafka://host?topic=logs&format="+format)
 		c, err := newConn(s.(*cluster))
 		if err != nil {
 			t.Fatal(err)

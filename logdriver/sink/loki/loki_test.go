@@ -3,9 +3,7 @@ package loki
 import (
 	"encoding/base64"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"testing"
@@ -257,24 +255,8 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 
 // TestLinesAreBounded: Loki bounds lines, with what is put behind them.
 func TestLinesAreBounded(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	u, err := url.Parse("loki+http://" + ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(u, sinktest.Host())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := s.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	s := sinktest.Open(t, New, sinktest.Host(), "loki+http://"+sinktest.Idle(t))
+	conn := sinktest.Connect(t, s)
 	r := &ship.Record{Line: []byte(strings.Repeat("\xff", 200_000)), Fields: []ship.Field{
 		{Key: []byte("a"), Value: []byte(strings.Repeat("\x01", 100_000))}, {Key: []byte("b"), Value: []byte(strings.Repeat("v", 100_000))},
 	}}

@@ -2,7 +2,6 @@ package nats
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -19,11 +18,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-const (
-	inBuffer = 64 << 10
-	// maxKept bounds what is kept of a record that no message has room for, in bytes.
-	maxKept = 64 << 10
-)
+const inBuffer = 64 << 10
 
 // conn is a connection to one server.
 type conn struct {
@@ -41,7 +36,7 @@ type conn struct {
 	listened  chan struct{}
 	pings     chan struct{} // the server waits for a PONG; closed by listen
 	answering sync.WaitGroup
-	misfits   wire.Misfits
+	refused   wire.Refusals
 	largest   atomic.Int64 // message so far
 	close     func() error
 
@@ -87,10 +82,10 @@ func (c *conn) Append(dst []byte, t ship.Template, r *ship.Record) []byte {
 
 // refuse is for a record that has too much beside its line.
 func (c *conn) refuse(t *template, r *ship.Record) {
-	c.misfits.Add(c.batch, ship.Refusal{
+	c.refused.Add(c.batch, ship.Refusal{
 		ID: t.stream + "-" + string(stamp.AppendOffset(nil, r.Offset)), Container: t.container, Records: 1, Class: "too-large",
 		Reason:  fmt.Sprintf("a message of %d bytes, and %d are taken: it is what goes with the line that is so large", len(c.scratch), c.info.MaxPayload),
-		Encoded: bytes.Clone(c.scratch[:min(len(c.scratch), maxKept)]),
+		Encoded: wire.Kept(c.scratch),
 	})
 }
 
@@ -116,12 +111,12 @@ func (c *conn) Send(ctx context.Context, batch []byte) error {
 // Wait implements ship.Conn.
 func (c *conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
 	acked, err := c.ledger.Wait(ctx, seen, nil)
-	c.misfits.Tell(acked)
+	c.refused.Tell(acked)
 	return acked, err
 }
 
 // Refused implements ship.Refuser.
-func (c *conn) Refused() []ship.Refusal { return c.misfits.Refused() }
+func (c *conn) Refused() []ship.Refusal { return c.refused.Refused() }
 
 // answerPings is a goroutine of its own, so that whoever reads never waits for
 // whoever writes: the server may wait for us to read.

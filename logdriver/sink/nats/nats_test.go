@@ -111,48 +111,34 @@ func readMessage(br *bufio.Reader) (*message, error) {
 }
 
 func TestNew(t *testing.T) {
-	for _, tc := range []struct{ url, err string }{
-		{url: "nats://host?subject=logs"},
-		{url: "nats://user:secret@host?subject=logs.{host}.{attr.team|other}&format=line&headers=id"},
-		{url: "nats://user@host?subject=logs&password-file=p"},
-		{url: "nats+tls://host?subject=logs&creds-file=/etc/c&tls-first=on&inbox=_INBOX.dockline"},
-		{url: "nats://host", err: "name the subject"},
-		{url: "nats://host/logs", err: "?subject="},
-		{url: "nats://host?subject=logs.*", err: "*"},
-		{url: "nats://host?subject=logs.>", err: ">"},
-		{url: "nats://host?subject=a..b", err: "dots"},
-		{url: "nats://host?subject=.a", err: "dots"},
-		{url: "nats://host?subject=a.", err: "dots"},
-		{url: "nats://host?subject=a%20b", err: `" "`},
-		{url: "nats://host?subject=$JS.API", err: "servers' own"},
-		{url: "nats://host?subject=logs.{hots}", err: "did you mean {host}"},
-		{url: "nats://host?subject=logs.{host", err: "without its }"},
-		{url: "nats://host?subject=" + strings.Repeat("{host}", 17), err: "longer than 2048"},
-		{url: "nats://host?subject=a&tls-first=on", err: "tls-first"},
-		{url: "nats://host?subject=a&format=xml", err: "json, line"},
-		{url: "nats://host?subject=a&inbox=x.", err: "inbox"},
-		{url: "nats://host?subject=a&token-file=t&nkey-file=n", err: "only one"},
-		{url: "nats://user@host?subject=a&token-file=t", err: "exclude each other"},
-		{url: "nats://user@host?subject=a", err: "no password"},
-		{url: "nats://user:secret@host?subject=a&password-file=p", err: "without a password"},
-		{url: "nats://host?subject=a&creds-file=/root/c", err: "creds-file"},
-	} {
-		u, err := url.Parse(tc.url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		host := sinktest.Host()
-		host.Config = "/config"
-		s, err := newOne(u, host)
-		if tc.err == "" && err != nil || tc.err != "" && (err == nil || !strings.Contains(err.Error(), tc.err)) {
-			t.Errorf("%s: %v, want %q", tc.url, err, tc.err)
-		}
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: the error tells the password", tc.url)
-		}
-		if err == nil && s.(*cluster).Addr != "host:4222" {
-			t.Errorf("%s: %s", tc.url, s.(*cluster).Addr)
-		}
+	sinktest.CheckURLs(t, newOne, []sinktest.URL{
+		{URL: "nats://host?subject=logs"},
+		{URL: "nats://user:secret@host?subject=logs.{host}.{attr.team|other}&format=line&headers=id"},
+		{URL: "nats://user@host?subject=logs&password-file=p"},
+		{URL: "nats+tls://host?subject=logs&creds-file=/etc/c&tls-first=on&inbox=_INBOX.dockline"},
+		{URL: "nats://host", Err: "name the subject"},
+		{URL: "nats://host/logs", Err: "?subject="},
+		{URL: "nats://host?subject=logs.*", Err: "*"},
+		{URL: "nats://host?subject=logs.>", Err: ">"},
+		{URL: "nats://host?subject=a..b", Err: "dots"},
+		{URL: "nats://host?subject=.a", Err: "dots"},
+		{URL: "nats://host?subject=a.", Err: "dots"},
+		{URL: "nats://host?subject=a%20b", Err: `" "`},
+		{URL: "nats://host?subject=$JS.API", Err: "servers' own"},
+		{URL: "nats://host?subject=logs.{hots}", Err: "did you mean {host}"},
+		{URL: "nats://host?subject=logs.{host", Err: "without its }"},
+		{URL: "nats://host?subject=" + strings.Repeat("{host}", 17), Err: "longer than 2048"},
+		{URL: "nats://host?subject=a&tls-first=on", Err: "tls-first"},
+		{URL: "nats://host?subject=a&format=xml", Err: "json, line"},
+		{URL: "nats://host?subject=a&inbox=x.", Err: "inbox"},
+		{URL: "nats://host?subject=a&token-file=t&nkey-file=n", Err: "only one"},
+		{URL: "nats://user@host?subject=a&token-file=t", Err: "exclude each other"},
+		{URL: "nats://user@host?subject=a", Err: "no password"},
+		{URL: "nats://user:secret@host?subject=a&password-file=p", Err: "without a password"},
+		{URL: "nats://host?subject=a&creds-file=/root/c", Err: "creds-file"},
+	})
+	if s := sinktest.Open(t, newOne, sinktest.Host(), "nats://h?subject=logs"); s.(*cluster).Addr != "h:4222" {
+		t.Error(s.(*cluster).Addr)
 	}
 }
 

@@ -19,26 +19,7 @@ import (
 // session connects a sink to what plays a server.
 func session(t *testing.T, serve func(c net.Conn, br *bufio.Reader)) (ship.Sink, ship.Conn, error) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	go func() {
-		defer close(done)
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		serve(c, bufio.NewReader(c))
-	}()
-	u := &url.URL{Scheme: "nats", Host: ln.Addr().String(), RawQuery: "subject=logs&timeout=5s"}
-	s, err := newOne(u, sinktest.Host())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := sinktest.Open(t, newOne, sinktest.Host(), "nats://"+sinktest.Serve(t, serve)+"?subject=logs&timeout=5s")
 	conn, err := s.Dial(t.Context())
 	if err == nil {
 		t.Cleanup(func() { _ = conn.Close() })
@@ -204,23 +185,12 @@ func TestHole(t *testing.T) {
 
 // TestOneServerIsOff: a server that does not answer leaves time for the others.
 func TestOneServerIsOff(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	go func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			_ = greet(c, bufio.NewReader(c), greetingOK) // whoever dialled sees what is wrong
-			defer c.Close()
-		}
-	}()
+	on := sinktest.Serve(t, func(c net.Conn, br *bufio.Reader) {
+		_ = greet(c, br, greetingOK) // whoever dialled sees what is wrong
+		_, _ = io.Copy(io.Discard, br)
+	})
 	var urls []*url.URL
-	for _, addr := range []string{sinktest.Blackhole(t), ln.Addr().String()} {
+	for _, addr := range []string{sinktest.Blackhole(t), on} {
 		urls = append(urls, &url.URL{Scheme: "nats", Host: addr, RawQuery: "subject=logs&timeout=2s"})
 	}
 	s, err := New(urls, sinktest.Host())

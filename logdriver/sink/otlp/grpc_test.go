@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -8,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -236,24 +236,10 @@ func TestNoGRPC(t *testing.T) {
 			serveHTTP2(c, http.NotFound)
 		},
 	} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for {
-				c, err := ln.Accept()
-				if err != nil {
-					return
-				}
-				serve(c)
-				_, _ = io.Copy(io.Discard, c)
-				_ = c.Close()
-			}
-		}()
-		conn, tmpl := dialGRPC(t, ln.Addr().String())
+		conn, tmpl := dialGRPC(t, sinktest.Serve(t, func(c net.Conn, _ *bufio.Reader) {
+			serve(c)
+			_, _ = io.Copy(io.Discard, c)
+		}))
 		if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Line: []byte("x")})); err != nil {
 			t.Error(err)
 		}
@@ -265,25 +251,11 @@ func TestNoGRPC(t *testing.T) {
 		}
 		cancel()
 		_ = conn.Close()
-		_ = ln.Close()
-		<-ended
 	}
 }
 
 func dialGRPC(t *testing.T, addr string, params ...string) (ship.Conn, ship.Template) {
 	t.Helper()
-	u, err := url.Parse("otlp+grpc://" + addr + "?" + strings.Join(params, "&"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := NewGRPC(u, sink.Host{Resolver: net.DefaultResolver, Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := s.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn, s.Prepare(sinktest.Meta())
+	s := sinktest.Open(t, NewGRPC, sinktest.Host(), "otlp+grpc://"+addr+"?"+strings.Join(params, "&"))
+	return sinktest.Connect(t, s), s.Prepare(sinktest.Meta())
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -78,31 +77,14 @@ func nextMessage(br *bufio.Reader) ([]string, []byte, error) {
 // session connects a client to serve, which talks behind the greeting.
 func session(t *testing.T, greeting, data string, serve func(c net.Conn, br *bufio.Reader)) (*conn, error) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	done := make(chan struct{})
-	t.Cleanup(func() { _ = ln.Close(); <-done })
-	go func() {
-		defer close(done)
-		c, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		defer func() { _ = c.Close() }()
-		br := bufio.NewReader(c)
+	addr := sinktest.Serve(t, func(c net.Conn, br *bufio.Reader) {
 		if err := greet(c, br, greeting, data); err != nil {
 			t.Error(err)
 			return
 		}
 		serve(c, br)
-	}()
-	s, err := New(&url.URL{Scheme: "relp", Host: ln.Addr().String(), RawQuery: "timeout=5s"}, sinktest.Host())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := s.Dial(t.Context())
+	})
+	c, err := sinktest.Open(t, New, sinktest.Host(), "relp://"+addr+"?timeout=5s").Dial(t.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -134,15 +116,7 @@ func TestOpen(t *testing.T) {
 }
 
 func TestOpenEndsWithItsContext(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // the kernel accepts, nobody answers
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = ln.Close() }()
-	s, err := New(&url.URL{Scheme: "relp", Host: ln.Addr().String()}, sinktest.Host())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := sinktest.Open(t, New, sinktest.Host(), "relp://"+sinktest.Idle(t))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := s.Dial(ctx); !errors.Is(err, context.DeadlineExceeded) {
@@ -279,8 +253,8 @@ func TestNew(t *testing.T) {
 		{URL: "relp://host?timeout=0s", Err: "within"},
 		{URL: "relp://", Err: "host is missing"},
 	})
-	if s, err := New(&url.URL{Scheme: "relp", Host: "h"}, sinktest.Host()); err != nil || s.(*collector).Addr != "h:2514" {
-		t.Errorf("%+v, %v", s, err)
+	if s := sinktest.Open(t, New, sinktest.Host(), "relp://h"); s.(*collector).Addr != "h:2514" {
+		t.Error(s.(*collector).Addr)
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/url"
 	"regexp"
 	"strings"
@@ -200,27 +199,13 @@ func TestAppendCountsOctets(t *testing.T) {
 // TestMessagesAreBounded: whatever was lifted out of a line, no frame is longer than
 // servers take, however it is framed and escaped.
 func TestMessagesAreBounded(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
+	addr := sinktest.Idle(t)
 	r := &ship.Record{Line: []byte(strings.Repeat("line\n", 40_000)), Fields: []ship.Field{
 		{Key: []byte("original"), Value: []byte(strings.Repeat(`"]\\`, 50_000))}, {Key: []byte("other"), Value: []byte(strings.Repeat("\xff", 100_000))},
 	}}
 	for _, params := range []string{"", "framing=newline", "max-message=8k", "max-message=8k&framing=newline", "format=rfc3164&metadata=cee&max-message=16k"} {
-		u, err := url.Parse("syslog+tcp://" + ln.Addr().String() + "?" + params)
-		if err != nil {
-			t.Fatal(err)
-		}
-		s, err := New(u, sinktest.Host())
-		if err != nil {
-			t.Fatal(err)
-		}
-		conn, err := s.Dial(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := sinktest.Open(t, New, sinktest.Host(), "syslog+tcp://"+addr+"?"+params)
+		conn := sinktest.Connect(t, s)
 		most := s.Limits().MessageBytes
 		dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), r)
 		if min := len(dst)/most + 1; pieces < min || pieces > 3*min {

@@ -1,16 +1,10 @@
 package syslog
 
 import (
-	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
-	"net"
-	"net/url"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/record"
@@ -18,47 +12,17 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
-// udpPair returns a receiver and a connection to it.
-func udpPair(t *testing.T, params string) (net.PacketConn, ship.Sink, ship.Conn) {
+func receive(t *testing.T, params string) (*sinktest.Receiver, ship.Sink, ship.Conn) {
 	t.Helper()
-	peer, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = peer.Close() })
-	u, err := url.Parse("syslog+udp://" + peer.LocalAddr().String() + params)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := New(u, sinktest.Host())
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err := s.Dial(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return peer, s, conn
+	return sinktest.Receive(t, New, "syslog+udp", params)
 }
 
-func receive(t *testing.T, peer net.PacketConn) string {
-	t.Helper()
-	buf := make([]byte, 65536)
-	if err := peer.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	n, _, err := peer.ReadFrom(buf)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(buf[:n])
-}
+func TestDatagrams(t *testing.T) { sinktest.RunDatagrams(t, New, "syslog+udp") }
 
 // TestUDP sends lines of all lengths and puts together what comes.
 func TestUDP(t *testing.T) {
 	for _, params := range []string{"", "?max-message=1k", "?max-message=65507", "?format=rfc3164&max-message=1100"} {
-		peer, s, conn := udpPair(t, params)
+		peer, s, conn := receive(t, params)
 		limit := s.(*collector).datagram
 		for i, size := range []int{0, 1, 500, 1000, 1500, 3000, 10_000} {
 			line := strings.Repeat("żółw ", size/5+1)[:size]
@@ -79,10 +43,10 @@ func TestUDP(t *testing.T) {
 }
 
 // together reads the pieces of one line.
-func together(t *testing.T, peer net.PacketConn, limit int, bsd bool, offset uint64) (line string) {
+func together(t *testing.T, peer *sinktest.Receiver, limit int, bsd bool, offset uint64) (line string) {
 	t.Helper()
 	for n := 0; ; n++ {
-		raw := receive(t, peer)
+		raw := string(peer.Next())
 		if len(raw) > limit {
 			t.Fatalf("%d bytes in a datagram", len(raw))
 		}
@@ -119,13 +83,13 @@ func TestUDPEveryByte(t *testing.T) {
 	for i := range every {
 		every[i] = byte(i)
 	}
-	peer, s, conn := udpPair(t, "")
+	peer, s, conn := receive(t, "")
 	tmpl := s.Prepare(sinktest.Meta())
 	for i, line := range []string{string(every), "", "\n", "\x00", strings.Repeat("\xff", 1000)} {
 		if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Line: []byte(line)})); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := sinktest.Line([]byte(receive(t, peer))); got != line || err != nil {
+		if got, err := sinktest.Line(peer.Next()); got != line || err != nil {
 			t.Errorf("%d: %.100q, %v, want %.100q", i, got, err, line)
 		}
 	}
@@ -133,7 +97,7 @@ func TestUDPEveryByte(t *testing.T) {
 
 // TestUDPHugeLine: 10 MiB are many datagrams, with all of it.
 func TestUDPHugeLine(t *testing.T) {
-	_, s, conn := udpPair(t, "")
+	_, s, conn := receive(t, "")
 	line := strings.Repeat("0123456789abcdef", 10<<20/16)
 	dst, pieces := ship.AppendRecord(nil, s, conn, sinktest.Meta(), &ship.Record{Line: []byte(line)})
 	var got strings.Builder
@@ -153,21 +117,21 @@ func TestUDPHugeLine(t *testing.T) {
 
 // TestUDPHugeAttributes: what leaves no room for a line is left out, and said to be.
 func TestUDPHugeAttributes(t *testing.T) {
-	peer, s, conn := udpPair(t, "")
+	peer, s, conn := receive(t, "")
 	m := sinktest.Meta()
 	m.Attrs = []ship.Attr{{Key: "a", Value: "b"}, {Key: "k", Value: strings.Repeat("v", 100_000)}}
 	dst, pieces := ship.AppendRecord(nil, s, conn, m, &ship.Record{Line: []byte("line")})
 	if err := conn.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if got := receive(t, peer); pieces != 1 || !strings.Contains(got, ` a="b" attrs_left_out="1"] line`) {
+	if got := string(peer.Next()); pieces != 1 || !strings.Contains(got, ` a="b" attrs_left_out="1"] line`) {
 		t.Errorf("%d bytes: %.700q", len(got), got)
 	}
 }
 
 // TestUDPFields: fields are sent once, and go on in further datagrams if need be.
 func TestUDPFields(t *testing.T) {
-	peer, s, conn := udpPair(t, "")
+	peer, s, conn := receive(t, "")
 	r := &ship.Record{Line: []byte(strings.Repeat("x", 3000))}
 	for i := range 20 {
 		r.Fields = append(r.Fields, ship.Field{Key: fmt.Append(nil, "f", i), Value: []byte(strings.Repeat("v", 200))})
@@ -178,7 +142,7 @@ func TestUDPFields(t *testing.T) {
 	}
 	var got strings.Builder
 	for range pieces {
-		raw := receive(t, peer)
+		raw := string(peer.Next())
 		if len(raw) > standardMessage {
 			t.Errorf("%d bytes in a datagram", len(raw))
 		}
@@ -191,41 +155,5 @@ func TestUDPFields(t *testing.T) {
 	}
 	if n := strings.Count(got.String(), "x"); n < 3000 || pieces > 9 {
 		t.Errorf("%d pieces, with %d bytes of the line", pieces, n)
-	}
-}
-
-func TestUDPNobodyListens(t *testing.T) {
-	peer, s, conn := udpPair(t, "")
-	_ = peer.Close()
-	dst := conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{})
-	if err := conn.Send(t.Context(), dst); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := conn.Wait(ctx, 1); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("%v", err)
-	}
-	if err := conn.Send(t.Context(), dst); !errors.Is(err, syscall.ECONNREFUSED) {
-		t.Errorf("again: %v", err)
-	}
-}
-
-func TestUDPClose(t *testing.T) {
-	_, s, conn := udpPair(t, "")
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	dst := conn.Append(nil, s.Prepare(sinktest.Meta()), &ship.Record{})
-	if err := conn.Close(); err != nil {
-		t.Error(err)
-	}
-	if err := conn.Send(ctx, dst); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("send: %v", err)
-	}
-	if _, err := conn.Wait(t.Context(), 0); !errors.Is(err, net.ErrClosed) {
-		t.Errorf("wait: %v", err)
-	}
-	if _, err := s.Dial(ctx); !errors.Is(err, context.Canceled) {
-		t.Errorf("dial: %v", err)
 	}
 }

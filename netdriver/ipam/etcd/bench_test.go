@@ -6,20 +6,18 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
-	"slices"
 	"strconv"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
+	"github.com/dockline/dockline/netdriver/ipam/ipamtest"
 	"github.com/dockline/dockline/netdriver/state"
 )
 
 // A request and a release as they come with a container, with tables on a disk
-// and a real etcd on loopback that syncs every write. The 99th percentile of the
-// request is reported.
+// and a real etcd on loopback that syncs every write.
 func BenchmarkRequestAddress(b *testing.B) {
 	for _, n := range []int{1, 500} {
 		b.Run(strconv.Itoa(n), func(b *testing.B) { benchRequest(b, n) })
@@ -27,61 +25,29 @@ func BenchmarkRequestAddress(b *testing.B) {
 }
 
 func benchRequest(b *testing.B, n int) {
-	ok := func(err error) {
-		b.Helper()
-		if err != nil {
-			b.Fatal(err)
-		}
-	}
-	kept, err := state.Open(b.TempDir(), "boot")
-	ok(err)
-	defer kept.Close()
-	pools, err := state.Durable[ipam.Pool](kept, "pools")
-	ok(err)
-	given, err := state.Journalled[ipam.Given](kept, "addresses")
-	ok(err)
-	cursors, err := state.Journalled[netip.Addr](kept, "cursors")
-	ok(err)
+	c, kept := ipamtest.Config(b)
 	reserve, err := state.Durable[netip.Addr](kept, "reserve")
-	ok(err)
+	ipamtest.OK(b, err)
 	back, err := etcd.New(etcd.Config{
 		Settings: etcd.Settings{Endpoints: []string{benchServer(b)}, Prefix: etcd.DefaultPrefix}, Host: "bench", HostName: "bench",
 		Reserve: reserve, Log: slog.New(slog.DiscardHandler),
 	})
-	ok(err)
-	m, err := ipam.New(ipam.Config{
-		Pools: pools, Addresses: given, Cursors: cursors,
-		Routes:    func() ([]netip.Prefix, error) { return nil, nil },
-		HostAddrs: func() ([]netip.Addr, error) { return nil, nil },
-		Bound:     func(ipam.Pool) bool { return false }, Reserved: func() []netip.Addr { return nil },
-		Endpoints: func() map[netip.Addr]bool { return nil }, Backends: map[string]ipam.Backend{etcd.Name: back},
-		Now: time.Now, Log: slog.New(slog.DiscardHandler),
-	})
-	ok(err)
+	ipamtest.OK(b, err)
+	c.Backends = map[string]ipam.Backend{etcd.Name: back}
+	m, err := ipam.New(c)
+	ipamtest.OK(b, err)
 	back.SetPools(m)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- back.Run(ctx) }()
-	defer func() { cancel(); ok(<-ended) }()
+	defer func() { cancel(); ipamtest.OK(b, <-ended) }()
 	p, err := m.RequestPool(ipam.PoolRequest{Space: ipam.LocalSpace, Prefix: netip.MustParsePrefix("10.0.0.0/16"), Options: map[string]string{"backend": etcd.Name}})
-	ok(err)
+	ipamtest.OK(b, err)
 	for range n {
 		_, err := m.RequestAddress(p.ID, ipam.AddressRequest{})
-		ok(err)
+		ipamtest.OK(b, err)
 	}
-	took := make([]time.Duration, 0, b.N)
-	b.ResetTimer()
-	for range b.N {
-		begin := time.Now()
-		got, err := m.RequestAddress(p.ID, ipam.AddressRequest{})
-		took = append(took, time.Since(begin))
-		ok(err)
-		ok(m.ReleaseAddress(p.ID, got.Addr()))
-	}
-	b.StopTimer()
-	slices.Sort(took)
-	b.ReportMetric(took[len(took)/2].Seconds()*1000, "p50-ms/request")
-	b.ReportMetric(took[len(took)*99/100].Seconds()*1000, "p99-ms/request")
+	ipamtest.Measure(b, m, p.ID)
 }
 
 // benchServer starts etcd with its usual settings.

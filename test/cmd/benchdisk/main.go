@@ -11,16 +11,15 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const (
@@ -35,12 +34,8 @@ const (
 func main() {
 	seconds := flag.Int("seconds", 60, "for how long each container writes")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	if err := run(ctx, *seconds); err != nil {
-		fmt.Println("benchdisk: failed:", err)
-		os.Exit(1)
-	}
+	limit := 10*time.Minute + time.Duration(len(variants))*(settleTime+2*time.Duration(*seconds)*time.Second)
+	program.Main("benchdisk", limit, func(ctx context.Context) (program.Result, error) { return run(ctx, *seconds) })
 }
 
 // variant is one container.
@@ -50,31 +45,35 @@ type variant struct {
 	options []string
 }
 
-func run(ctx context.Context, seconds int) (err error) {
+var variants = []variant{
+	{"nothing kept", 20_000, []string{"max-size=0"}},
+	{"nothing kept", 100, []string{"max-size=0"}},
+	{"the default, 100 MB kept", 20_000, nil},
+	{"nothing kept, `sync=interval=1s`", 20_000, []string{"max-size=0", "sync=interval=1s"}},
+}
+
+func run(ctx context.Context, seconds int) (r program.Result, err error) {
 	b := &bench{seconds: seconds}
 	if b.lab, err = lab.Open(lab.Base()); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.lab.Close()) }()
-	if err := b.prepare(ctx); err != nil {
-		return err
+	if err := program.Parts(ctx, b.prepare, b.measureAll); err != nil {
+		return nil, err
 	}
-	fmt.Println("| | lines/s | MiB spooled | MiB written until the last line | and 60 s later | writes |")
-	fmt.Println("|---|---|---|---|---|---|")
-	var last []string
-	for i, v := range []variant{
-		{"nothing kept", 20_000, []string{"max-size=0"}},
-		{"nothing kept", 100, []string{"max-size=0"}},
-		{"the default, 100 MB kept", 20_000, nil},
-		{"nothing kept, `sync=interval=1s`", 20_000, []string{"max-size=0", "sync=interval=1s"}},
-	} {
+	return program.Figures(fmt.Sprintf("written_per_spooled=%.4f quiet=%.4f kept=%.4f synced=%.4f", b.shares[0], b.shares[1], b.shares[2], b.shares[3])), nil
+}
+
+func (b *bench) measureAll(ctx context.Context) error {
+	program.Print("| | lines/s | MiB spooled | MiB written until the last line | and 60 s later | writes |")
+	program.Print("|---|---|---|---|---|---|")
+	for i, v := range variants {
 		share, err := b.measure(ctx, fmt.Sprint("disk-", i), v)
 		if err != nil {
 			return err
 		}
-		last = append(last, fmt.Sprintf("%.4f", share))
+		b.shares = append(b.shares, share)
 	}
-	fmt.Printf("written_per_spooled=%s quiet=%s kept=%s synced=%s\n", last[0], last[1], last[2], last[3])
 	return nil
 }
 
@@ -84,6 +83,7 @@ type bench struct {
 	engine  *harness.Engine
 	place   string // where the device is mounted
 	device  string // its name in /proc/diskstats
+	shares  []float64
 }
 
 func (b *bench) prepare(ctx context.Context) (err error) {
@@ -177,10 +177,8 @@ func (b *bench) measure(ctx context.Context, name string, v variant) (share floa
 	if err != nil {
 		return 0, err
 	}
-	select { // this is the measurement: what the kernel does when nothing happens
-	case <-time.After(settleTime):
-	case <-ctx.Done():
-		return 0, ctx.Err()
+	if !program.Pause(ctx, settleTime) { // this is the measurement: what the kernel does when nothing happens
+		return 0, context.Cause(ctx)
 	}
 	later, writes, err := b.written()
 	if err != nil {
@@ -191,6 +189,6 @@ func (b *bench) measure(ctx context.Context, name string, v variant) (share floa
 	}
 	const frame = 120 + 35 // what the engine makes of a line
 	spooled := float64(lines * frame)
-	fmt.Printf("| %s | %d | %.1f | %.2f | %.2f | %d |\n", v.name, v.rate, spooled/(1<<20), float64(last-before)/(1<<20), float64(later-before)/(1<<20), writes-writesBefore)
+	program.Print("| %s | %d | %.1f | %.2f | %.2f | %d |", v.name, v.rate, spooled/(1<<20), float64(last-before)/(1<<20), float64(later-before)/(1<<20), writes-writesBefore)
 	return float64(later-before) / spooled, b.engine.Remove(ctx, name)
 }

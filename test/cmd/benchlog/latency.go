@@ -10,6 +10,7 @@ import (
 
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const (
@@ -29,7 +30,7 @@ func (b *bench) measureLatency(ctx context.Context) error {
 			return fmt.Errorf("latency of %s: %w", proto, err)
 		}
 		b.latency[proto] = l
-		say("%d lines/s, %-10s from writing to receiving: p50 %.1f ms, p99 %.1f ms", latencyRate, proto, l.p50, l.p99)
+		program.Print("%d lines/s, %-10s from writing to receiving: p50 %.1f ms, p99 %.1f ms", latencyRate, proto, l.p50, l.p99)
 	}
 	return nil
 }

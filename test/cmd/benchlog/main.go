@@ -12,11 +12,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 type config struct {
@@ -32,40 +30,22 @@ func main() {
 	flag.BoolVar(&c.streams, "streams", true, "also measure 100 and 1,000 streams")
 	flag.StringVar(&c.only, "only", "", "variants to measure, parted by commas; all without it")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Minute, errors.New("the benchmark takes too long"))
-	defer cancel()
-	last, err := run(ctx, c)
-	if err != nil {
-		fmt.Println("benchlog: failed:", err)
-		os.Exit(1)
-	}
-	fmt.Println(last)
+	program.Main("benchlog", 30*time.Minute, func(ctx context.Context) (program.Result, error) { return run(ctx, c) })
 }
 
 // run is the whole of it. What it began is taken away before it returns.
-func run(ctx context.Context, c config) (last string, err error) {
+func run(ctx context.Context, c config) (r program.Result, err error) {
 	b, err := newBench(c)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if err := b.prepare(ctx); err != nil {
-		return "", err
-	}
-	if err := b.measureVariants(ctx); err != nil {
-		return "", err
-	}
-	if err := b.measureLatency(ctx); err != nil {
-		return "", err
-	}
+	parts := []func(context.Context) error{b.prepare, b.measureVariants, b.measureLatency}
 	if c.streams {
-		if err := b.measureStreams(ctx); err != nil {
-			return "", err
-		}
+		parts = append(parts, b.measureStreams)
+	}
+	if err := program.Parts(ctx, parts...); err != nil {
+		return nil, err
 	}
 	return b.report(), nil
 }
-
-func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // median of one figure over the rounds of a variant.
@@ -25,12 +27,12 @@ func engineCPU(s sample) float64 { return s.engineCPU }
 func rss(s sample) float64       { return s.rss }
 
 // report prints the table, and returns the last line.
-func (b *bench) report() string {
+func (b *bench) report() program.Figures {
 	floor := b.median(null, container)
 	million := float64(b.lines) / 1e6
-	say("\n%d lines of 120 bytes from one container; medians of %d rounds. Null plugin: %.2f s", b.lines, b.rounds, floor)
-	say("| | container s | delivered s | container / null | delivered / null | plugin CPU s/M | engine CPU s/M | plugin MiB | lost |")
-	say("|---|---|---|---|---|---|---|---|---|")
+	program.Print("\n%d lines of 120 bytes from one container; medians of %d rounds. Null plugin: %.2f s", b.lines, b.rounds, floor)
+	program.Print("| | container s | delivered s | container / null | delivered / null | plugin CPU s/M | engine CPU s/M | plugin MiB | lost |")
+	program.Print("|---|---|---|---|---|---|---|---|---|")
 	var lost int64
 	for _, v := range b.variants {
 		var gone int64
@@ -41,7 +43,7 @@ func (b *bench) report() string {
 			lost += gone
 		}
 		c, d := b.median(v.name, container), b.median(v.name, done)
-		say("| %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f | %d |", v.name, c, d, ratio(c, floor), ratio(d, floor),
+		program.Print("| %s | %.2f | %.2f | %.2f | %.2f | %.2f | %.2f | %.0f | %d |", v.name, c, d, ratio(c, floor), ratio(d, floor),
 			b.median(v.name, pluginCPU)/million, b.median(v.name, engineCPU)/million, b.median(v.name, rss), gone)
 	}
 	var memory float64
@@ -50,9 +52,9 @@ func (b *bench) report() string {
 		lost += s.lost
 	}
 	c, d := b.median(jsonLines, container), b.median(jsonLines, done)
-	return fmt.Sprintf("null_ratio=%.2f done_ratio=%.2f vs_syslog=%.2f vs_fluentd=%.2f cpu_s_per_million=%.2f rss_mib_1000=%.0f p99_ms=%.1f lost=%d",
+	return program.Figures(fmt.Sprintf("null_ratio=%.2f done_ratio=%.2f vs_syslog=%.2f vs_fluentd=%.2f cpu_s_per_million=%.2f rss_mib_1000=%.0f p99_ms=%.1f lost=%d",
 		ratio(c, floor), ratio(d, floor), ratio(b.median("syslog", done), d), ratio(b.median("fluentd", done), d),
-		b.median(jsonLines, pluginCPU)/million, memory, b.latency["json+tcp"].p99, lost)
+		b.median(jsonLines, pluginCPU)/million, memory, b.latency["json+tcp"].p99, lost))
 }
 
 func ratio(a, b float64) float64 {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // streamLines is how many lines all streams together carry.
@@ -43,7 +44,7 @@ func (b *bench) measureStreams(ctx context.Context) error {
 			return fmt.Errorf("%d streams: %w", n, err)
 		}
 		b.many = append(b.many, s)
-		say("%4d streams, %d lines in all: delivered %.2f s, CPU of plugin %.2f s, its memory %.0f MiB, lost %d", n, streamLines, s.done, s.cpu, s.rss, s.lost)
+		program.Print("%4d streams, %d lines in all: delivered %.2f s, CPU of plugin %.2f s, its memory %.0f MiB, lost %d", n, streamLines, s.done, s.cpu, s.rss, s.lost)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // variant is one way for a container's lines.
@@ -70,7 +71,7 @@ func (b *bench) measureVariants(ctx context.Context) error {
 				return fmt.Errorf("%s: %w", v.name, err)
 			}
 			b.results[v.name] = append(b.results[v.name], s)
-			say("round %d  %-30s container %6.2f s, delivered %6.2f s, CPU of plugin %5.2f s, of engine %5.2f s, plugin's memory %4.0f MiB, lost %d",
+			program.Print("round %d  %-30s container %6.2f s, delivered %6.2f s, CPU of plugin %5.2f s, of engine %5.2f s, plugin's memory %4.0f MiB, lost %d",
 				round+1, v.name, s.container, s.done, s.pluginCPU, s.engineCPU, s.rss, s.lost)
 		}
 	}

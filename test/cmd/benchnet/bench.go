@@ -14,6 +14,7 @@ import (
 	"github.com/dockline/dockline/test/harness/host"
 	"github.com/dockline/dockline/test/harness/lab"
 	"github.com/dockline/dockline/test/harness/netns"
+	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/thread"
 	"github.com/dockline/dockline/test/harness/wire"
 )
@@ -120,7 +121,7 @@ func (b *bench) prepare(ctx context.Context) error {
 	if err := b.plainBridge(ctx); err != nil {
 		return err
 	}
-	say("engine %s; medians of %d rounds", version, b.rounds)
+	program.Print("engine %s; medians of %d rounds", version, b.rounds)
 	for _, v := range variants {
 		if v.network == "" {
 			continue

@@ -13,12 +13,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/dockline/dockline/test/harness/debian"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 type config struct {
@@ -37,43 +35,33 @@ func main() {
 	flag.IntVar(&c.runs, "runs", 12, "containers run with each driver")
 	flag.IntVar(&c.endpoints, "endpoints", 500, "endpoints in the end")
 	flag.StringVar(&c.only, "only", "", "wire, run or protocol: that part alone")
-	suite := flag.String("suite", string(debian.Bookworm), "the Debian release whose engine it is: bookworm, trixie or sid")
+	flag.StringVar((*string)(&c.suite), "suite", string(debian.Bookworm), "the Debian release whose engine it is: bookworm, trixie or sid")
 	flag.Parse()
-	c.suite = debian.Suite(*suite)
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Minute, errors.New("the run takes too long"))
-	defer cancel()
-	line, err := run(ctx, c)
-	if err != nil {
-		fmt.Println("benchnet: failed:", err)
-		os.Exit(1)
-	}
-	fmt.Println(line)
+	program.Main("benchnet", 30*time.Minute, func(ctx context.Context) (program.Result, error) { return run(ctx, c) })
 }
 
 // run is the whole of it. What it began is taken away before it returns.
-func run(ctx context.Context, c config) (line string, err error) {
+func run(ctx context.Context, c config) (r program.Result, err error) {
 	b, err := newBench(ctx, c)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	if err := b.prepare(ctx); err != nil {
-		return "", err
-	}
-	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
-	}{{"wire", b.wire}, {"run", b.containers}, {"protocol", b.protocol}} {
-		if c.only != "" && c.only != part.name {
-			continue
-		}
-		if err := part.run(ctx); err != nil {
-			return "", fmt.Errorf("%s: %w", part.name, err)
-		}
+	if err := program.Parts(ctx, b.prepare, b.part("wire", b.wire), b.part("run", b.containers), b.part("protocol", b.protocol)); err != nil {
+		return nil, err
 	}
 	return b.report(), nil
 }
 
-func say(format string, args ...any) { fmt.Printf(format+"\n", args...) }
+// part is one that -only may leave out.
+func (b *bench) part(name string, run func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if b.only != "" && b.only != name {
+			return nil
+		}
+		if err := run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	}
+}

@@ -17,6 +17,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // What is done to a bridge with many endpoints, for the reconcile to mend.
@@ -70,7 +72,7 @@ func (b *bench) protocol(ctx context.Context) error {
 					return err
 				}
 				b.endpoint = append(b.endpoint, times)
-				say("%s, %d endpoints: CreateEndpoint and Join p50 %.2f ms, p99 %.2f; the kernel alone %.2f and %.2f", mode.name, there, times.both.at(0.5), times.both.at(0.99), times.bare.at(0.5), times.bare.at(0.99))
+				program.Print("%s, %d endpoints: CreateEndpoint and Join p50 %.2f ms, p99 %.2f; the kernel alone %.2f and %.2f", mode.name, there, times.both.at(0.5), times.both.at(0.99), times.bare.at(0.5), times.bare.at(0.99))
 			}
 			if there == b.endpoints {
 				break
@@ -267,7 +269,7 @@ func (b *bench) reconcile(ctx context.Context, c *caller) error {
 				return fmt.Errorf("%s: %w", what, err)
 			}
 			b.reconciles[what] = append(b.reconciles[what], since(begin)*1000)
-			say("reconcile, %s: %.0f ms", what, since(begin)*1000)
+			program.Print("reconcile, %s: %.0f ms", what, since(begin)*1000)
 		}
 	}
 	return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/netns"
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const (
@@ -67,7 +68,7 @@ func (b *bench) measure(ctx context.Context, v variant) error {
 		return err
 	}
 	b.throughput[v.name], b.costs[v.name] = append(b.throughput[v.name], gbits), append(b.costs[v.name], cost)
-	say("%s: %.2f Gbit/s, %.3f CPU s per Gbit", v.name, gbits, cost)
+	program.Print("%s: %.2f Gbit/s, %.3f CPU s per Gbit", v.name, gbits, cost)
 	if b.latencies[v.name] == nil {
 		b.latencies[v.name] = &histogram{}
 	}

@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // event is one thing that happens. do returns when it has, and the plugin has
@@ -56,7 +58,7 @@ func (w *world) chaos(ctx context.Context) error {
 			return err
 		}
 		w.done++
-		say("event %d of %d: %s", w.done, w.events, next[0].name)
+		program.Say("event %d of %d: %s", w.done, w.events, next[0].name)
 		if err := next[0].do(w, ctx); err != nil {
 			return fmt.Errorf("%s: %w", next[0].name, err)
 		}
@@ -68,11 +70,11 @@ func (w *world) chaos(ctx context.Context) error {
 // pass lets time pass between two events.
 func (w *world) pass(ctx context.Context) error {
 	before := w.ledger.total()
-	if !rest(ctx, w.pause) {
+	if !program.Pause(ctx, w.pause) {
 		return context.Cause(ctx)
 	}
 	now := w.ledger.total()
-	say("  %d records, %.0f/s", now, float64(now-before)/w.pause.Seconds())
+	program.Say("  %d records, %.0f/s", now, float64(now-before)/w.pause.Seconds())
 	return w.troubled()
 }
 
@@ -82,23 +84,11 @@ func (w *world) troubled() error {
 	return w.bad
 }
 
-// rest reports whether ctx goes on.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 // later has something end after a while, beside the events to come.
 func (w *world) later(ctx context.Context, end func() error) {
 	hold := w.hold()
 	w.troubles.Go(func() {
-		rest(ctx, hold)
+		program.Pause(ctx, hold)
 		if err := end(); err != nil {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -153,7 +143,7 @@ func (w *world) mutate(ctx context.Context, group string, change func(*world, me
 	if group == "static" {
 		m := maps.Clone(w.settings.static)
 		change(w, m)
-		say("  %s: %v, before %v", group, m, w.settings.static)
+		program.Say("  %s: %v, before %v", group, m, w.settings.static)
 		w.settings.static = m
 		return w.applied(ctx)
 	}
@@ -164,7 +154,7 @@ func (w *world) mutate(ctx context.Context, group string, change func(*world, me
 			m[i] = 1
 		}
 	}
-	say("  %s: %v, before %v", group, m, w.sources[group])
+	program.Say("  %s: %v, before %v", group, m, w.sources[group])
 	w.sources[group] = m
 	if err := w.publish(ctx, group); err != nil {
 		return err
@@ -193,7 +183,7 @@ func (w *world) drain(ctx context.Context) error {
 	gone := up[w.rnd.IntN(len(up))]
 	m[gone] = 0
 	w.settings.static = m
-	say("  static: %v", m)
+	program.Say("  static: %v", m)
 	return w.applied(ctx)
 }
 
@@ -219,7 +209,7 @@ func (w *world) followed(ctx context.Context) error {
 		}
 		return true, nil
 	})
-	say("  followed after %.1f s", time.Since(begin).Seconds())
+	program.Say("  followed after %.1f s", time.Since(begin).Seconds())
 	return err
 }
 
@@ -232,13 +222,13 @@ func (w *world) trouble(ctx context.Context, what func(*server, context.Context)
 		}
 	}
 	if len(well) <= least {
-		say("  not now: enough are in trouble")
+		program.Say("  not now: enough are in trouble")
 		w.done--
 		return nil
 	}
 	s := well[w.rnd.IntN(len(well))]
 	s.troubled.Store(true)
-	say("  %s", nameOf(s.i))
+	program.Say("  %s", nameOf(s.i))
 	return what(s, ctx)
 }
 
@@ -246,7 +236,7 @@ func (w *world) trouble(ctx context.Context, what func(*server, context.Context)
 func (s *server) back(ctx context.Context, what string, end func() error) {
 	s.w.later(ctx, func() error {
 		err := end()
-		say("  %s %s", nameOf(s.i), what)
+		program.Say("  %s %s", nameOf(s.i), what)
 		s.troubled.Store(false)
 		return err
 	})
@@ -299,7 +289,7 @@ func (w *world) replace(ctx context.Context) error {
 	if w.settings.pools["static"] == "spare" {
 		to = "static"
 	}
-	say("  %s by %s", w.settings.pools["static"], to)
+	program.Say("  %s by %s", w.settings.pools["static"], to)
 	w.settings.pools["static"] = to
 	return w.applied(ctx)
 }
@@ -311,7 +301,7 @@ func (w *world) reroute(ctx context.Context) error {
 	for w.settings.pools[g] == g && to == g {
 		to = groups[w.rnd.IntN(len(groups))]
 	}
-	say("  group %s goes to pool %s, not %s", g, to, w.settings.pools[g])
+	program.Say("  group %s goes to pool %s, not %s", g, to, w.settings.pools[g])
 	w.settings.pools[g] = to
 	return w.applied(ctx)
 }
@@ -320,12 +310,12 @@ func (w *world) reroute(ctx context.Context) error {
 func (w *world) deadEnd(ctx context.Context) error {
 	g := groups[w.rnd.IntN(len(groups))]
 	back := w.settings.pools[g]
-	say("  group %s goes nowhere", g)
+	program.Say("  group %s goes nowhere", g)
 	w.settings.pools[g] = "dead"
 	if err := w.apply(ctx); err != nil {
 		return err
 	}
-	rest(ctx, w.hold()/2)
+	program.Pause(ctx, w.hold()/2)
 	w.settings.pools[g] = back
 	return w.applied(ctx)
 }
@@ -343,25 +333,25 @@ func (w *world) kill(ctx context.Context) error {
 func (w *world) outage(ctx context.Context) error {
 	switch g := []string{"dns", "consul", "etcd"}[w.rnd.IntN(3)]; g {
 	case "dns":
-		say("  the name server")
+		program.Say("  the name server")
 		w.names.set(func() { w.names.broken = true })
 		w.later(ctx, func() error {
 			w.names.set(func() { w.names.broken = false })
 			return nil
 		})
 	case "consul":
-		say("  Consul")
+		program.Say("  Consul")
 		w.consul.fail(true)
 		w.later(ctx, func() error {
 			w.consul.fail(false)
 			return nil
 		})
 	default: // as long as it takes to start it again, for other events need it
-		say("  etcd")
+		program.Say("  etcd")
 		if err := w.etcd.kill(); err != nil {
 			return err
 		}
-		rest(ctx, w.hold()/2)
+		program.Pause(ctx, w.hold()/2)
 		return w.etcd.start(ctx)
 	}
 	return nil
@@ -371,20 +361,20 @@ func (w *world) outage(ctx context.Context) error {
 func (w *world) empty(ctx context.Context) error {
 	switch w.rnd.IntN(3) {
 	case 0:
-		say("  the DNS")
+		program.Say("  the DNS")
 		w.names.set(func() { w.names.addrs, w.names.srv = nil, nil })
-		rest(ctx, w.hold()/2)
+		program.Pause(ctx, w.hold()/2)
 		return errors.Join(w.publish(ctx, "dns"), w.publish(ctx, "srv"))
 	case 1:
-		say("  Consul")
+		program.Say("  Consul")
 		w.consul.set(nil)
-		rest(ctx, w.hold()/2)
+		program.Pause(ctx, w.hold()/2)
 		return w.publish(ctx, "consul")
 	}
-	say("  the file")
+	program.Say("  the file")
 	if err := w.put(ctx, listFile, "# none\n"); err != nil {
 		return err
 	}
-	rest(ctx, w.hold()/2)
+	program.Pause(ctx, w.hold()/2)
 	return w.publish(ctx, "file")
 }

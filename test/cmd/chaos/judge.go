@@ -11,6 +11,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver"
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const settleTime = 3 * time.Minute
@@ -25,6 +26,9 @@ type result struct {
 	refused                            int
 }
 
+// Bad implements program.Result. What is wrong is an error that says it in words.
+func (r *result) Bad() bool { return false }
+
 func (r *result) String() string {
 	return fmt.Sprintf("events=%d records=%d lost=%d duplicated=%d reordered=%d audit_lost=%d hash_record=%d hash_record_reordered=%d history_missing=%d configurations_refused=%d",
 		r.events, r.records, r.lost, r.duplicated, r.reordered, r.auditLost, r.spread, r.spreadReordered, r.unnamed, r.refused)
@@ -32,7 +36,7 @@ func (r *result) String() string {
 
 // finish ends all trouble, stops the containers and waits until everything has come.
 func (w *world) finish(ctx context.Context) error {
-	say("no more events; stopping the containers")
+	program.Say("no more events; stopping the containers")
 	if err := w.apply(ctx); err != nil { // a bad configuration may be there
 		return err
 	}
@@ -50,14 +54,14 @@ func (w *world) finish(ctx context.Context) error {
 		}
 		c.wrote = wrote.Stdout.Count
 	}
-	say("waiting for the last records")
+	program.Say("waiting for the last records")
 	late, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("not everything came in time"))
 	defer cancel()
 	err := proc.Await(late, func(context.Context) error { return w.complete() })
 	if err != nil && ctx.Err() == nil {
-		say("%v", err) // what is missing is for the judge
+		program.Say("%v", err) // what is missing is for the judge
 		if status, err := w.ask(ctx, "status"); err == nil {
-			say("the plugin's status:\n%s", status)
+			program.Say("the plugin's status:\n%s", status)
 		}
 		return nil
 	}
@@ -78,7 +82,7 @@ func (w *world) complete() error {
 }
 
 // judge compares what was written with what came, and with what the plugin knows.
-func (w *world) judge(ctx context.Context) (*result, error) {
+func (w *world) judge(ctx context.Context) (program.Result, error) {
 	r := &result{events: w.done, refused: w.refused}
 	problems := w.ledger.problems
 	var mu sync.Mutex // guards r and problems
@@ -153,7 +157,7 @@ func (w *world) compare(r *result, c *writer) (problems []string) {
 // history asks the plugin where a container's records are. It has to name every
 // collector that alone holds one, with an interval of time that has the record in it.
 func (w *world) history(ctx context.Context, c *writer) (wrong []string, err error) {
-	text, err := w.ask(ctx, "where", "-format", "json", c.name)
+	text, err := w.ask(ctx, "where", c.name)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +194,7 @@ func (w *world) history(ctx context.Context, c *writer) (wrong []string, err err
 				wrong = append(wrong, fmt.Sprintf("%s: where does not name %s for %d records that only it has", c.name, nameOf(i), out))
 			}
 			if len(from[i]) == 0 && f.holders()&only[i] != 0 && len(times) == 0 && (i == auditor) == audit {
-				say("%s: %s has copies of which no acknowledgement came back, and where does not name it", c.name, nameOf(i))
+				program.Say("%s: %s has copies of which no acknowledgement came back, and where does not name it", c.name, nameOf(i))
 			}
 		}
 	}

@@ -19,11 +19,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 type config struct {
@@ -43,55 +41,30 @@ func main() {
 	flag.IntVar(&c.containers, "containers", 30, "how many containers write")
 	flag.IntVar(&c.rate, "rate", 150, "records a second of each container")
 	flag.DurationVar(&c.pause, "pause", 4*time.Second, "from one event to the next")
-	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
+	program.Seed(&c.seed)
 	flag.BoolVar(&c.keep, "keep", false, "wait before taking everything away if something is wrong")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, 30*time.Minute, errors.New("the run takes too long"))
-	defer cancel()
-	result, err := run(ctx, c)
-	if err != nil {
-		fmt.Println("chaos: failed:", err)
-	}
-	if result != nil {
-		fmt.Println(result)
-	}
-	if err != nil || result == nil {
-		os.Exit(1)
-	}
+	program.Main("chaos", 30*time.Minute, func(ctx context.Context) (program.Result, error) { return run(ctx, c) })
 }
 
 // run is the whole of it. What it began is taken away before it returns.
-func run(ctx context.Context, c config) (result *result, err error) {
+func run(ctx context.Context, c config) (r program.Result, err error) {
 	w, err := newWorld(c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil && c.keep {
-			say("something is wrong (%v); everything stays in %s until ^C", err, w.lab.Dir)
-			<-ctx.Done()
+			program.Stay(ctx, err, w.lab.Dir)
 		}
-		say("taking everything away again")
+		program.Say("taking everything away again")
 		err = errors.Join(err, w.close())
 	}()
-	for _, part := range []func(context.Context) error{w.startAll, w.chaos, w.finish} {
-		if err := part(ctx); err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = errors.Join(cause, err)
-			}
-			if w.host != nil && w.host.Engine != nil {
-				say("the engine's log ends in:\n%s", w.host.Engine.LogTail(15))
-			}
-			return nil, err
+	if err := program.Parts(ctx, w.startAll, w.chaos, w.finish); err != nil {
+		if w.host != nil && w.host.Engine != nil {
+			program.Say("the engine's log ends in:\n%s", w.host.Engine.LogTail(15))
 		}
+		return nil, err
 	}
 	return w.judge(ctx)
-}
-
-var begun = time.Now()
-
-func say(format string, args ...any) {
-	fmt.Printf("%6.1f s  "+format+"\n", append([]any{time.Since(begun).Seconds()}, args...)...)
 }

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // groups are kinds of containers by how their collectors are known.
@@ -115,7 +117,7 @@ func (w *world) refuse(ctx context.Context) error {
 	for !strings.Contains(text, fault.from) {
 		fault = faults[w.rnd.IntN(len(faults))]
 	}
-	say("  %q in place of %q", fault.to, fault.from)
+	program.Say("  %q in place of %q", fault.to, fault.from)
 	version, err := w.metric(ctx, "config_info")
 	if err != nil {
 		return err

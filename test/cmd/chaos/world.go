@@ -19,6 +19,7 @@ import (
 	"github.com/dockline/dockline/test/harness/host"
 	"github.com/dockline/dockline/test/harness/lab"
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/wire"
 )
 
@@ -114,7 +115,7 @@ func newWorld(c config) (*world, error) {
 }
 
 func (w *world) startAll(ctx context.Context) error {
-	say("seed %d: a host with an engine, %d collectors, a name server, Consul, etcd, %d containers", w.seed, collectors+1, w.config.containers)
+	program.Say("seed %d: a host with an engine, %d collectors, a name server, Consul, etcd, %d containers", w.seed, collectors+1, w.config.containers)
 	var err error
 	if w.lan, err = wire.New(ctx, w.lab, "lan"); err != nil {
 		return err

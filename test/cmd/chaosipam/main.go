@@ -50,7 +50,7 @@ func main() {
 	flag.IntVar(&c.members, "members", 3, "how many members the etcd cluster has")
 	seconds := flag.Int("seconds", 90, "how long containers start and stop")
 	flag.DurationVar(&c.every, "every", 2*time.Second, "from one fault to the next")
-	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
+	program.Seed(&c.seed)
 	flag.BoolVar(&c.plant, "plant", false, "release the address of a running container behind its back, which has to be found")
 	flag.Parse()
 	c.time = time.Duration(*seconds) * time.Second

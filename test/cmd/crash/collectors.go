@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // upset carries out the acts upon collectors until ctx ends. Each lets its
 // collector come back before the next begins.
 func (w *world) upset(ctx context.Context, events []event) error {
 	for _, e := range events {
-		if !rest(ctx, e.wait) {
+		if !program.Pause(ctx, e.wait) {
 			return nil
 		}
 		s := w.servers[e.who%len(w.servers)]
@@ -21,7 +23,7 @@ func (w *world) upset(ctx context.Context, events []event) error {
 		} else if e.what == "blackout" {
 			who = "all of ours"
 		}
-		say("collectors: %s for %.1f s: %s", e.what, e.hold.Seconds(), who)
+		program.Say("collectors: %s for %.1f s: %s", e.what, e.hold.Seconds(), who)
 		if err := w.upsetOne(ctx, e, s); err != nil {
 			return fmt.Errorf("%s of collector %s: %w", e.what, who, err)
 		}
@@ -36,14 +38,14 @@ func (w *world) upsetOne(ctx context.Context, e event, s *server) error {
 		return errors.Join(s.Reset(), w.away(ctx, e, s))
 	case "hang-crash": // with what its kernel has taken and it has not read
 		s.Pause()
-		rest(ctx, e.hold)
+		program.Pause(ctx, e.hold)
 		s.held += s.Held()
 		return errors.Join(s.Reset(), w.away(ctx, e, s))
 	case "close":
 		return errors.Join(s.Close(), w.away(ctx, e, s))
 	case "pause":
 		s.Pause()
-		rest(ctx, e.hold)
+		program.Pause(ctx, e.hold)
 		s.Resume()
 		return nil
 	case "cut":
@@ -56,7 +58,7 @@ func (w *world) upsetOne(ctx context.Context, e event, s *server) error {
 
 // away brings a collector back at its address after a while.
 func (w *world) away(ctx context.Context, e event, s *server) error {
-	rest(ctx, e.hold)
+	program.Pause(ctx, e.hold)
 	return s.start(s.Name(), s.Addr(), w.book.Record)
 }
 
@@ -66,7 +68,7 @@ func (w *world) cut(ctx context.Context, e event, servers ...*server) error {
 	for _, s := range servers {
 		errs = append(errs, s.Isolate())
 	}
-	rest(ctx, e.hold)
+	program.Pause(ctx, e.hold)
 	for _, s := range servers {
 		errs = append(errs, s.Rejoin())
 	}
@@ -78,7 +80,7 @@ func (w *world) upsetRsyslog(ctx context.Context, e event) error {
 	switch e.what {
 	case "rsyslog-pause":
 		err := w.rsyslog.Pause()
-		rest(ctx, e.hold)
+		program.Pause(ctx, e.hold)
 		return errors.Join(err, w.rsyslog.Resume())
 	case "rsyslog-stop":
 		end = w.rsyslog.Stop
@@ -86,6 +88,6 @@ func (w *world) upsetRsyslog(ctx context.Context, e event) error {
 	if err := end(); err != nil {
 		return err
 	}
-	rest(ctx, e.hold)
+	program.Pause(ctx, e.hold)
 	return w.rsyslog.Start(context.WithoutCancel(ctx))
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/witness"
 )
 
@@ -28,7 +29,7 @@ func (w *world) kill(ctx context.Context) error {
 // killEarly kills the plugin twice, the second time before the engine has
 // dialled it, and enables it again when the engine has given up.
 func (w *world) killEarly(ctx context.Context) error {
-	say("killing the plugin twice, which is more than the engine takes")
+	program.Say("killing the plugin twice, which is more than the engine takes")
 	old, err := w.engine.KillPlugin(ctx, plugin)
 	if err != nil {
 		return err
@@ -63,13 +64,13 @@ func (w *world) killEarly(ctx context.Context) error {
 
 // upgrade replaces the plugin under its running containers.
 func (w *world) upgrade(ctx context.Context) error {
-	say("upgrading the plugin")
+	program.Say("upgrading the plugin")
 	return w.engine.UpgradePlugin(ctx, plugin, w.next)
 }
 
 // restart stops a container and starts it again.
 func (w *world) restart(ctx context.Context, c *writer) error {
-	say("stopping and starting container %s", c.name)
+	program.Say("stopping and starting container %s", c.name)
 	if err := w.stop(ctx, c); err != nil {
 		return err
 	}
@@ -81,7 +82,7 @@ func (w *world) restart(ctx context.Context, c *writer) error {
 // plugin is alive meanwhile, for what is in a pipe when both are gone is lost;
 // but it may be stopped at that moment, so that pipes are not empty.
 func (w *world) crashEngine(ctx context.Context, full bool) error {
-	say("killing the engine, pipes full: %v", full)
+	program.Say("killing the engine, pipes full: %v", full)
 	p, err := w.engine.Plugin(ctx, plugin)
 	if err != nil {
 		return err
@@ -90,7 +91,7 @@ func (w *world) crashEngine(ctx context.Context, full bool) error {
 		if err := witness.Freeze(ctx, p.PID); err != nil {
 			return err
 		}
-		if !rest(ctx, fillTime) {
+		if !program.Pause(ctx, fillTime) {
 			return context.Cause(ctx)
 		}
 	}
@@ -118,6 +119,6 @@ func (w *world) alive(ctx context.Context) error {
 	if n := len(strings.Fields(up)); err == nil && n != len(w.containers) {
 		return fmt.Errorf("%d of %d containers run after the engine's crash", n, len(w.containers))
 	}
-	say("the engine is back; the plugin is process %d", now.PID)
+	program.Say("the engine is back; the plugin is process %d", now.PID)
 	return err
 }

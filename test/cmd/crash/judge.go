@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const settleTime = 90 * time.Second
@@ -20,6 +21,9 @@ type result struct {
 	plainLost, engineLost, held uint64
 }
 
+// Bad implements program.Result.
+func (r *result) Bad() bool { return r.lost > 0 }
+
 func (r *result) String() string {
 	return fmt.Sprintf("kills=%d records=%d lost=%d duplicated=%d reordered=%d plain_tcp_lost=%d",
 		r.kills, r.records, r.lost, r.duplicated, r.reordered, r.plainLost)
@@ -28,13 +32,13 @@ func (r *result) String() string {
 // finish stops the containers and waits until everything is acknowledged, and
 // has come where the collectors acknowledge.
 func (w *world) finish(ctx context.Context) error {
-	say("the violence is over; stopping the containers")
+	program.Say("the violence is over; stopping the containers")
 	for _, c := range w.containers {
 		if err := w.stop(ctx, c); err != nil {
 			return err
 		}
 	}
-	say("waiting for the last records")
+	program.Say("waiting for the last records")
 	late, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("not everything is acknowledged in time"))
 	defer cancel()
 	return proc.Await(late, func(context.Context) error {
@@ -56,7 +60,7 @@ func (w *world) complete() error {
 }
 
 // judge compares what was written with what came.
-func (w *world) judge() (*result, error) {
+func (w *world) judge() (program.Result, error) {
 	for _, s := range w.servers {
 		if err := s.Close(); err != nil { // reads what the kernel still holds
 			return nil, err
@@ -85,8 +89,8 @@ func (w *world) judge() (*result, error) {
 // explain says what the figures mean that are not in the last line, and checks
 // that plain TCP has lost no more than it can.
 func (w *world) explain(r *result) (problems []string) {
-	say("%d records were in the engine's memory when it was killed: read from the container, not yet written to the FIFO", r.engineLost)
-	say("plain TCP lost %d records: acknowledged by the kernels of collectors that crashed before they read them, which held up to %d bytes", r.plainLost, r.held)
+	program.Say("%d records were in the engine's memory when it was killed: read from the container, not yet written to the FIFO", r.engineLost)
+	program.Say("plain TCP lost %d records: acknowledged by the kernels of collectors that crashed before they read them, which held up to %d bytes", r.plainLost, r.held)
 	if least := r.plainLost * 100; least > r.held {
 		problems = append(problems, fmt.Sprintf("plain TCP lost at least %d bytes, more than the %d that collectors can have held", least, r.held))
 	}
@@ -105,7 +109,7 @@ func (w *world) compare(r *result, c *writer) (problems []string) {
 	} else {
 		r.plainLost += v.Lost
 	}
-	say("%-4s %s, runs %d: wrote %d, lost %d, with the engine %d, duplicated %d, reordered %d",
+	program.Say("%-4s %s, runs %d: wrote %d, lost %d, with the engine %d, duplicated %d, reordered %d",
 		c.name, protocols(c.acks), len(c.runs), v.Wrote, v.Lost, v.Engine, v.Duplicated, v.Reordered)
 	return v.Problems
 }

@@ -16,11 +16,9 @@ import (
 	"context"
 	"errors"
 	"flag"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 type config struct {
@@ -36,53 +34,28 @@ func main() {
 	seconds := flag.Int("seconds", 600, "how long to go on at most")
 	flag.IntVar(&c.kills, "kills", 200, "how often to kill the plugin")
 	flag.IntVar(&c.containers, "containers", 8, "how many containers write")
-	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
+	program.Seed(&c.seed)
 	flag.BoolVar(&c.keep, "keep", false, "wait before taking everything away if something is wrong")
 	flag.Parse()
 	c.time = time.Duration(*seconds) * time.Second
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
-	ctx, cancel := context.WithTimeoutCause(ctx, c.time+5*time.Minute, errors.New("the run takes too long"))
-	defer cancel()
-	result, err := run(ctx, c)
-	if err != nil {
-		fmt.Println("crash: failed:", err)
-	}
-	if result != nil {
-		fmt.Println(result)
-	}
-	if err != nil || result == nil || result.lost > 0 {
-		os.Exit(1)
-	}
+	program.Main("crash", c.time+5*time.Minute, func(ctx context.Context) (program.Result, error) { return run(ctx, c) })
 }
 
 // run is the whole of it. What it began is taken away before it returns.
-func run(ctx context.Context, c config) (result *result, err error) {
+func run(ctx context.Context, c config) (r program.Result, err error) {
 	w, err := newWorld(c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
 		if err != nil && c.keep {
-			say("something is wrong (%v); everything stays in %s until ^C", err, w.lab.Dir)
-			<-ctx.Done()
+			program.Stay(ctx, err, w.lab.Dir)
 		}
-		say("taking everything away again")
+		program.Say("taking everything away again")
 		err = errors.Join(err, w.close())
 	}()
-	for _, part := range []func(context.Context) error{w.startAll, w.violence, w.finish} {
-		if err := part(ctx); err != nil {
-			if cause := context.Cause(ctx); cause != nil {
-				err = errors.Join(cause, err)
-			}
-			return nil, err
-		}
+	if err := program.Parts(ctx, w.startAll, w.violence, w.finish); err != nil {
+		return nil, err
 	}
 	return w.judge()
-}
-
-var begun = time.Now()
-
-func say(format string, args ...any) {
-	fmt.Printf("%6.1f s  "+format+"\n", append([]any{time.Since(begun).Seconds()}, args...)...)
 }

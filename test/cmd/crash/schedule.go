@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // event is one act of violence and how long to wait before it.
@@ -63,7 +65,7 @@ func (s schedule) print() {
 		for _, e := range events {
 			all = append(all, e.String())
 		}
-		say("schedule of %s: %s", name, strings.Join(all, " "))
+		program.Say("schedule of %s: %s", name, strings.Join(all, " "))
 	}
 }
 
@@ -90,7 +92,7 @@ func (w *world) violence(ctx context.Context) error {
 // looked at between them only, so that none is left half done.
 func (w *world) hurt(ctx context.Context, events []event) error {
 	for _, e := range events {
-		if !rest(ctx, e.wait) {
+		if !program.Pause(ctx, e.wait) {
 			return nil
 		}
 		if err := w.act(context.WithoutCancel(ctx), e); err != nil {
@@ -116,22 +118,10 @@ func (w *world) act(ctx context.Context, e event) error {
 	return w.restart(ctx, w.containers[e.who%len(w.containers)])
 }
 
-// rest reports whether ctx goes on.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
-}
-
 func (w *world) progress(ctx context.Context) {
-	for last := uint64(0); rest(ctx, 2*time.Second); {
+	for last := uint64(0); program.Pause(ctx, 2*time.Second); {
 		now := w.book.Received()
-		say("killed %d of %d, records received %d (%+.0f/s)", w.killed.Load(), w.kills, now, float64(now-last)/2)
+		program.Say("killed %d of %d, records received %d (%+.0f/s)", w.killed.Load(), w.kills, now, float64(now-last)/2)
 		last = now
 	}
 }

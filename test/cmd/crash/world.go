@@ -13,6 +13,7 @@ import (
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
+	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/rsyslog"
 	"github.com/dockline/dockline/test/harness/witness"
 )
@@ -58,7 +59,7 @@ func newWorld(c config) (*world, error) {
 }
 
 func (w *world) startAll(ctx context.Context) error {
-	say("seed %d: engine, registry, plugin, collectors, %d containers", w.seed, w.config.containers)
+	program.Say("seed %d: engine, registry, plugin, collectors, %d containers", w.seed, w.config.containers)
 	var err error
 	w.engine, err = harness.StartEngine(ctx, w.lab, "engine", harness.EngineOptions{Args: []string{"--live-restore"}})
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // container is one of those that start and stop. It is changed by one worker at
@@ -79,7 +80,7 @@ func (w *world) work(ctx context.Context, number int) {
 		if err != nil {
 			w.failed.Add(1)
 		}
-		pause(ctx, time.Duration(rnd.IntN(300))*time.Millisecond)
+		program.Pause(ctx, time.Duration(rnd.IntN(300))*time.Millisecond)
 	}
 }
 
@@ -113,7 +114,7 @@ func (w *world) changeNetworks(ctx context.Context) {
 			w.failed.Add(1)
 		}
 		w.churn.RUnlock()
-		pause(ctx, 300*time.Millisecond)
+		program.Pause(ctx, 300*time.Millisecond)
 	}
 }
 
@@ -173,7 +174,7 @@ func (w *world) claim(c *container) {
 	for _, a := range c.addresses {
 		if other := w.has[a]; other != "" && other != c.name {
 			w.duplicates = append(w.duplicates, fmt.Sprintf("%s: %s and %s", a, other, c.name))
-			say("GIVEN TWICE: %s to %s and %s", a, other, c.name)
+			program.Say("GIVEN TWICE: %s to %s and %s", a, other, c.name)
 		}
 		w.has[a] = c.name
 	}
@@ -209,16 +210,4 @@ func (w *world) remove(ctx context.Context, c *container) error {
 	w.yield(c)
 	_, err := w.docker(ctx, "rm", "-f", c.name)
 	return errors.Join(err, w.ask(ctx, c))
-}
-
-// pause reports whether ctx goes on.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-t.C:
-		return true
-	}
 }

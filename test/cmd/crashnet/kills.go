@@ -14,6 +14,7 @@ import (
 	"github.com/dockline/dockline/internal/failpoint"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 const (
@@ -37,7 +38,7 @@ func (w *world) violence(ctx context.Context) error {
 	err := w.kill(ctx)
 	stop()
 	wg.Wait()
-	say("killed %d times at %d points; %d starts, %d calls failed meanwhile", w.killed, len(w.used), w.starts.Load(), w.failed.Load())
+	program.Say("killed %d times at %d points; %d starts, %d calls failed meanwhile", w.killed, len(w.used), w.starts.Load(), w.failed.Load())
 	return err
 }
 
@@ -61,7 +62,7 @@ func (w *world) kill(ctx context.Context) error {
 			if err := w.look(ctx); err != nil {
 				return err
 			}
-			say("killed %d of %d, at %d points (%d times it did not come there); %d starts", w.killed, w.kills, len(w.used), missed, w.starts.Load())
+			program.Say("killed %d of %d, at %d points (%d times it did not come there); %d starts", w.killed, w.kills, len(w.used), missed, w.starts.Load())
 		}
 	}
 	return nil
@@ -136,7 +137,7 @@ func (w *world) dieAt(ctx context.Context, point string) (bool, error) {
 			}
 			break // it got there at the last moment
 		}
-		if !pause(ctx, 10*time.Millisecond) { // the plugin can tell nobody that it is dead
+		if !program.Pause(ctx, 10*time.Millisecond) { // the plugin can tell nobody that it is dead
 			return false, context.Cause(ctx)
 		}
 	}
@@ -166,7 +167,7 @@ func (w *world) killTwice(ctx context.Context, old proc.Process) error {
 		return err
 	}
 	w.count("from outside")
-	if !pause(ctx, 2*time.Second) { // for the next one to start, and to die if it does
+	if !program.Pause(ctx, 2*time.Second) { // for the next one to start, and to die if it does
 		return context.Cause(ctx)
 	}
 	if os.Remove(filepath.Join(w.points, failpoint.Order)) != nil {
@@ -185,7 +186,7 @@ func (w *world) revived(ctx context.Context, old proc.Process) error {
 	if _, gone := w.host.Engine.Plugin(ctx, plugin); err == nil || !errors.Is(gone, harness.ErrNotRunning) {
 		return err
 	}
-	say("the engine gave the plugin up; enabling it")
+	program.Say("the engine gave the plugin up; enabling it")
 	if _, err := w.host.Engine.Run(ctx, "plugin", "enable", plugin); err != nil {
 		return err
 	}

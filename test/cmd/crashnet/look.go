@@ -14,6 +14,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 // look compares what is with what should be, while nothing changes.
@@ -81,12 +82,12 @@ func (w *world) breaks(c *container, how string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.broken[c.name] = how
-	say("BROKEN: %s on %s with %v: %s", c.name, c.network, c.addresses, how)
+	program.Say("BROKEN: %s on %s with %v: %s", c.name, c.network, c.addresses, how)
 }
 
 // settle starts all containers once more, without violence, and looks at them.
 func (w *world) settle(ctx context.Context) error {
-	say("starting all containers, and looking at them")
+	program.Say("starting all containers, and looking at them")
 	err := w.each(ctx, func(ctx context.Context, c *container) error {
 		if c.running {
 			return nil
@@ -99,7 +100,7 @@ func (w *world) settle(ctx context.Context) error {
 	// A network can be made and removed as well.
 	if err := errors.Join(w.removeExtra(ctx), w.createExtra(ctx), w.removeExtra(ctx)); err != nil {
 		w.broken[extra] = err.Error()
-		say("BROKEN: network %s: %v", extra, err)
+		program.Say("BROKEN: network %s: %v", extra, err)
 	}
 	return errors.Join(err, w.look(ctx))
 }
@@ -113,7 +114,7 @@ const sweepTime = 5 * time.Minute // what looks abandoned is left alone for two,
 // leftovers removes the containers and waits for the plugin to find out what
 // else there is to be removed; then it removes the networks.
 func (w *world) leftovers(ctx context.Context) error {
-	say("removing all containers; waiting for the sweep")
+	program.Say("removing all containers; waiting for the sweep")
 	if err := w.each(ctx, w.remove); err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (w *world) leftovers(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		say("left with the networks still there (%v):\n\t%s\nthe plugin's last words:\n%s", err, strings.Join(left, "\n\t"), w.words())
+		program.Say("left with the networks still there (%v):\n\t%s\nthe plugin's last words:\n%s", err, strings.Join(left, "\n\t"), w.words())
 		w.leaked = append(w.leaked, left...)
 	}
 	ctx = context.WithoutCancel(ctx)
@@ -165,7 +166,7 @@ func (w *world) unknown(ctx context.Context) error {
 		}
 		return nil
 	})
-	say("%d networks wait for the engine's next starts", left)
+	program.Say("%d networks wait for the engine's next starts", left)
 	return nil
 }
 
@@ -206,7 +207,7 @@ func (w *world) removeNetworks(ctx context.Context) error {
 		return err
 	}
 	if err != nil {
-		say("left without a network (%v); the plugin's last words:\n%s", err, w.words())
+		program.Say("left without a network (%v); the plugin's last words:\n%s", err, w.words())
 		w.leaked = append(w.leaked, traces...)
 	}
 	if _, err := w.docker(ctx, "plugin", "disable", "-f", plugin); err != nil {
@@ -218,7 +219,7 @@ func (w *world) removeNetworks(ctx context.Context) error {
 	}
 	w.leaked = append(w.leaked, known...)
 	for _, what := range w.leaked {
-		say("LEAKED: %s", what)
+		program.Say("LEAKED: %s", what)
 	}
 	return nil
 }
@@ -240,7 +241,7 @@ func (w *world) awaitNoTraces(ctx context.Context) (left []string, err error) {
 		}
 		return nil
 	})
-	say("looked at links, addresses, routes and rules for %.1f s", time.Since(begin).Seconds())
+	program.Say("looked at links, addresses, routes and rules for %.1f s", time.Since(begin).Seconds())
 	return left, err
 }
 

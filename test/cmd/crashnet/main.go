@@ -16,12 +16,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/dockline/dockline/test/harness/debian"
+	"github.com/dockline/dockline/test/harness/program"
 )
 
 type config struct {
@@ -39,64 +37,41 @@ func main() {
 	seconds := flag.Int("seconds", 0, "how long to go on killing at most; 0: as long as it takes")
 	flag.IntVar(&c.containers, "containers", 20, "how many containers start and stop")
 	flag.IntVar(&c.workers, "workers", 5, "how many of them at once")
-	suite := flag.String("suite", string(debian.Bookworm), "the Debian release whose engine it is: bookworm, trixie or sid")
-	flag.Uint64Var(&c.seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
+	flag.StringVar((*string)(&c.suite), "suite", string(debian.Bookworm), "the Debian release whose engine it is: bookworm, trixie or sid")
+	program.Seed(&c.seed)
 	flag.Parse()
-	c.suite, c.time = debian.Suite(*suite), time.Duration(*seconds)*time.Second
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
+	c.time = time.Duration(*seconds) * time.Second
 	limit := 15*time.Minute + time.Duration(c.kills)*20*time.Second
-	ctx, cancel := context.WithTimeoutCause(ctx, limit, errors.New("the run takes too long"))
-	defer cancel()
-	result, err := run(ctx, c)
-	if err != nil {
-		fmt.Println("crashnet: failed:", err)
-	}
-	if result != nil {
-		fmt.Println(result)
-	}
-	if err != nil || result == nil || result.bad() {
-		os.Exit(1)
-	}
+	program.Main("crashnet", limit, func(ctx context.Context) (program.Result, error) { return run(ctx, c) })
 }
 
 // result is what the last line says.
 type result struct{ kills, starts, leaked, duplicates, broken int }
 
-func (r *result) bad() bool { return r.leaked+r.duplicates+r.broken > 0 }
+// Bad implements program.Result.
+func (r *result) Bad() bool { return r.leaked+r.duplicates+r.broken > 0 }
 
 func (r *result) String() string {
 	return fmt.Sprintf("kills=%d starts=%d leaked=%d duplicates=%d broken=%d", r.kills, r.starts, r.leaked, r.duplicates, r.broken)
 }
 
 // run is the whole of it. What it began is taken away before it returns.
-func run(ctx context.Context, c config) (r *result, err error) {
+func run(ctx context.Context, c config) (r program.Result, err error) {
 	w, err := newWorld(ctx, c)
 	if err != nil {
 		return nil, err
 	}
 	defer func() {
-		say("taking everything away again")
+		program.Say("taking everything away again")
 		err = errors.Join(err, w.close())
 	}()
-	for _, part := range []func(context.Context) error{w.start, w.violence, w.settle, w.leftovers} {
-		if err := part(ctx); err != nil {
-			w.keepLog()
-			if cause := context.Cause(ctx); cause != nil {
-				err = errors.Join(cause, err)
-			}
-			return nil, fmt.Errorf("%w\nthe engine's log ends in:\n%s", err, w.logTail())
-		}
+	if err := program.Parts(ctx, w.start, w.violence, w.settle, w.leftovers); err != nil {
+		w.keepLog()
+		return nil, fmt.Errorf("%w\nthe engine's log ends in:\n%s", err, w.logTail())
 	}
 	r = w.result()
-	if r.bad() {
+	if r.Bad() {
 		w.keepLog()
 	}
 	return r, nil
-}
-
-var begun = time.Now()
-
-func say(format string, args ...any) {
-	fmt.Printf("%6.1f s  "+format+"\n", append([]any{time.Since(begun).Seconds()}, args...)...)
 }

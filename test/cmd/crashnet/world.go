@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/host"
 	"github.com/dockline/dockline/test/harness/lab"
+	"github.com/dockline/dockline/test/harness/program"
 	"github.com/dockline/dockline/test/harness/wire"
 )
 
@@ -116,7 +117,7 @@ func (w *world) machines(ctx context.Context) error {
 }
 
 func (w *world) start(ctx context.Context) error {
-	say("seed %d: engine of %s, plugin, networks, %d containers", w.seed, w.suite, w.config.containers)
+	program.Say("seed %d: engine of %s, plugin, networks, %d containers", w.seed, w.suite, w.config.containers)
 	if err := w.host.StartEngine(ctx, "--bridge=", "--iptables=true"); err != nil {
 		return err
 	}
@@ -225,10 +226,10 @@ func (w *world) keepLog() {
 		err = os.WriteFile(path, raw, 0o600)
 	}
 	if err != nil {
-		say("the engine's log is lost: %v", err)
+		program.Say("the engine's log is lost: %v", err)
 		return
 	}
-	say("the engine's log is kept in %s", path)
+	program.Say("the engine's log is kept in %s", path)
 }
 
 func (w *world) result() *result {

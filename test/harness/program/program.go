@@ -1,12 +1,13 @@
 // Package program is the frame of the programs below test/cmd that run for
-// minutes and then judge: signals and a limit of time end them early, what they
-// do is said with the time since their start, and the last line and the exit
-// code say how it went.
+// minutes and then judge, or measure: signals and a limit of time end them early,
+// what they do is said with the time since their start, and the last line and the
+// exit code say how it went.
 package program
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -18,6 +19,19 @@ import (
 type Result interface {
 	fmt.Stringer
 	Bad() bool
+}
+
+// Figures are the result of who measures, which none is bad for.
+type Figures string
+
+// Bad implements Result.
+func (Figures) Bad() bool { return false }
+
+func (f Figures) String() string { return string(f) }
+
+// Seed defines the flag of what everything random comes from.
+func Seed(seed *uint64) {
+	flag.Uint64Var(seed, "seed", uint64(time.Now().UnixNano()), "of everything random")
 }
 
 // Main runs a program until it returns, which takes it at most the limit: then,
@@ -53,12 +67,22 @@ func Parts(ctx context.Context, parts ...func(context.Context) error) error {
 	return nil
 }
 
+// Stay waits until ctx ends, with everything as it is, for whoever looks for the
+// cause of err.
+func Stay(ctx context.Context, err error, folder string) {
+	Say("something is wrong (%v); everything stays in %s until ^C", err, folder)
+	<-ctx.Done()
+}
+
 var begun = time.Now()
 
 // Say prints a line of progress.
 func Say(format string, args ...any) {
 	fmt.Printf("%6.1f s  "+format+"\n", append([]any{time.Since(begun).Seconds()}, args...)...)
 }
+
+// Print prints a line of what was measured.
+func Print(format string, args ...any) { fmt.Printf(format+"\n", args...) }
 
 // Pause waits, and reports whether ctx goes on.
 func Pause(ctx context.Context, d time.Duration) bool {

@@ -34,7 +34,7 @@ func testContents(t *testing.T, p Protocol) {
 	if err := conn.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	_ = conn.Close()
@@ -68,7 +68,7 @@ func testCutEverywhere(t *testing.T, p Protocol) {
 	tmpl, total := s.Prepare(&ship.Meta{Stream: "s1"}), int64(0)
 	for cut := int64(0); p.Confirms || cut == 0 || cut <= total; cut += step {
 		got.reset()
-		conn := connect(t, s)
+		conn := Connect(t, s)
 		cuts <- cut
 		ends := sendAll(t, conn, func(i int) []byte { return batch(conn, tmpl, i*records, records, size) }, batches)
 		if total = ends[batches-1]; p.secure() {
@@ -85,11 +85,11 @@ func testCutEverywhere(t *testing.T, p Protocol) {
 		if p.Confirms && acked == batches {
 			break // there is nothing behind it
 		}
-		conn = connect(t, s)
+		conn = Connect(t, s)
 		cuts <- -1
 		if rest := batches - int(acked); rest > 0 {
 			sendAll(t, conn, func(i int) []byte { return batch(conn, tmpl, (i+int(acked))*records, records, size) }, rest)
-			if acked, err := wait(t, conn, uint64(rest)); err != nil {
+			if acked, err := Wait(t, conn, uint64(rest)); err != nil {
 				t.Fatalf("again: acked %d, %v", acked, err)
 			}
 		}
@@ -107,7 +107,7 @@ func (p Protocol) ended(t *testing.T, conn ship.Conn, batches uint64) (uint64, e
 	if !p.Confirms {
 		batches++
 	}
-	return wait(t, conn, batches)
+	return Wait(t, conn, batches)
 }
 
 // received is what came, in any order.
@@ -151,7 +151,7 @@ func testSlow(t *testing.T, p Protocol) {
 		}
 		errs <- err
 	}()
-	if acked, err := wait(t, conn, batches); acked != batches || err != nil {
+	if acked, err := Wait(t, conn, batches); acked != batches || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	if err := <-errs; err != nil {
@@ -174,23 +174,23 @@ func testRestart(t *testing.T, p Protocol) {
 		serve(peer)
 	})
 	s := p.sink(t, addr)
-	tmpl, conn := s.Prepare(Meta()), connect(t, s)
+	tmpl, conn := s.Prepare(Meta()), Connect(t, s)
 	sendAll(t, conn, func(int) []byte { return batch(conn, tmpl, 0, 5, 100) }, 1)
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	close(end)
 	stop()
-	if acked, err := wait(t, conn, 2); acked != 1 || err == nil {
+	if acked, err := Wait(t, conn, 2); acked != 1 || err == nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	if _, err := s.Dial(t.Context()); err == nil {
 		t.Error("nobody listens: no error")
 	}
 	_, stop = p.listenAt(t, addr, p.config(t), serve)
-	again := connect(t, s)
+	again := Connect(t, s)
 	sendAll(t, again, func(int) []byte { return batch(again, tmpl, 5, 5, 100) }, 1)
-	if acked, err := wait(t, again, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, again, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	_ = again.Close()

@@ -10,7 +10,6 @@ import (
 	"maps"
 	"net"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +19,6 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/dockline/dockline/logdriver/ship"
-	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // Got is one record as a collector sees it.
@@ -30,7 +28,7 @@ type Got struct{ ID, Line string }
 type HTTP struct {
 	Scheme string // with one that ends in +https, the collector speaks TLS
 	Query  string // parameters that the collector asks for
-	New    func(*url.URL, sink.Host) (ship.Sink, error)
+	New    New
 	// Take reads the records of a request, and refuses what is not to the letter
 	// of the protocol. It returns the answer's body.
 	Take func(r *http.Request, body []byte) ([]Got, []byte, error)

@@ -4,13 +4,11 @@ package sinktest
 
 import (
 	"bufio"
-	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -25,7 +23,7 @@ type Protocol struct {
 	Scheme string // with one that ends in +tls, the collector speaks TLS
 	Query  string // parameters that the collector asks for
 	Files  map[string][]byte
-	New    func(*url.URL, sink.Host) (ship.Sink, error)
+	New    New
 	// Greet does what comes before the first record; nil where that is nothing.
 	Greet func(c net.Conn, br *bufio.Reader) error
 	// Next reads one message and returns the lines in it and what to answer.
@@ -135,15 +133,7 @@ func (p Protocol) sink(t *testing.T, addr string, params ...string) ship.Sink {
 
 func (p Protocol) open(t *testing.T, host sink.Host, addr string, params ...string) ship.Sink {
 	t.Helper()
-	u, err := url.Parse(p.Scheme + "://" + addr + "?" + strings.Join(params, "&"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := p.New(u, host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
+	return Open(t, p.New, host, p.Scheme+"://"+addr+"?"+strings.Join(params, "&"))
 }
 
 // config is how the collector speaks TLS, nil where it does not.
@@ -174,21 +164,9 @@ func (p Protocol) dialClosable(t *testing.T, serve func(*Peer), params ...string
 		serve(peer)
 	})
 	s := p.sink(t, addr, params...)
-	conn := connect(t, s)
+	conn := Connect(t, s)
 	<-greeted
 	return conn, s.Prepare(Meta()), stop
-}
-
-func connect(t *testing.T, s ship.Sink) ship.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	conn, err := s.Dial(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	return conn
 }
 
 // batch makes a batch of n records, numbered from first, of size bytes each.
@@ -210,18 +188,4 @@ func line(i, size int) string {
 		noise[j] = digits[b%64]
 	}
 	return text + string(noise)
-}
-
-// wait waits until want batches are acknowledged, or for the error.
-func wait(t *testing.T, conn ship.Conn, want uint64) (acked uint64, err error) {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for acked < want && err == nil {
-		acked, err = conn.Wait(ctx, acked)
-	}
-	if ctx.Err() != nil {
-		t.Fatalf("nothing comes of waiting: acked %d, %v", acked, err)
-	}
-	return acked, err
 }

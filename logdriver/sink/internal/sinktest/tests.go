@@ -27,7 +27,7 @@ func testDelivers(t *testing.T, p Protocol) {
 		}
 		sent <- err
 	}()
-	acked, err := wait(t, conn, batches)
+	acked, err := Wait(t, conn, batches)
 	if acked != batches || err != nil {
 		t.Fatalf("acked %d, %v", acked, errors.Join(err, <-sent))
 	}
@@ -114,7 +114,7 @@ func testReset(t *testing.T, p Protocol) {
 	want := uint64(0)
 	if !p.Confirms {
 		want = 1
-		if acked, err := wait(t, conn, want); acked != want || err != nil {
+		if acked, err := Wait(t, conn, want); acked != want || err != nil {
 			t.Fatalf("acked %d, %v", acked, err)
 		}
 	}
@@ -122,10 +122,10 @@ func testReset(t *testing.T, p Protocol) {
 		t.Fatal(err)
 	}
 	close(reset)
-	if acked, err := wait(t, conn, 2); acked != want || err == nil {
+	if acked, err := Wait(t, conn, 2); acked != want || err == nil {
 		t.Errorf("acked %d, %v; want %d and an error", acked, err, want)
 	}
-	if acked, err := wait(t, conn, 2); acked != want || err == nil {
+	if acked, err := Wait(t, conn, 2); acked != want || err == nil {
 		t.Errorf("again: acked %d, %v; want %d and an error", acked, err, want)
 	}
 }
@@ -138,7 +138,7 @@ func testSilent(t *testing.T, p Protocol) {
 		t.Fatal(err)
 	}
 	start := time.Now()
-	acked, err := wait(t, conn, 1)
+	acked, err := Wait(t, conn, 1)
 	if took := time.Since(start); acked != 0 || err == nil || took > 5*time.Second {
 		t.Errorf("acked %d, %v after %v", acked, err, took)
 	}
@@ -167,7 +167,7 @@ func testContext(t *testing.T, p Protocol) {
 			if err := conn.Send(ctx, batch(conn, tmpl, 0, 1, 8<<20)); !errors.Is(err, tc.want) {
 				t.Fatalf("%v, want %v", err, tc.want)
 			}
-			if acked, err := wait(t, conn, 1); acked != 0 || err == nil {
+			if acked, err := Wait(t, conn, 1); acked != 0 || err == nil {
 				t.Errorf("after a torn batch: acked %d, %v", acked, err)
 			}
 		})
@@ -208,7 +208,7 @@ func testClose(t *testing.T, p Protocol) {
 
 func testIdleClose(t *testing.T, p Protocol) {
 	conn, tmpl := p.dial(t, func(peer *Peer) { _ = peer.Close() })
-	if acked, err := wait(t, conn, 1); acked != 0 || err == nil {
+	if acked, err := Wait(t, conn, 1); acked != 0 || err == nil {
 		t.Errorf("acked %d, %v", acked, err)
 	}
 	if err := conn.Send(t.Context(), batch(conn, tmpl, 0, 1, 10)); err == nil {
@@ -224,12 +224,12 @@ func testGarbage(t *testing.T, p Protocol) {
 	})
 	err := conn.Send(t.Context(), batch(conn, tmpl, 0, 1, 10))
 	if p.Confirms {
-		if acked, err := wait(t, conn, 1); acked != 0 || err == nil {
+		if acked, err := Wait(t, conn, 1); acked != 0 || err == nil {
 			t.Errorf("acked %d, %v", acked, err)
 		}
 		return
 	}
-	if acked, waitErr := wait(t, conn, 1); acked != 1 || err != nil || waitErr != nil {
+	if acked, waitErr := Wait(t, conn, 1); acked != 1 || err != nil || waitErr != nil {
 		t.Errorf("acked %d, %v, %v", acked, err, waitErr)
 	}
 }

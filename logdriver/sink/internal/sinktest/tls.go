@@ -149,7 +149,7 @@ func tryBatch(t *testing.T, s ship.Sink) (uint64, error) {
 	}
 	defer func() { _ = conn.Close() }()
 	sendErr := conn.Send(t.Context(), batch(conn, s.Prepare(Meta()), 0, 1, 10))
-	acked, err := wait(t, conn, 1)
+	acked, err := Wait(t, conn, 1)
 	return acked, errors.Join(err, sendErr)
 }
 

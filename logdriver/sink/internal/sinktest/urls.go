@@ -4,9 +4,6 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-
-	"github.com/dockline/dockline/logdriver/ship"
-	"github.com/dockline/dockline/logdriver/sink"
 )
 
 // URL is a collector's, and what the error says that it is refused with, "" where
@@ -15,7 +12,7 @@ type URL struct{ URL, Err string }
 
 // CheckURLs makes sinks of collectors' URLs. No error may tell a password, which in
 // all of them is "secret".
-func CheckURLs(t *testing.T, newSink func(*url.URL, sink.Host) (ship.Sink, error), all []URL) {
+func CheckURLs(t *testing.T, newSink New, all []URL) {
 	t.Helper()
 	host := Host()
 	host.Config = t.TempDir()

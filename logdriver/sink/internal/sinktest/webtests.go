@@ -19,7 +19,7 @@ import (
 func (w *Web) open(addr string, params ...string) (ship.Conn, ship.Template) {
 	w.t.Helper()
 	s := w.p.protocol().sink(w.t, addr, params...)
-	return connect(w.t, s), s.Prepare(Meta())
+	return Connect(w.t, s), s.Prepare(Meta())
 }
 
 // send sends batches that follow each other, of 2 records each, from the record
@@ -30,7 +30,7 @@ func send(t *testing.T, conn ship.Conn, tmpl ship.Template, first, batches, size
 	for i := 0; i < batches && err == nil; i++ {
 		err = conn.Send(t.Context(), batch(conn, tmpl, first+2*i, 2, size))
 	}
-	acked, waitErr := wait(t, conn, uint64(batches))
+	acked, waitErr := Wait(t, conn, uint64(batches))
 	return acked, errors.Join(err, waitErr)
 }
 
@@ -61,7 +61,7 @@ func webDelivers(t *testing.T, h HTTP) {
 				}
 			}
 		}()
-		if acked, err := wait(t, conn, batches); acked != batches || err != nil {
+		if acked, err := Wait(t, conn, batches); acked != batches || err != nil {
 			t.Fatalf("acked %d, %v", acked, err)
 		}
 		w.exactly(batches*records, 100)
@@ -98,7 +98,7 @@ func webContents(t *testing.T, h HTTP) {
 	if err := conn.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	for i := range want {
@@ -169,7 +169,7 @@ func webKilled(t *testing.T, h HTTP) {
 func webRestart(t *testing.T, h HTTP) {
 	w, addr, stop := h.serve(t)
 	s := h.protocol().sink(t, addr)
-	conn, tmpl := connect(t, s), s.Prepare(Meta())
+	conn, tmpl := Connect(t, s), s.Prepare(Meta())
 	if acked, err := send(t, conn, tmpl, 0, 1, 100); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
@@ -178,7 +178,7 @@ func webRestart(t *testing.T, h HTTP) {
 		t.Error("nobody listens: no error")
 	}
 	w.serveAt(addr)
-	again := connect(t, s)
+	again := Connect(t, s)
 	if acked, err := send(t, again, tmpl, 2, 1, 100); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
@@ -190,7 +190,7 @@ func webSilent(t *testing.T, h HTTP) {
 	defer close(end)
 	p := h.protocol()
 	s := p.sink(t, p.listen(t, p.config(t), func(*Peer) { <-end }), "timeout=300ms")
-	conn := connect(t, s)
+	conn := Connect(t, s)
 	start := time.Now()
 	if acked, err := send(t, conn, s.Prepare(Meta()), 0, 1, 64<<10); acked != 0 || err == nil || time.Since(start) > 10*time.Second {
 		t.Errorf("acked %d, %v after %v", acked, err, time.Since(start))
@@ -224,7 +224,7 @@ func webGarbage(t *testing.T, h HTTP) {
 			}
 			_ = peer.Close()
 		}))
-		conn := connect(t, s)
+		conn := Connect(t, s)
 		if acked, err := send(t, conn, s.Prepare(Meta()), 0, 1, 10); acked != 0 || err == nil {
 			t.Errorf("%.20q: acked %d, %v", text, acked, err)
 		}
@@ -296,7 +296,7 @@ func webPoison(t *testing.T, h HTTP) {
 	if err := conn.Send(t.Context(), batch(conn, tmpl, 0, records, 50)); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	var got []string
@@ -323,12 +323,12 @@ func webPoisonAlone(t *testing.T, h HTTP) {
 	w, addr, _ := h.serve(t)
 	w.refuse(id(4), id(5))
 	s := h.protocol().sink(t, addr)
-	conn, tmpl := connect(t, s), s.Prepare(Meta())
+	conn, tmpl := Connect(t, s), s.Prepare(Meta())
 	if acked, err := send(t, conn, tmpl, 4, 1, 10); acked != 0 || err == nil || !strings.Contains(err.Error(), "refuses whatever") {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	_ = conn.Close()
-	conn = connect(t, s)
+	conn = Connect(t, s)
 	if acked, err := send(t, conn, tmpl, 0, 4, 10); acked != 4 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
@@ -369,7 +369,7 @@ func webTooLarge(t *testing.T, h HTTP) {
 	}
 	s := h.protocol().sink(t, addr)
 	before := s.Limits().BatchBytes
-	conn, tmpl := connect(t, s), s.Prepare(Meta())
+	conn, tmpl := Connect(t, s), s.Prepare(Meta())
 	dst := batch(conn, tmpl, 0, 100, 1000)
 	noise := make([]byte, 30<<10) // what compresses would be small
 	_, _ = rand.Read(noise)       // never an error
@@ -377,7 +377,7 @@ func webTooLarge(t *testing.T, h HTTP) {
 	if err := conn.Send(t.Context(), dst); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	w.want(100, 1000)
@@ -408,7 +408,7 @@ func webBusy(t *testing.T, h HTTP) {
 	if err := conn.Send(t.Context(), batch(conn, tmpl, 0, 20, 10)); err != nil {
 		t.Fatal(err)
 	}
-	if acked, err := wait(t, conn, 1); acked != 1 || err != nil {
+	if acked, err := Wait(t, conn, 1); acked != 1 || err != nil {
 		t.Fatalf("acked %d, %v", acked, err)
 	}
 	w.exactly(20, 10)
@@ -466,7 +466,7 @@ func webClose(t *testing.T, h HTTP) {
 	defer close(end)
 	p := h.protocol()
 	s := p.sink(t, p.listen(t, p.config(t), func(*Peer) { <-end }))
-	conn, tmpl := connect(t, s), s.Prepare(Meta())
+	conn, tmpl := Connect(t, s), s.Prepare(Meta())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
 	if acked, err := conn.Wait(ctx, 0); acked != 0 || !errors.Is(err, context.DeadlineExceeded) {

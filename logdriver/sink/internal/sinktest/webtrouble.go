@@ -33,7 +33,7 @@ func again(t *testing.T, s ship.Sink, tries, batches int, fill func(conn ship.Co
 	t.Helper()
 	first := 0
 	for range tries {
-		conn := connect(t, s)
+		conn := Connect(t, s)
 		var sending sync.WaitGroup
 		sending.Go(func() {
 			for i := first; i < batches; i++ {
@@ -43,7 +43,7 @@ func again(t *testing.T, s ship.Sink, tries, batches int, fill func(conn ship.Co
 			}
 		})
 		var acked uint64
-		acked, err = wait(t, conn, uint64(batches-first)) //nolint:gosec // not negative
+		acked, err = Wait(t, conn, uint64(batches-first)) //nolint:gosec // not negative
 		got = append(got, refusals(conn)...)
 		_ = conn.Close()
 		sending.Wait()

@@ -20,9 +20,8 @@ type Conn struct {
 	transport *http.Transport
 	header    http.Header
 	ledger    *wire.Ledger // counts batches; the requests see to what takes too long
-	queue     chan *batch
-	ctx       context.Context // ends with the first error, or Close
-	cancel    context.CancelFunc
+	batches   *wire.Handover[batch]
+	refused   wire.Refusals
 	workers   sync.WaitGroup
 	carrier   Carrier // nil: HTTP/1.1, by the client
 	order     order
@@ -33,25 +32,17 @@ type Conn struct {
 	next *batch
 	sent uint64
 
-	mu      sync.Mutex // guards what follows
-	first   net.Conn   // the one that Dial opened, until it is used
-	window  wire.Window
-	refused []refusals // of batches that those before are still missing for
-	ready   []ship.Refusal
-	free    []*batch
-}
-
-// refusals are those of one batch.
-type refusals struct {
-	number  uint64
-	records []ship.Refusal
+	mu     sync.Mutex // guards what follows
+	first  net.Conn   // the one that Dial opened, until it is used
+	window wire.Window
 }
 
 func newConn(c *Collector, auth string, first net.Conn) *Conn {
 	n := &Conn{
 		collector: c, first: first, next: new(batch), ledger: wire.NewLedger(math.MaxInt64),
-		header: c.Header.Clone(), queue: make(chan *batch, c.connections+1),
+		header: c.Header.Clone(),
 	}
+	n.batches = wire.NewHandover[batch](n.ledger, c.connections+1)
 	n.header.Set("Content-Type", c.Format.Type())
 	n.header.Set("User-Agent", "dockline-log")
 	if c.encoding != "" && !c.spec.Packed {
@@ -73,7 +64,6 @@ func newConn(c *Collector, auth string, first net.Conn) *Conn {
 		n.carrier = c.Carry(n.header, n.dial)
 	}
 	n.close = sync.OnceValue(n.shut)
-	n.ctx, n.cancel = context.WithCancel(context.Background())
 	for range c.connections {
 		n.workers.Go(n.work)
 	}
@@ -146,102 +136,54 @@ func (c *Conn) Send(ctx context.Context, text []byte) error {
 	b := c.next
 	b.number, b.text = c.sent, append(b.text[:0], text...)
 	c.sent++
-	c.next = c.spare()
+	c.next = c.batches.Spare()
 	if c.collector.spec.Ordered {
 		c.order.begin(b)
 	}
-	select {
-	case c.queue <- b:
-	case <-c.ctx.Done():
-		return c.ledger.Err()
-	case <-ctx.Done():
-		c.ledger.Fail(ctx.Err())
-		return ctx.Err()
-	}
-	return c.ledger.Commit()
+	return c.batches.Put(ctx, b)
 }
-
-func (c *Conn) spare() *batch {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	n := len(c.free)
-	if n == 0 {
-		return new(batch)
-	}
-	b := c.free[n-1]
-	c.free = c.free[:n-1]
-	return b
-}
-
-// maxReuse is what a batch may have grown to and still be used again, in bytes.
-const maxReuse = 4 << 20
 
 // work sends batches until the connection ends.
 func (c *Conn) work() {
-	p := &poster{conn: c}
-	for {
-		select {
-		case <-c.ctx.Done():
+	p, ctx := &poster{conn: c}, c.batches.Context()
+	for b := c.batches.Next(); b != nil; b = c.batches.Next() {
+		if !b.first(ctx) {
 			return
-		case b := <-c.queue:
-			if !b.first(c.ctx) {
-				return
-			}
-			refused, err := p.deliver(c.ctx, b)
-			if err != nil {
-				c.ledger.Fail(err)
-				c.cancel() // what the others do is in vain
-				return
-			}
-			c.order.end(b)
-			c.acknowledge(b, refused)
 		}
+		refused, err := p.deliver(ctx, b)
+		if err != nil {
+			c.batches.Fail(err) // what the others do is in vain
+			return
+		}
+		c.order.end(b)
+		c.refused.Add(b.number+1, refused...)
+		c.acknowledge(b.number)
+		b.records = b.records[:0]
+		c.batches.Keep(b, cap(b.text))
 	}
 }
 
-func (c *Conn) acknowledge(b *batch, refused []ship.Refusal) {
+func (c *Conn) acknowledge(number uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(refused) > 0 {
-		c.refused = append(c.refused, refusals{b.number, refused})
-	}
-	done := c.window.Take(b.number)
-	rest := c.refused[:0]
-	for _, r := range c.refused {
-		if r.number < done {
-			c.ready = append(c.ready, r.records...)
-		} else {
-			rest = append(rest, r)
-		}
-	}
-	c.refused = rest
-	c.ledger.Advance(done)
-	if cap(b.text) <= maxReuse {
-		b.records = b.records[:0]
-		c.free = append(c.free, b)
-	}
+	c.ledger.Advance(c.window.Take(number))
 }
 
 // Wait implements ship.Conn.
 func (c *Conn) Wait(ctx context.Context, seen uint64) (uint64, error) {
-	return c.ledger.Wait(ctx, seen, nil)
+	acked, err := c.ledger.Wait(ctx, seen, nil)
+	c.refused.Tell(acked)
+	return acked, err
 }
 
 // Refused implements ship.Refuser.
-func (c *Conn) Refused() []ship.Refusal {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	all := c.ready
-	c.ready = nil
-	return all
-}
+func (c *Conn) Refused() []ship.Refusal { return c.refused.Refused() }
 
 // Close implements ship.Conn. Requests under way are given up.
 func (c *Conn) Close() error { return c.close() }
 
 func (c *Conn) shut() error {
-	c.ledger.Fail(net.ErrClosed)
-	c.cancel()
+	c.batches.Fail(net.ErrClosed)
 	c.workers.Wait()
 	var err error
 	if c.carrier != nil {

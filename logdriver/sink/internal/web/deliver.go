@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -15,8 +14,6 @@ const (
 	// It doubles each time.
 	firstPause = 100 * time.Millisecond
 	maxPause   = 2 * time.Second
-	// maxKept bounds what is kept of a refused record, in bytes.
-	maxKept = 64 << 10
 )
 
 // delivery is what became of a batch so far.
@@ -158,6 +155,6 @@ func (d *delivery) add(part []Record, records int, class, reason string) {
 	text := AppendText(nil, d.batch.text[:part[len(part)-1].to], part)
 	d.refuse = append(d.refuse, ship.Refusal{
 		ID: part[0].id(), Container: part[0].Group.Container, Records: records, Class: class, Reason: reason,
-		Encoded: bytes.Clone(text[:min(len(text), maxKept)]),
+		Encoded: wire.Kept(text),
 	})
 }
