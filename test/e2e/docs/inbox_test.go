@@ -75,19 +75,26 @@ func (w *world) arrives(at, container, text string) {
 // port, as the plugin calls them.
 func (w *world) collectors(urls ...string) {
 	w.Helper()
-	for _, text := range urls {
-		u, err := url.Parse(text)
-		if err != nil {
-			w.Fatal(err)
-		}
-		var server *collector.Server
-		inbox := w.inbox
-		w.logs.Do(func() error {
-			server, err = collector.Start(collector.Options{Name: u.Host, Proto: u.Scheme, Addr: u.Host, Each: func(r collector.Record) {
-				inbox.add(letter{u.Host, r.Container, string(r.Line)})
-			}})
-			return err
-		})
-		w.until(server.Close)
+	for _, u := range urls {
+		_, addr, _ := strings.Cut(u, "://")
+		w.collector(addr, u)
 	}
+}
+
+// collector has one listen, with a name of its own.
+func (w *world) collector(name, at string) (server *collector.Server) {
+	w.Helper()
+	u, err := url.Parse(at)
+	if err != nil {
+		w.Fatal(err)
+	}
+	inbox := w.inbox
+	w.logs.Do(func() (err error) {
+		server, err = collector.Start(collector.Options{Name: name, Proto: u.Scheme, Addr: u.Host, Each: func(r collector.Record) {
+			inbox.add(letter{name, r.Container, string(r.Line)})
+		}})
+		return err
+	})
+	w.until(server.Close)
+	return server
 }
