@@ -55,7 +55,7 @@ func describe(t *testing.T, b *strings.Builder, c *cobra.Command) {
 	if long == "" {
 		long = c.Short + "."
 	}
-	fmt.Fprintf(b, "\n## %s\n\n```\n%s\n```\n\n```text\n%s\n```\n\n```\n%s\n```\n", c.CommandPath(), c.UseLine(), long, dedent(c.Example))
+	fmt.Fprintf(b, "\n## %s\n\n```usage\n%s\n```\n\n```text\n%s\n```\n\n```sh\n%s\n```\n", c.CommandPath(), c.UseLine(), long, dedent(c.Example))
 	var rows strings.Builder
 	c.InitDefaultHelpFlag()
 	c.LocalFlags().VisitAll(func(f *pflag.Flag) {

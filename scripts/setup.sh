@@ -44,6 +44,7 @@ rsyslogd                                rsyslog
 /usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
 /usr/lib/*/rsyslog/lmnsd_ossl.so        rsyslog-openssl
 docker-registry                         docker-registry
+docker-compose                          docker-compose
 nats-server                             nats-server
 debootstrap                             debootstrap
 etcd                                    etcd-server

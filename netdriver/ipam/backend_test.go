@@ -20,7 +20,8 @@ type cluster struct {
 	known  map[netip.Addr]bool
 	ours   map[netip.Addr]Owner
 	away   bool
-	server netip.Addr // valid: it chooses, and that
+	server netip.Addr   // valid: it chooses, and that
+	subnet netip.Prefix // valid: its own, for who asks for none
 	gate   chan struct{}
 	said   []string
 }
@@ -36,6 +37,9 @@ func newCluster(others ...string) *cluster {
 func (c *cluster) say(words ...string) { c.said = append(c.said, strings.Join(words, " ")) }
 
 func (c *cluster) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error) {
+	if !r.Prefix.IsValid() {
+		r.Prefix = c.subnet
+	}
 	return r, CheckOptions(r.Options, "segment")
 }
 
@@ -260,6 +264,20 @@ func TestABackendThatChooses(t *testing.T) {
 	w.now = w.now.Add(time.Hour)
 	if free := m.Candidates(p.Prefix, 4, func(netip.Addr) bool { return false }); free != nil {
 		t.Errorf("a reserve is kept of what a server chooses from: %v", free)
+	}
+}
+
+// An engine asks twice for a subnet that it does not like, and holds the first.
+func TestASubnetThatTheHostIsInHasToBeGiven(t *testing.T) {
+	c := newCluster()
+	c.subnet = prefix("192.168.1.0/24")
+	m, _ := inCluster(t, newWorld(), c)
+	r := PoolRequest{Space: LocalSpace, Options: map[string]string{"backend": "cluster"}}
+	if _, err := m.RequestPool(r); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.RequestPool(r); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), "add --subnet 192.168.1.0/24") {
+		t.Errorf("the second request: %v", err)
 	}
 }
 

@@ -50,13 +50,20 @@ func (m *Manager) RequestPool(r PoolRequest) (Pool, error) {
 		return Pool{}, err
 	}
 	r.Options = merged
+	asked := r.Prefix
 	if r, err = m.backend(name).Prepare(ctx, r); err != nil {
 		return Pool{}, m.cfg.elsewhere(name, err)
 	}
 	if name == Embedded {
 		name = ""
 	}
-	return m.newPool(ctx, r, name)
+	p, err := m.newPool(ctx, r, name)
+	if errors.Is(err, ErrInUse) && r.Prefix.IsValid() && !asked.IsValid() {
+		// The engine keeps a pool that overlaps a route of the host, and asks for
+		// another (libnetwork/network.go, requestPoolHelper).
+		err = fmt.Errorf("%w, or offered to the engine just now: it takes no subnet in which the host itself has an address unless that is given: add --subnet %s", err, r.Prefix)
+	}
+	return p, err
 }
 
 // knownPool answers a request for a pool that there is.

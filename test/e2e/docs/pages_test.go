@@ -1,0 +1,34 @@
+package docs_test
+
+// pages has what each page assumes and promises. One that has nothing to type or
+// to read needs none.
+var pages = map[string]page{
+	"README.md":             readme,
+	"docs/quickstart.md":    quickstart,
+	"docs/cli.md":           commands,
+	"docs/configuration.md": configuration,
+	"docs/log-driver.md":    logDriver,
+	"docs/metrics.md":       metrics,
+
+	"docs/sinks/elasticsearch.md": sinks,
+	"docs/sinks/forward.md":       sinks,
+	"docs/sinks/gelf.md":          sinks,
+	"docs/sinks/journald.md":      journal,
+	"docs/sinks/json.md":          sinks,
+	"docs/sinks/kafka.md":         sinks,
+	"docs/sinks/loki.md":          sinks,
+	"docs/sinks/nats.md":          sinks,
+	"docs/sinks/otlp.md":          sinks,
+	"docs/sinks/relp.md":          sinks,
+	"docs/sinks/syslog.md":        sinks,
+}
+
+// unread are pages whose commands nobody types yet.
+var unread = map[string]bool{
+	"docs/addresses.md":       true,
+	"docs/dhcp.md":            true,
+	"docs/network.md":         true,
+	"docs/operations.md":      true,
+	"docs/trace.md":           true,
+	"docs/troubleshooting.md": true,
+}
