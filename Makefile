@@ -8,6 +8,12 @@ SHELL := bash
 GO ?= go
 LINT := $(GO) tool -modfile=tools/go.mod golangci-lint
 
+# Root may build what somebody else checked out (sudo make install), and git then
+# says what version it is only when it is told that this is meant.
+export GIT_CONFIG_COUNT := 1
+export GIT_CONFIG_KEY_0 := safe.directory
+export GIT_CONFIG_VALUE_0 := $(CURDIR)
+
 # The plugins whose source is here.
 PLUGINS := $(filter $(notdir $(wildcard cmd/*)),$(notdir $(wildcard plugin-config/*)))
 
@@ -20,12 +26,18 @@ help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | sort | \
 		while IFS=$$'\t' read -r target text; do printf '  %-16s %s\n' "$$target" "$$text"; done
 
+# Root's PATH, as sudo sets it, does not lead to where Go usually lies.
+.PHONY: toolchain
+toolchain:
+	@command -v $(GO) >/dev/null || { \
+		echo "make: there is no $(GO) in the PATH of $$(id -un): install Go 1.26 or later (https://go.dev/dl); where it is, but not for sudo: sudo env PATH=\"\$$PATH:/usr/local/go/bin\" make ..." >&2; exit 1; }
+
 .PHONY: plugins
-plugins: ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
+plugins: toolchain ## build the plugin folders, build/plugins/NAME/{config.json,rootfs}
 	@for name in $(PLUGINS); do scripts/rootfs.sh "$$name"; done
 
 .PHONY: cli
-cli: ## build the plugin of the docker command, build/docker-dockline
+cli: toolchain ## build the plugin of the docker command, build/docker-dockline
 	@scripts/cli.sh build
 
 .PHONY: install
@@ -40,14 +52,15 @@ uninstall: ## remove the plugins from the engine, once all records are delivered
 
 .PHONY: engine
 engine:
-	@scripts/setup.sh
+	@scripts/setup.sh --for install
 
 .PHONY: packages
 packages:
 	@scripts/setup.sh --no-engine
 
 .PHONY: demo
-demo: plugins cli engine ## show both plugins at work, on this machine's engine and on two hosts made for it
+demo: plugins cli ## show both plugins at work, on this machine's engine and on two hosts made for it
+	@scripts/setup.sh --for demo
 	@$(GO) run ./test/cmd/demo
 
 .PHONY: test
@@ -60,6 +73,10 @@ test-unit: packages ## tests that need no engine, with the race detector
 .PHONY: test-e2e
 test-e2e: packages plugins cli ## tests on private engines, which they start and remove
 	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+
+.PHONY: newuser
+newuser: packages ## go the README's first steps on a bare Debian, from compiling everything to a container that its neighbours reach, and time them
+	$(GO) test -count=1 -v -timeout 30m ./test/e2e/newuser -cold
 
 .PHONY: test-matrix-net
 test-matrix-net: packages plugins ## what test-e2e has of the network plugin with one engine only, with all of them

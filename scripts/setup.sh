@@ -7,7 +7,7 @@ set -euo pipefail
 readonly engine_log=/var/log/dockline-dockerd.log
 readonly policy=/usr/sbin/policy-rc.d
 readonly policy_saved=/usr/sbin/policy-rc.d.dockline-saved
-readonly lock=/run/lock/dockline-setup.lock
+readonly lock=/run/dockline-setup.lock
 readonly extracted=/var/cache/dockline-test # packages that are not installed
 readonly engine_wait=60 # seconds until an engine that was started has to answer
 
@@ -16,9 +16,10 @@ export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 usage() {
     cat <<'TEXT'
-usage: scripts/setup.sh [--no-engine] [--check] [--help]
+usage: scripts/setup.sh [--for install|demo|test] [--no-engine] [--check] [--help]
 
   (nothing)    install what is missing, then make sure that an engine answers
+  --for WHAT   only what make install, or make demo, needs; make test needs all
   --no-engine  install what is missing only
   --check      say what is missing and change nothing; exit 1 if something is
 
@@ -32,36 +33,47 @@ TEXT
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# needs lists what has to exist, and the package that brings it. What counts is
-# the file: a docker command without an engine beside it is not an engine.
+# needs lists what has to exist, the package that brings it, and the least for
+# which that is: install, demo or test. What counts is the file: a docker command
+# without an engine beside it is not an engine.
 needs() {
     cat <<'TEXT'
-dockerd                                 docker.io
-ip                                      iproute2
-iptables                                iptables
-busybox                                 busybox-static
-rsyslogd                                rsyslog
-/usr/lib/*/rsyslog/imrelp.so            rsyslog-relp
-/usr/lib/*/rsyslog/lmnsd_ossl.so        rsyslog-openssl
-docker-registry                         docker-registry
-docker-compose                          docker-compose
-nats-server                             nats-server
-debootstrap                             debootstrap
-etcd                                    etcd-server
-dnsmasq                                 dnsmasq-base
-kea-dhcp4                               kea-dhcp4-server
-prometheus                              prometheus
-promtool                                prometheus
-/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring
-/etc/ssl/certs/ca-certificates.crt      ca-certificates
-mkfs.ext4                               e2fsprogs
-iperf3                                  iperf3
-qemu-system-x86_64                      qemu-system-x86
-xz                                      xz-utils
-/usr/lib/systemd/systemd-journald       systemd
-gcc                                     gcc
-/usr/include/stdio.h                    libc6-dev
+dockerd                                 docker.io           install
+iptables                                iptables            install
+docker-registry                         docker-registry     install
+/etc/ssl/certs/ca-certificates.crt      ca-certificates     install
+ip                                      iproute2            demo
+busybox                                 busybox-static      demo
+rsyslogd                                rsyslog             test
+/usr/lib/*/rsyslog/imrelp.so            rsyslog-relp        test
+/usr/lib/*/rsyslog/lmnsd_ossl.so        rsyslog-openssl     test
+docker-compose                          docker-compose      test
+nats-server                             nats-server         test
+debootstrap                             debootstrap         test
+etcd                                    etcd-server         test
+dnsmasq                                 dnsmasq-base        test
+kea-dhcp4                               kea-dhcp4-server    test
+prometheus                              prometheus          test
+promtool                                prometheus          test
+/usr/share/keyrings/debian-archive-keyring.gpg debian-archive-keyring test
+mkfs.ext4                               e2fsprogs           test
+iperf3                                  iperf3              test
+qemu-system-x86_64                      qemu-system-x86     test
+xz                                      xz-utils            test
+/usr/lib/systemd/systemd-journald       systemd             test
+gcc                                     gcc                 test
+/usr/include/stdio.h                    libc6-dev           test
 TEXT
+}
+
+wanted=test # what for, see needs
+
+# counts tells whether something that is needed for $1 is needed for $wanted.
+counts() {
+    case $wanted:$1 in
+    test:* | demo:install | demo:demo | install:install) return 0 ;;
+    *) return 1 ;;
+    esac
 }
 
 # beside lists packages that exclude one of the above, and what is wanted of them:
@@ -80,13 +92,14 @@ has() {
 }
 
 missing() {
-    local what package
-    while read -r what package; do
-        has "$what" || echo "$package"
+    local what package least
+    while read -r what package least; do
+        ! counts "$least" || has "$what" || echo "$package"
     done < <(needs) | sort -u
 }
 
 unpacked() {
+    counts test || return 0
     local what package
     while read -r what package; do
         [[ -x $extracted/${package%-core}/$what ]] || echo "$package"
@@ -223,16 +236,17 @@ ensure_engine() {
 }
 
 main() {
-    local engine=yes check=no arg
-    for arg in "$@"; do
-        case $arg in
-        --no-engine) engine=no ;;
-        --check) check=yes ;;
-        -h | --help) usage; exit 0 ;;
-        *) usage >&2; die "unknown option $arg" ;;
+    local engine=yes check=no arg packages
+    while (($# > 0)); do
+        case $1:${2:-} in
+        --for:install | --for:demo | --for:test) wanted=$2; shift ;;
+        --no-engine:*) engine=no ;;
+        --check:*) check=yes ;;
+        -h:* | --help:*) usage; exit 0 ;;
+        *) usage >&2; die "unknown option $1 ${2:-}" ;;
         esac
+        shift
     done
-    local packages
     mapfile -t packages < <(missing && unpacked)
     if [[ $check == yes ]]; then
         ((${#packages[@]} == 0)) || die "missing: ${packages[*]}"

@@ -22,11 +22,7 @@ const Image = "dockline-test:latest"
 // busybox with its applets, and the workload program, all in /bin. dir takes
 // what is built on the way.
 func (d Docker) LoadImage(ctx context.Context, dir string) error {
-	workload, err := BuildProgram(ctx, dir, "workload")
-	if err != nil {
-		return err
-	}
-	rootfs, err := imageTar(ctx, workload)
+	rootfs, err := Rootfs(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -34,6 +30,15 @@ func (d Docker) LoadImage(ctx context.Context, dir string) error {
 		"--change", "ENV PATH=/bin", "--change", `CMD ["sh"]`, "--change", "LABEL io.dockline.test=yes",
 		"-", Image)
 	return err
+}
+
+// Rootfs is the files of the test image, as docker import takes them.
+func Rootfs(ctx context.Context, dir string) (*bytes.Buffer, error) {
+	workload, err := BuildProgram(ctx, dir, "workload")
+	if err != nil {
+		return nil, err
+	}
+	return imageTar(ctx, workload)
 }
 
 // BuildProgram builds one of the programs below test/cmd, static, into dir and

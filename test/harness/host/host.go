@@ -39,12 +39,25 @@ type Host struct {
 	run  string   // for sockets; seen at the same place
 	mnt  *os.File // keeps the mount namespace
 	uts  *os.File // keeps the host's name
+	lent []string // see Lend
+}
+
+// Option changes what New makes.
+type Option func(*Host)
+
+// Lend shows the host folders of the machine at the same places. What it writes
+// there is its own, in its layer.
+func Lend(dirs ...string) Option {
+	return func(h *Host) { h.lent = append(h.lent, dirs...) }
 }
 
 // New makes a host without any interface, and without an engine. Making the
 // first host of a suite on a machine makes its tree, see debian.Open.
-func New(ctx context.Context, l *lab.Lab, name string, suite debian.Suite) (*Host, error) {
+func New(ctx context.Context, l *lab.Lab, name string, suite debian.Suite, opts ...Option) (*Host, error) {
 	h := &Host{Suite: suite, lab: l, dir: filepath.Join(l.Dir, name), over: filepath.Join(l.Dir, name+".fs")}
+	for _, opt := range opts {
+		opt(h)
+	}
 	for _, dir := range []string{h.dir, h.over, h.layer("upper"), h.layer("work"), h.layer("root")} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return nil, fmt.Errorf("make host %s: %w", name, err)
@@ -65,6 +78,10 @@ func New(ctx context.Context, l *lab.Lab, name string, suite debian.Suite) (*Hos
 	}
 	return h, nil
 }
+
+// Dir is a folder of the host that it sees at the same place as the machine does,
+// on a file system that engines can lay their own layers over.
+func (h *Host) Dir() string { return h.dir }
 
 // Lab is where the host was made.
 func (h *Host) Lab() *lab.Lab { return h.lab }

@@ -50,7 +50,7 @@ func (h *Host) mountAll() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil { // nothing gets back out
 		return fmt.Errorf("detach from the machine's mounts: %w", err)
 	}
-	for _, m := range []mount{
+	mounts := []mount{
 		{"overlay", "", "overlay", 0, layers},
 		{"/proc", "/proc", "", bind, ""},
 		{"sysfs", "/sys", "sysfs", 0, ""},
@@ -60,7 +60,17 @@ func (h *Host) mountAll() error {
 		{"tmpfs", "/tmp", "tmpfs", unix.MS_NOSUID | unix.MS_NODEV, "mode=1777"},
 		{h.run, h.run, "", bind, ""},
 		{h.dir, h.dir, "", bind, ""},
-	} {
+	}
+	for i, dir := range h.lent {
+		own := h.layer(fmt.Sprintf("lent%d", i))
+		for _, layer := range []string{"upper", "work"} {
+			if err := os.MkdirAll(filepath.Join(own, layer), 0o755); err != nil {
+				return fmt.Errorf("lend %s: %w", dir, err)
+			}
+		}
+		mounts = append(mounts, mount{"overlay", dir, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", dir, own, own)})
+	}
+	for _, m := range mounts {
 		target := filepath.Join(root, m.target)
 		if err := os.MkdirAll(target, 0o755); err != nil {
 			return fmt.Errorf("mount %s: %w", m.target, err)

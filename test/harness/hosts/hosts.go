@@ -127,6 +127,7 @@ type options struct {
 	uplinks []uplink
 	args    []string
 	bare    bool
+	lend    []string
 }
 
 type uplink struct {
@@ -145,6 +146,11 @@ func Args(args ...string) Option {
 	return func(o *options) { o.args = append(o.args, args...) }
 }
 
+// Lend shows the host folders of the machine, see host.Lend.
+func Lend(dirs ...string) Option {
+	return func(o *options) { o.lend = append(o.lend, dirs...) }
+}
+
 // Bare leaves the engine and the test image out.
 func Bare() Option { return func(o *options) { o.bare = true } }
 
@@ -158,7 +164,7 @@ func (l *Lab) Host(t testing.TB, name string, suite debian.Suite, opts ...Option
 	}
 	ctx, cancel := context.WithTimeoutCause(t.Context(), treeTime, errors.New("the host takes too long"))
 	defer cancel()
-	raw, err := host.New(ctx, l.Lab, name, suite)
+	raw, err := host.New(ctx, l.Lab, name, suite, host.Lend(o.lend...))
 	if err != nil {
 		t.Fatal(err)
 	}
