@@ -45,5 +45,29 @@ if ! diff "$work/out1/SHA256SUMS" "$work/out2/SHA256SUMS"; then
     exit 1
 fi
 (cd "$work/out2" && sha256sum --quiet -c SHA256SUMS)
+
+# runs asks a program what it is, where need be on an emulated processor.
+runs() {
+    local file=$1 arch=$2 run=() said
+    case $arch:$(uname -m) in
+    amd64:x86_64 | arm64:aarch64) ;;
+    amd64:*) run=(qemu-x86_64-static) ;;
+    arm64:*) run=(qemu-aarch64-static) ;;
+    esac
+    said=$("${run[@]}" "$file" version)
+    [[ $said == *" $VERSION, commit $COMMIT of $date, "*" linux/$arch" ]] ||
+        { echo "reproducible: $file says that it is '$said'" >&2; exit 1; }
+    echo "reproducible: $said"
+}
+for arch in amd64 arm64; do
+    runs "$work/out2/docker-dockline_${VERSION}_linux_$arch" "$arch"
+    for archive in "$work/out2/"*"_${VERSION}_linux_$arch.tar.gz"; do
+        plugin=$(basename "$archive" "_${VERSION}_linux_$arch.tar.gz")
+        mkdir "$work/unpacked"
+        tar -xzf "$archive" -C "$work/unpacked"
+        runs "$work/unpacked/rootfs/$plugin" "$arch"
+        rm -rf "$work/unpacked"
+    done
+done
 echo "reproducible: both builds are the same"
 cat "$work/out1/SHA256SUMS"

@@ -56,6 +56,7 @@ promtool                                prometheus
 mkfs.ext4                               e2fsprogs
 iperf3                                  iperf3
 qemu-system-x86_64                      qemu-system-x86
+qemu-aarch64-static                     qemu-user-static
 xz                                      xz-utils
 /usr/lib/systemd/systemd-journald       systemd
 gcc                                     gcc
