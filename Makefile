@@ -143,6 +143,7 @@ clean-test: ## remove engines, mounts and files that a killed test run left behi
 .PHONY: lint
 lint: ## go vet, golangci-lint, and the scripts' syntax
 	$(GO) vet ./...
+	$(GO) vet -C tools/release .
 	$(LINT) run
 	bash -n scripts/*.sh .ci/run
 
@@ -154,8 +155,16 @@ docs: ## write the pages that are made from the code: docs/log-options.md, docs/
 fmt: ## format the Go code
 	$(LINT) fmt
 
+.PHONY: release
+release: ## build what a release is made of, for amd64 and arm64, in build/release/VERSION; VERSION
+	@$(if $(VERSION),VERSION=$(VERSION) )scripts/release.sh
+
+.PHONY: push
+push: ## push the plugins of a release, one tag for each architecture; REGISTRY=registry.example.com/NAME VERSION
+	@go run -C tools/release . push "$(CURDIR)/build/release/$(or $(VERSION),$(error VERSION says which release: one of build/release))" "$(or $(REGISTRY),$(error REGISTRY says where to: registry.example.com/NAME))"
+
 .PHONY: reproducible
-reproducible: ## build the plugins twice in different places and compare
+reproducible: packages ## build a release twice, in different places and by different users, compare, and run what was built
 	@scripts/reproducible.sh
 
 .PHONY: clean

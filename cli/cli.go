@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dockline/dockline/cli/engine"
+	"github.com/dockline/dockline/internal/build"
 )
 
 // Env is what the command runs in.
@@ -249,13 +250,15 @@ const many = 1 << 30
 // client is what this command is.
 type client struct {
 	Version string
+	Commit  string
+	Date    string // of the commit
 	Go      string
 	OS      string
 	Arch    string
 }
 
 func (c *common) client() client {
-	return client{c.env.Version, runtime.Version(), runtime.GOOS, runtime.GOARCH}
+	return client{c.env.Version, build.Commit, build.Date, runtime.Version(), runtime.GOOS, runtime.GOARCH}
 }
 
 func isRoot() bool { return os.Geteuid() == 0 }

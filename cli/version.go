@@ -27,6 +27,8 @@ type pluginVersion struct {
 	ID      string `json:",omitempty"`
 	Enabled bool
 	Version string `json:",omitempty"`
+	Commit  string `json:",omitempty"`
+	Date    string `json:",omitempty"` // of the commit
 	Go      string `json:",omitempty"`
 	Arch    string `json:",omitempty"`
 	Problem string `json:",omitempty"`
@@ -83,7 +85,8 @@ func (c *common) versions(ctx context.Context) (versions, error) {
 			if t.socket, err = e.AdminSocket(p); err == nil {
 				err = t.get(ctx, "/version", nil, &said)
 			}
-			one.Version, one.Go, one.Arch = said.Version, said.Go, said.Arch
+			one.Version, one.Commit, one.Date = said.Version, said.Commit, said.Date
+			one.Go, one.Arch = said.Go, said.Arch
 		}
 		if err != nil {
 			one.Problem = err.Error()
@@ -95,14 +98,14 @@ func (c *common) versions(ctx context.Context) (versions, error) {
 
 func printVersions(out io.Writer, v versions) error {
 	w := tabwriter.NewWriter(out, 20, 1, 1, ' ', 0)
-	fmt.Fprintf(w, "Client:\n Version:\t%s\n Go version:\t%s\n OS/Arch:\t%s/%s\n", v.Client.Version, v.Client.Go, v.Client.OS, v.Client.Arch)
+	fmt.Fprintf(w, "Client:\n Version:\t%s\n Commit:\t%s\n Date:\t%s\n Go version:\t%s\n OS/Arch:\t%s/%s\n", v.Client.Version, v.Client.Commit, v.Client.Date, v.Client.Go, v.Client.OS, v.Client.Arch)
 	for _, p := range v.Plugins {
 		fmt.Fprintf(w, "\n%s:\n", p.Kind)
 		if p.Name != "" {
 			fmt.Fprintf(w, " Name:\t%s\n ID:\t%s\n", p.Name, short12(p.ID, false))
 		}
 		if p.Version != "" {
-			fmt.Fprintf(w, " Version:\t%s\n Go version:\t%s\n", p.Version, p.Go)
+			fmt.Fprintf(w, " Version:\t%s\n Commit:\t%s\n Date:\t%s\n Go version:\t%s\n", p.Version, p.Commit, p.Date, p.Go)
 		}
 		if p.Problem != "" {
 			fmt.Fprintf(w, " Problem:\t%s\n", p.Problem)

@@ -5,13 +5,14 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly name=docker-dockline
-readonly built=build/$name
+built=build/$name
 readonly dir=${CLI_DIR:-/usr/local/lib/docker/cli-plugins}
 
 usage() {
     cat <<'TEXT'
-usage: scripts/cli.sh build | install | uninstall
+usage: scripts/cli.sh build [FILE] | install | uninstall
 
+build makes build/docker-dockline, or FILE, for the architecture that GOARCH says.
 install puts build/docker-dockline into CLI_DIR, which is by default
 /usr/local/lib/docker/cli-plugins, for all users. uninstall removes it there, but
 not while a plugin is installed that it is for.
@@ -33,14 +34,10 @@ ours() {
 }
 
 build() {
-    local version commit date linked=github.com/dockline/dockline/internal/build # as scripts/rootfs.sh has it
-    version=${VERSION:-$(git describe --always --tags --dirty 2>/dev/null || echo unknown)}
-    commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
-    date=$(date -u -d "@${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}" +%FT%TZ)
-    mkdir -p build
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-        -ldflags "-s -w -buildid= -X $linked.Version=$version -X $linked.Commit=$commit -X $linked.Date=$date" \
-        -o "$built" "./cmd/$name"
+    local version commit date epoch linked ldflags
+    source scripts/version.sh
+    mkdir -p "$(dirname "$built")"
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$built" "./cmd/$name"
     say "$built (version $version)"
 }
 
@@ -69,7 +66,7 @@ remove() {
 }
 
 case ${1:-} in
-build) build ;;
+build) built=${2:-$built} && build ;;
 install) put ;;
 uninstall) remove ;;
 -h | --help) usage ;;

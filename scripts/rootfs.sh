@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds the folder that `docker plugin create` takes, config.json and rootfs/,
-# for one plugin. Two builds of one commit give the same bytes wherever they
-# are made: no path, no time and no file mode of the machine gets in.
+# for one plugin and the architecture that GOARCH says. Two builds of one commit
+# give the same bytes wherever they are made: no path, no time and no file mode
+# of the machine gets in.
 set -euo pipefail
 umask 022
 
@@ -15,25 +16,20 @@ readonly out=${2:-build/plugins/$name}
 readonly config=plugin-config/$name/config.json
 [[ -f $config && -d cmd/$name ]] || { echo "rootfs: there is no plugin $name here" >&2; exit 1; }
 
-# A source tree without its history builds too, it only cannot say what it is.
-version=${VERSION:-$(git describe --always --tags --dirty 2>/dev/null || echo unknown)}
-epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
-commit=${COMMIT:-$(git rev-parse HEAD 2>/dev/null || echo unknown)}
-date=$(date -u -d "@$epoch" +%FT%TZ)
-readonly linked=github.com/dockline/dockline/internal/build
+source scripts/version.sh
 
 # The folder is made beside its place and renamed into it, so that nobody
 # ever sees half a plugin.
 readonly new=$out.new
 rm -rf "$new"
 mkdir -p "$new/rootfs/etc" "$new/rootfs/tmp" "$new/rootfs/run/docker/plugins"
-install -m 644 "$config" "$new/config.json"
+# docker plugin ls and inspect show the description, of a disabled plugin too.
+sed "s/\"description\": \"$name:/\"description\": \"$name $version:/" "$config" >"$new/config.json"
+chmod 644 "$new/config.json"
 propagated=$(sed -n 's/.*"propagatedMount": *"\([^"]*\)".*/\1/p' "$config")
 [[ -z $propagated ]] || mkdir -p "$new/rootfs$propagated"
 
-CGO_ENABLED=0 go build -trimpath -buildvcs=false \
-    -ldflags "-s -w -buildid= -X $linked.Version=$version -X $linked.Commit=$commit -X $linked.Date=$date" \
-    -o "$new/rootfs/$name" "./cmd/$name"
+CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$new/rootfs/$name" "./cmd/$name"
 chmod 755 "$new/rootfs/$name"
 
 # What install compares to tell whether the plugin in the engine is this one.

@@ -59,6 +59,7 @@ promtool                                prometheus          test
 mkfs.ext4                               e2fsprogs           test
 iperf3                                  iperf3              test
 qemu-system-x86_64                      qemu-system-x86     test
+qemu-aarch64-static                     qemu-user-static    test
 xz                                      xz-utils            test
 /usr/lib/systemd/systemd-journald       systemd             test
 gcc                                     gcc                 test

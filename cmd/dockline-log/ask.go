@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/logdriver"
 )
 
@@ -27,6 +28,7 @@ plugin's folder in the engine's data root, as root:
   drain    wait until everything that is spooled is delivered; before the plugin is removed
   poison   the records that collectors refused for ever, with the reason; their bytes in base64
   where    which collectors hold the records of a container that were written in a time
+  version  of this binary, with commit and date; needs no plugin that runs
 
 TIME is 2006-01-02T15:04:05Z, seconds since 1970, or how long ago, as 90m.
 
@@ -41,8 +43,12 @@ drain ends with code 1 when the time is over; without -timeout it waits for ever
 // ask carries out a command that a person has typed on the host.
 func ask(ctx context.Context, args []string) error {
 	command := args[0]
-	if command == "check-config" {
+	switch command {
+	case "check-config":
 		return checkConfig(args[1:])
+	case "version":
+		fmt.Println(build.Line("dockline-log"))
+		return nil
 	}
 	f := flag.NewFlagSet("dockline-log "+command, flag.ContinueOnError)
 	f.Usage = func() { fmt.Fprint(f.Output(), usage) }

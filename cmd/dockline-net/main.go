@@ -19,6 +19,7 @@ import (
 
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
+	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/internal/privilege"
@@ -42,12 +43,22 @@ const reconcileEvery = 30 * time.Second
 const adminSocket = "admin.sock"
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "trace" { // a person has typed it, on the host
-		os.Exit(runTrace(os.Args[2:], os.Stdout, os.Stderr))
+	if len(os.Args) > 1 { // a person has typed it, on the host
+		switch os.Args[1] {
+		case "trace":
+			os.Exit(runTrace(os.Args[2:], os.Stdout, os.Stderr))
+		case "version":
+			fmt.Println(build.Line("dockline-net"))
+			return
+		}
 	}
 	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
+	if flag.NArg() > 0 { // not a plugin that was started by mistake
+		fmt.Fprintf(os.Stderr, "dockline-net: there is no command %q: there are trace and version; the engine starts the plugin without any\n", flag.Arg(0))
+		os.Exit(2)
+	}
 	var recent pluginlog.Recent
 	log := logger(os.Getenv("LOG_LEVEL"), &recent)
 	signal.Ignore(syscall.SIGHUP) // which asks for what is done at the start anyway; see onDemand
