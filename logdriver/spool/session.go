@@ -329,6 +329,7 @@ func (se *Session) grew(n int64) {
 	g := &st.segs[len(st.segs)-1]
 	g.size += n
 	g.wrote = time.Now()
+	st.stampLocked(g.wrote)
 	st.end += uint64(n)
 	st.sp.used.Add(n)
 	st.recountLocked()

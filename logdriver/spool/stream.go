@@ -39,6 +39,7 @@ type Stream struct {
 
 	mu       sync.Mutex // guards what follows; never held over a write
 	segs     []segment  // by offset; the last one may grow
+	stamps   stamps     // when bytes came in
 	end      uint64     // where the next byte goes
 	writer   uint32     // session that wrote last
 	sealed   bool       // the last segment takes no more bytes
@@ -219,6 +220,7 @@ func (st *Stream) recover() error {
 	}
 	for i, g := range st.segs {
 		st.end, st.writer = g.end(), g.session
+		st.stamps = append(st.stamps, stamp{g.offset, g.wrote}) // which ends when more is written
 		if i > 0 && g.offset < st.segs[i-1].end() {
 			st.sp.log.Error("two segments overlap; the second is read from the end of the first", "stream", st.id, "first", st.segs[i-1].name(), "second", g.name())
 		}
