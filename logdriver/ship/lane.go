@@ -34,6 +34,7 @@ type lane struct {
 	stats   *Stats
 	counts  *Counts
 	healthy atomic.Bool
+	trouble atomic.Pointer[Trouble] // nil: none since something was acknowledged
 	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
 	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
 	level   atomic.Uint32        // of allShed parts of its keys, how many it sheds; written with pool.mu held
@@ -59,6 +60,7 @@ type lane struct {
 	batch batch
 	sent  []batch // under way, oldest first, without their bytes
 	hold  time.Duration
+	fails complaint
 }
 
 // batch is what is sent and acknowledged as one.
@@ -261,7 +263,11 @@ func (l *lane) run(ctx context.Context) {
 		pause := max(retry.NextBackOff(), asked(err))
 		l.stats.Failures.Add(1)
 		l.counts.Failures.Add(1)
-		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
+		l.inTrouble(err)
+		if unsaid, ok := l.fails.due(time.Now()); ok {
+			l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank",
+				"err", err, "retry_in", pause.Round(time.Millisecond), "failed_unsaid", unsaid, "said_again_after", l.fails.pause)
+		}
 		l.gauge.block(busy)
 		l.pause(ctx, pause)
 		l.gauge.block(false)
@@ -324,7 +330,7 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.log.Info("connected to collector")
+	l.log.Debug("connected to collector")
 	began := time.Now()
 	s := newSession(l, conn)
 	err = s.run(ctx)
@@ -336,6 +342,9 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 		l.hold = holdTime
 	} else if len(l.sent) > 0 {
 		l.hold = min(2*l.hold, maxHold)
+	}
+	if time.Since(began) >= calmAfter {
+		l.fails = complaint{}
 	}
 	return s.progress || len(l.sent) == 0 && time.Since(began) >= holdTime, err
 }
@@ -403,6 +412,7 @@ func (l *lane) setHealthy(ok bool) {
 		if ok {
 			l.log.Info("collector is back")
 			l.gauge.ackTime.Store(0) // what was is not what will be
+			l.trouble.Store(nil)
 		} else {
 			l.log.Warn("collector is taken for down")
 		}
