@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,9 +67,7 @@ func (d downgraded) Register(s *pluginserver.Server) { engine.Register(s, d) }
 // Admin implements Driver. There is no status, and nothing is drained.
 func (d downgraded) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, d)
-	refuse := func(*http.Request) (any, error) { return nil, d.Why() }
-	s.Handle("/status", refuse)
-	s.Handle("/drain", refuse)
+	s.Refuse(d.Why)
 	s.Ready("records are shipped", d.Why)
 	return s
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
@@ -27,7 +28,7 @@ func AwaitDrained(ctx context.Context, socket string, waiting func(string)) erro
 			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("not drained within %v: %s", time.Since(begun).Round(time.Second), cmp.Or(last, "the plugin has not answered yet"))
-		case !errors.As(err, &left):
+		case !errors.As(err, &left), left.Code != http.StatusServiceUnavailable:
 			return err
 		}
 		if last = left.Text; last != said && time.Since(at) >= sayEvery {
