@@ -39,7 +39,7 @@ holds anything of that time. A + behind a count says that there are more.`,
 				return err
 			}
 			for i, one := range w.Containers {
-				if i > 0 && form == "" {
+				if i > 0 && (form == "" || form == "table") {
 					fmt.Fprintln(cmd.OutOrStdout())
 				}
 				if err := format.One(cmd.OutOrStdout(), form, one, func(out io.Writer) error { return printContainer(out, &one) }); err != nil {

@@ -62,6 +62,7 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
 		if g := p.going.of(st.ID(), r); g != nil {
+			one.Pool = new(poolLabels).of(g.pool)
 			one.Collector = at[[2]string{st.ID(), g.pool}].Collector
 		}
 		all = append(all, one)

@@ -116,7 +116,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		}
 		pl, err := p.plan(&info, p.conf.current(), false)
 		if err != nil {
-			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+			p.log.Error("a container's options are not understood", "container", info.Name(), "err", err)
 			pl.missing = []string{config.DefaultPool}
 		}
 		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: pl.options.KeepBytes, OnFull: p.cfg.OnFull, Sync: p.cfg.Sync}
@@ -124,7 +124,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 			params.Routes = pl.routes()
 		}
 		if err := p.policies(pl.options, &params); err != nil {
-			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+			p.log.Error("a container's options are not understood", "container", info.Name(), "err", err)
 		}
 		if se, _, err = p.spool.Attach(params, r.FIFO); err != nil {
 			return err

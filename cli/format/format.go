@@ -66,7 +66,7 @@ func List[T any](w io.Writer, format string, rows []T) error {
 // One prints one thing: as text does where no format is given.
 func One(w io.Writer, format string, v any, text func(io.Writer) error) error {
 	switch format {
-	case "":
+	case "", "table":
 		return text(w)
 	case "json":
 		format = "{{json .}}"

@@ -232,7 +232,7 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 		return err
 	}
 	f.failures = 0
-	f.log.Error("bytes of a stream cannot be read and are given up", "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
+	f.log.Error("bytes of a stream cannot be read and are given up", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
 	f.flush(out)
 	f.sayLost(skip.SkipTo() - f.read)
 	f.countLost(skip.SkipTo() - f.read)
@@ -445,10 +445,10 @@ func (f *feed) noted(err error) {
 	if failed := err != nil; failed != f.unwritten {
 		f.unwritten = failed
 		if !failed {
-			f.log.Info("a cursor could be written again", "stream", f.meta.Load().Stream)
+			f.log.Info("a cursor could be written again", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream)
 			return
 		}
-		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "stream", f.meta.Load().Stream, "err", err)
+		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream, "err", err)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/dockline/dockline/internal/pluginlog"
 )
 
 const (
@@ -60,7 +62,7 @@ type lane struct {
 	batch batch
 	sent  []batch // under way, oldest first, without their bytes
 	hold  time.Duration
-	fails complaint
+	fails pluginlog.Seldom
 }
 
 // batch is what is sent and acknowledged as one.
@@ -264,9 +266,9 @@ func (l *lane) run(ctx context.Context) {
 		l.stats.Failures.Add(1)
 		l.counts.Failures.Add(1)
 		l.inTrouble(err)
-		if unsaid, ok := l.fails.due(time.Now()); ok {
+		if unsaid, ok := l.fails.Due(time.Now()); ok {
 			l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank",
-				"err", err, "retry_in", pause.Round(time.Millisecond), "failed_unsaid", unsaid, "said_again_after", l.fails.pause)
+				"err", err, "retry_in", pause.Round(time.Millisecond), "not_said", unsaid, "said_again_after", l.fails.Pause())
 		}
 		l.gauge.block(busy)
 		l.pause(ctx, pause)
@@ -344,7 +346,7 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 		l.hold = min(2*l.hold, maxHold)
 	}
 	if time.Since(began) >= calmAfter {
-		l.fails = complaint{}
+		l.fails = pluginlog.Seldom{}
 	}
 	return s.progress || len(l.sent) == 0 && time.Since(began) >= holdTime, err
 }

@@ -91,6 +91,7 @@ func (st *Stream) refreshLocked(p Params) error {
 		return err
 	}
 	st.header = h
+	st.named()
 	return nil
 }
 
