@@ -80,7 +80,7 @@ func (v *view) find(name string) (*admin.Network, error) {
 	case 0:
 		return nil, fmt.Errorf("dockline-net has no network %q: see docker dockline net ls", name)
 	}
-	return nil, fmt.Errorf("%d networks have an ID that begins with %q", len(found), name)
+	return nil, fmt.Errorf("%d networks have an ID that begins with %q: say more of it", len(found), name)
 }
 
 func (v *view) name(id string) string { return cmp.Or(v.names[id], network.Short(id)) }

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/record"
 )
@@ -49,8 +50,10 @@ type feed struct {
 
 	// What follows belongs to the lane's goroutine.
 	tmpl        *encoder
-	prepared    *Meta  // what tmpl was made of
-	failures    int    // reads that failed, one after the other
+	prepared    *Meta // what tmpl was made of
+	failures    int   // reads that failed, one after the other
+	evicted     pluginlog.Seldom
+	unsaid      uint64 // bytes evicted of which nothing was said yet
 	seeking     bool   // behind a gap, in the rest of a frame
 	top         uint64 // how far it has ever been read
 	counted     uint64 // losses before this offset have been counted
@@ -249,7 +252,11 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.tell(out)
 		f.flush(out)
 		if span.Lost > 0 {
-			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
+			f.unsaid += span.Lost
+			if _, due := f.evicted.Due(time.Now()); due {
+				f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", f.unsaid, "said_again_after", f.evicted.Pause())
+				f.unsaid = 0
+			}
 			f.sayLost(span.Lost)
 			f.countLost(span.Lost)
 		}

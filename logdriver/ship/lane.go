@@ -37,9 +37,9 @@ type lane struct {
 	counts  *Counts
 	healthy atomic.Bool
 	trouble atomic.Pointer[Trouble] // nil: none since something was acknowledged
-	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
-	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
-	level   atomic.Uint32        // of allShed parts of its keys, how many it sheds; written with pool.mu held
+	probing atomic.Pointer[feed]    // the one that it gets though it is not healthy, to see whether it is
+	trial   atomic.Bool             // it is to get some records of a sorter's, for the same reason
+	level   atomic.Uint32           // of allShed parts of its keys, how many it sheds; written with pool.mu held
 	gauge   gauge
 	end     context.CancelFunc
 
@@ -63,6 +63,9 @@ type lane struct {
 	sent  []batch // under way, oldest first, without their bytes
 	hold  time.Duration
 	fails pluginlog.Seldom
+
+	refuses pluginlog.Seldom
+	aside   int // refusals of which nothing was said yet
 }
 
 // batch is what is sent and acknowledged as one.

@@ -151,7 +151,7 @@ func (se *Session) beginDrop(why *dropCounters, reason string) {
 	st.recountLocked()
 	st.writer = se.n
 	st.sp.used.Add(overhead)
-	st.log().Error("a container's records are dropped: "+reason)
+	st.log().Error("a container's records are dropped: " + reason)
 }
 
 // tearOffLocked takes back what is spooled of a frame whose rest is not going
