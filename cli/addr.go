@@ -53,7 +53,7 @@ func (t *target) addrLs() *cobra.Command {
 			return format.List(cmd.OutOrStdout(), form, rows)
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.Help)
 	cmd.Flags().StringVar(&of, "network", "", "Only those of this network")
 	_ = cmd.RegisterFlagCompletionFunc("network", completions(t.networkNames, many))
 	return cmd

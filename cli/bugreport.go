@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -62,12 +63,10 @@ func (c *common) bugReport() *cobra.Command {
 type report struct {
 	*common
 	log, net target
+	mu       sync.Mutex // guards files
 	files    map[string][]byte
 	secrets  redact.Redactor
 }
-
-// patience bounds each question: a plugin that hangs is what a report may be about.
-const patience = 10 * time.Second
 
 func (r *report) gather(ctx context.Context) {
 	r.add("versions.json", func() ([]byte, error) {
@@ -76,6 +75,7 @@ func (r *report) gather(ctx context.Context) {
 		return append(text, '\n'), err
 	})
 	r.engineFacts(ctx)
+	var asked sync.WaitGroup
 	for folder, of := range map[string]struct {
 		t     *target
 		paths []string
@@ -83,14 +83,15 @@ func (r *report) gather(ctx context.Context) {
 		"dockline-log": {&r.log, []string{"version", "status", "config", "metrics", "log"}},
 		"dockline-net": {&r.net, []string{"version", "status", "metrics", "log", "cluster", "events", "addresses/reservations"}},
 	} {
-		for _, p := range of.paths {
+		for _, p := range of.paths { // all at once: a plugin that hangs is what a report may be about
 			name := path.Join(folder, strings.ReplaceAll(p, "/", "-")+".json")
 			if p == "metrics" || p == "log" {
 				name = path.Join(folder, p+".txt")
 			}
-			r.add(name, func() ([]byte, error) { return r.ask(ctx, of.t, p) })
+			asked.Go(func() { r.add(name, func() ([]byte, error) { return r.ask(ctx, of.t, p) }) })
 		}
 	}
+	asked.Wait()
 	r.kernelFacts(ctx)
 }
 
@@ -99,13 +100,13 @@ func (r *report) add(name string, of func() ([]byte, error)) {
 	if err != nil {
 		name, text = name+".error", append(text, []byte(err.Error()+"\n")...)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.files[name] = text
 }
 
 func (r *report) ask(ctx context.Context, t *target, what string) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	text, err := t.raw(ctx, admin.Get, "/"+what, nil)
+	text, err := t.raw(ctx, patience, admin.Get, "/"+what, nil)
 	if err != nil || what != "log" {
 		return text, err
 	}
@@ -121,8 +122,6 @@ func (r *report) ask(ctx context.Context, t *target, what string) ([]byte, error
 func (r *report) engineFacts(ctx context.Context) {
 	for name, at := range map[string]string{"info": "/info", "plugins": "/plugins", "networks": "/networks"} {
 		r.add("engine/"+name+".json", func() ([]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
 			e, err := engine.Dial(r.engine)
 			if err != nil {
 				return nil, err

@@ -18,6 +18,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -38,6 +39,9 @@ const name = "dockline"
 // usageCode is the docker command's exit code for an option that cannot be.
 const usageCode = 125
 
+// interruptedCode is a shell's exit code for what Ctrl-C ends.
+const interruptedCode = 130
+
 // exit is an error that says with which code to end. Nothing is printed where it
 // has no text.
 type exit struct {
@@ -57,8 +61,12 @@ func Main(ctx context.Context, args []string, env Env) int {
 	if err == nil {
 		return 0
 	}
-	if text := err.Error(); text != "" {
+	interrupted := ctx.Err() != nil
+	if text := err.Error(); text != "" && !(interrupted && errors.Is(err, context.Canceled)) {
 		fmt.Fprintln(env.Err, text)
+	}
+	if interrupted {
+		return interruptedCode
 	}
 	if e := new(exit); errors.As(err, &e) {
 		return e.code
@@ -114,7 +122,20 @@ func New(env Env) *cobra.Command {
 	}
 	root.SetOut(env.Out)
 	root.SetErr(env.Err)
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.SetHelpCommand(&cobra.Command{ // docker help dockline ...
+		Use: "help", Hidden: true, Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			of, rest, err := cmd.Root().Find(args)
+			if err == nil && len(rest) > 0 {
+				err = fmt.Errorf("unknown help topic: docker %s", strings.Join(args, " "))
+			}
+			if err != nil {
+				return err
+			}
+			of.InitDefaultHelpFlag()
+			return of.Help()
+		},
+	})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exit{usageCode, fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, cmd.UseLine(), cmd.CommandPath())}
 	})
@@ -158,7 +179,7 @@ const usage = `Usage:  {{if .HasAvailableSubCommands}}{{.CommandPath}} COMMAND{{
 
 Commands:
 {{- range .Commands}}{{if .IsAvailableCommand}}
-  {{rpad .Name .NamePadding}} {{.Short}}{{end}}{{end}}{{end}}
+  {{rpad .Name .NamePadding}}  {{.Short}}{{end}}{{end}}{{end}}
 {{- if gt (len .Aliases) 0}}
 
 Aliases:

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -54,7 +55,7 @@ func (t *target) status() *cobra.Command {
 			return format.One(cmd.OutOrStdout(), form, s, func(w io.Writer) error { return printStatus(w, s) })
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	return cmd
 }
 
@@ -78,15 +79,19 @@ func printStatus(w io.Writer, s logdriver.Status) error {
 	var b strings.Builder
 	line := func(key, text string, args ...any) { fmt.Fprintf(&b, "%-15s%s\n", key+":", fmt.Sprintf(text, args...)) }
 	source := s.Config.Source
-	if source == "" {
+	if source == "settings" {
 		source = "the plugin's settings"
 	}
-	line("Configuration", "%s", source)
+	line("Configuration", "%s", cmp.Or(source, "none"))
 	if len(s.Config.Pools) > 0 {
 		line("Pools", "%s", strings.Join(s.Config.Pools, ", "))
 	}
 	line("Containers", "%d that log, %d that ended", live, len(s.Streams)-live)
-	line("Collectors", "%d of %d healthy", healthy, len(s.Collectors))
+	if len(s.Collectors) == 0 {
+		line("Collectors", "none in use: no container's records go anywhere now")
+	} else {
+		line("Collectors", "%d of %d healthy", healthy, len(s.Collectors))
+	}
 	line("Spool", "%s of %s, in %d files", size(s.SpoolBytes), size(s.SpoolMax), s.Spool.Segments)
 	line("Backlog", "%s%s", size(behind), waiting(most))
 	line("Dropped", "%s since the plugin started", size(s.DroppedBytes))
@@ -117,9 +122,9 @@ func troubles(s logdriver.Status) (all []string) {
 	for _, c := range s.Collectors {
 		switch {
 		case !c.Healthy:
-			add("collector %s of pool %s cannot be reached", c.Name, c.Pool)
+			add("collector %s of pool %s is down%s", c.Name, c.Pool, reason(c))
 		case c.Shed > 0:
-			add("collector %s of pool %s pushes back, and is relieved of %.0f%% of its keys", c.Name, c.Pool, 100*c.Shed)
+			add("collector %s of pool %s pushes back, and is relieved of %.0f%% of its keys%s", c.Name, c.Pool, 100*c.Shed, reason(c))
 		}
 	}
 	for _, st := range s.Streams {
@@ -131,6 +136,14 @@ func troubles(s logdriver.Status) (all []string) {
 		add("the spool's disk: %d moves hang, %d cursors could not be written, %s are in quarantine", h.Stuck, h.CursorErrors, size(h.QuarantineBytes))
 	}
 	return all
+}
+
+// reason is why a collector is not well, and for how long.
+func reason(c logdriver.CollectorStatus) string {
+	if c.Error == "" {
+		return ""
+	}
+	return fmt.Sprintf(" for %s: %s", ago(c.ErrorSince), c.Error)
 }
 
 func size[T int64 | uint64 | float64](n T) string { return units.BytesSize(float64(n)) }
@@ -184,15 +197,11 @@ func (t *target) streams() *cobra.Command {
 					rows = append(rows, rowOf(st, whole))
 				}
 			}
-			if quiet {
-				form = "{{.Container}}"
-			}
-			return format.List(cmd.OutOrStdout(), form, rows)
+			return format.List(cmd.OutOrStdout(), quietly(cmd, form, quiet, "Container"), rows)
 		},
 	}
-	formatFlag(cmd, &form)
+	listFlags(cmd, &form, &quiet, "container IDs")
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "Don't truncate output")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display container IDs")
 	cmd.Flags().BoolVar(&behind, "behind", false, "Only show those of which something is not delivered")
 	return cmd
 }
@@ -227,10 +236,13 @@ type poolRow struct {
 	Streams   string `header:"STREAMS"`
 	Shed      string `header:"SHED"`
 	AckTime   string `header:"ACKNOWLEDGES AFTER"`
+	Since     string `header:"FAILING FOR"`
+	Error     string `header:"ERROR"`
 }
 
 func (t *target) pools() *cobra.Command {
 	var form string
+	var whole bool
 	cmd := &cobra.Command{
 		Use: "pools [OPTIONS]", Short: "List pools and the health of their collectors", Args: exactly(0), ValidArgsFunction: cobra.NoFileCompletions,
 		Example: `  docker dockline log pools
@@ -240,17 +252,22 @@ func (t *target) pools() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return format.List(cmd.OutOrStdout(), form, poolRows(s))
+			rows := poolRows(s)
+			for i := range rows {
+				rows[i].Error = shorten(rows[i].Error, form, whole)
+			}
+			return format.List(cmd.OutOrStdout(), form, rows)
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.Help)
+	cmd.Flags().BoolVar(&whole, "no-trunc", false, "Don't truncate output")
 	return cmd
 }
 
 func poolRows(s logdriver.Status) (rows []poolRow) {
 	used := map[string]bool{}
 	for _, c := range s.Collectors {
-		r := poolRow{Pool: c.Pool, Collector: c.Name, Health: "healthy", Streams: strconv.Itoa(c.Streams), Shed: fmt.Sprintf("%.0f%%", 100*c.Shed), AckTime: "-"}
+		r := poolRow{Pool: c.Pool, Collector: c.Name, Health: "healthy", Streams: strconv.Itoa(c.Streams), Shed: fmt.Sprintf("%.0f%%", 100*c.Shed), AckTime: "-", Since: ago(c.ErrorSince), Error: orDash(c.Error)}
 		switch {
 		case c.Leaving:
 			r.Health = "leaving"
@@ -267,7 +284,7 @@ func poolRows(s logdriver.Status) (rows []poolRow) {
 	}
 	for _, name := range s.Config.Pools {
 		if !used[name] {
-			rows = append(rows, poolRow{name, "-", "not in use", "0", "-", "-"})
+			rows = append(rows, poolRow{name, "-", "not in use", "0", "-", "-", "-", "-"})
 		}
 	}
 	return rows
@@ -286,7 +303,15 @@ type poisonRow struct {
 }
 
 // maxReason is how much of one a table shows.
-const maxReason = 60
+const maxReason = 100
+
+// shorten cuts a reason for a table.
+func shorten(reason, form string, whole bool) string {
+	if whole || form != "" && form != "table" || len(reason) <= maxReason {
+		return reason
+	}
+	return format.Truncate(reason, maxReason-1) + "…"
+}
 
 func (t *target) poison() *cobra.Command {
 	var form string
@@ -308,15 +333,13 @@ are kept. docker logs still has their lines.`,
 			var rows []poisonRow
 			for _, e := range all {
 				r := poisonRow{stamp(e.At), e.Collector, short12(e.Container, whole), strconv.Itoa(e.Records), e.Class, e.Reason, e.ID, string(e.Encoded)}
-				if !whole && (form == "" || form == "table") {
-					r.Reason = format.Truncate(r.Reason, maxReason)
-				}
+				r.Reason = shorten(r.Reason, form, whole)
 				rows = append(rows, r)
 			}
 			return format.List(cmd.OutOrStdout(), form, rows)
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.Help)
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "Don't truncate output")
 	return cmd
 }

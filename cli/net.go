@@ -80,7 +80,7 @@ func (v *view) find(name string) (*admin.Network, error) {
 	case 0:
 		return nil, fmt.Errorf("dockline-net has no network %q: see docker dockline net ls", name)
 	}
-	return nil, fmt.Errorf("%d networks have an ID that begins with %q", len(found), name)
+	return nil, fmt.Errorf("%d networks have an ID that begins with %q: say more of it", len(found), name)
 }
 
 func (v *view) name(id string) string { return cmp.Or(v.names[id], network.Short(id)) }
@@ -134,15 +134,11 @@ and its endpoints; docker dockline net check says what.`,
 				rows = append(rows, v.row(n, whole))
 			}
 			slices.SortFunc(rows, func(a, b netRow) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.ID, b.ID)) })
-			if quiet {
-				form = "{{.ID}}"
-			}
-			return format.List(cmd.OutOrStdout(), form, rows)
+			return format.List(cmd.OutOrStdout(), quietly(cmd, form, quiet, "ID"), rows)
 		},
 	}
-	formatFlag(cmd, &form)
+	listFlags(cmd, &form, &quiet, "network IDs")
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "Don't truncate output")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "Only display network IDs")
 	return cmd
 }
 
@@ -191,20 +187,23 @@ func (t *target) netInspect() *cobra.Command {
 				}
 				found = append(found, n)
 			}
-			if form != "" {
-				for _, n := range found {
-					if err := format.One(cmd.OutOrStdout(), form, n, func(io.Writer) error { return fmt.Errorf("--format %q: inspect prints JSON, or a template", form) }); err != nil {
-						return err
-					}
-				}
-				return nil
-			}
 			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "    ")
-			return enc.Encode(found)
+			switch form {
+			case "":
+				enc.SetIndent("", "    ")
+				return enc.Encode(found)
+			case "json":
+				return enc.Encode(found)
+			}
+			for _, n := range found {
+				if err := format.One(cmd.OutOrStdout(), form, n, nil); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
-	cmd.Flags().StringVarP(&form, "format", "f", "", `Format output: "json" or a Go TEMPLATE`)
+	cmd.Flags().StringVarP(&form, "format", "f", "", format.HelpOne)
 	return cmd
 }
 
@@ -247,7 +246,7 @@ or stops, its endpoint may differ for a moment.`,
 			return nil
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.Help)
 	return cmd
 }
 
@@ -309,7 +308,7 @@ something changes, and every 30 s. The exit code is 1 if something cannot be put
 			return err
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	return cmd
 }
 

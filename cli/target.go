@@ -54,21 +54,28 @@ func (t *target) find(ctx context.Context) (string, error) {
 	return e.AdminSocket(p)
 }
 
+// How long a plugin may take: to say what it has, for which it waits for nobody,
+// and to change something.
+const (
+	patience       = 10 * time.Second
+	changePatience = 2 * time.Minute
+)
+
 // call is admin.Get or admin.Post.
 type call func(ctx context.Context, socket, path string, w io.Writer) error
 
 // get asks the plugin and decodes its answer.
 func (t *target) get(ctx context.Context, path string, query url.Values, to any) error {
-	return t.ask(ctx, admin.Get, path, query, to)
+	return t.ask(ctx, patience, admin.Get, path, query, to)
 }
 
 // change is get for what changes something.
 func (t *target) change(ctx context.Context, path string, query url.Values, to any) error {
-	return t.ask(ctx, admin.Post, path, query, to)
+	return t.ask(ctx, changePatience, admin.Post, path, query, to)
 }
 
-func (t *target) ask(ctx context.Context, by call, path string, query url.Values, to any) error {
-	body, err := t.raw(ctx, by, path, query)
+func (t *target) ask(ctx context.Context, most time.Duration, by call, path string, query url.Values, to any) error {
+	body, err := t.raw(ctx, most, by, path, query)
 	if err != nil {
 		return err
 	}
@@ -78,7 +85,7 @@ func (t *target) ask(ctx context.Context, by call, path string, query url.Values
 	return nil
 }
 
-func (t *target) raw(ctx context.Context, by call, path string, query url.Values) ([]byte, error) {
+func (t *target) raw(ctx context.Context, most time.Duration, by call, path string, query url.Values) ([]byte, error) {
 	socket, err := t.find(ctx)
 	if err != nil {
 		return nil, err
@@ -87,7 +94,12 @@ func (t *target) raw(ctx context.Context, by call, path string, query url.Values
 		path += "?" + query.Encode()
 	}
 	var b bytes.Buffer
-	err = by(ctx, socket, path, &b)
+	within, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	err = by(within, socket, path, &b)
+	if ctx.Err() == nil && within.Err() != nil {
+		return nil, fmt.Errorf("%s has not answered for %v: it hangs, or has too much to do; the engine's log may say why, and docker dockline bug-report gathers what there is", t.kind, most)
+	}
 	if no := new(admin.RefusedError); errors.As(err, &no) && no.Unknown {
 		return nil, fmt.Errorf("%s does not know this call: it is of another version than this command (%s), or not set up for it; see docker dockline version: %w", t.kind, t.env.Version, err)
 	}
@@ -103,11 +115,32 @@ func unknown(err error) bool {
 	return errors.As(err, &no) && no.Unknown
 }
 
+// listFlags adds --format and --quiet, which is fields alone, to what lists.
+func listFlags(cmd *cobra.Command, to *string, quiet *bool, of string) {
+	formatFlag(cmd, to, format.Help)
+	cmd.Flags().BoolVarP(quiet, "quiet", "q", false, "Only display "+of)
+}
+
+// quietly is the format of a list that is to have one field alone.
+func quietly(cmd *cobra.Command, form string, quiet bool, field string) string {
+	if !quiet {
+		return form
+	}
+	if form != "" {
+		fmt.Fprintln(cmd.ErrOrStderr(), "WARNING: Ignoring custom format, because both --format and --quiet are set.") // the docker command's words
+	}
+	return "{{." + field + "}}"
+}
+
 // formatFlag adds --format.
-func formatFlag(cmd *cobra.Command, to *string) {
-	cmd.Flags().StringVar(to, "format", "", format.Help)
+func formatFlag(cmd *cobra.Command, to *string, help string) {
+	cmd.Flags().StringVar(to, "format", "", help)
+	words := []string{"json"}
+	if help == format.Help {
+		words = append(words, "table")
+	}
 	_ = cmd.RegisterFlagCompletionFunc("format", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-		return []string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp
+		return words, cobra.ShellCompDirectiveNoFileComp
 	})
 }
 
@@ -136,7 +169,7 @@ func (t *target) metricsCommand() *cobra.Command {
 		Example:           fmt.Sprintf("  docker dockline %s metrics | grep _total", strings.TrimPrefix(string(t.kind), "dockline-")),
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := t.raw(cmd.Context(), admin.Get, "/metrics", nil)
+			text, err := t.raw(cmd.Context(), patience, admin.Get, "/metrics", nil)
 			if err != nil {
 				return err
 			}

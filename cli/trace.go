@@ -39,6 +39,9 @@ The exit code is 0 where A reaches B, 1 where not, 2 where that could not be fou
 			ctx, cancel := context.WithTimeoutCause(cmd.Context(), timeout, fmt.Errorf("it took longer than %v: --timeout gives it more", timeout))
 			defer cancel()
 			report, err := t.traced(ctx, cmd, args, verbose)
+			if cmd.Context().Err() != nil {
+				return cmd.Context().Err()
+			}
 			if err != nil {
 				return &exit{untraced, err.Error()}
 			}
@@ -51,7 +54,7 @@ The exit code is 0 where A reaches B, 1 where not, 2 where that could not be fou
 			return nil
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	cmd.Flags().DurationVar(&timeout, "timeout", trace.Within, "How long it may take")
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "Say on stderr what is being done")
 	return cmd

@@ -58,7 +58,7 @@ func (c *common) version() *cobra.Command {
 			return err
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	return cmd
 }
 

@@ -49,7 +49,7 @@ holds anything of that time. A + behind a count says that there are more.`,
 			return nil
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	cmd.Flags().StringVar(&since, "since", "", `Only records since then: "2006-01-02T15:04:05Z", seconds since 1970, or how long ago ("90m")`)
 	cmd.Flags().StringVar(&until, "until", "", "Only records until then")
 	return cmd
@@ -114,7 +114,7 @@ The order is the same on every host with the same collectors.`,
 			return format.One(cmd.OutOrStdout(), form, e, func(w io.Writer) error { return printExplanation(w, &e) })
 		},
 	}
-	formatFlag(cmd, &form)
+	formatFlag(cmd, &form, format.HelpOne)
 	cmd.Flags().StringVar(&pool, "pool", "", "Ask this pool alone")
 	return cmd
 }

@@ -62,6 +62,7 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
 		if g := p.going.of(st.ID(), r); g != nil {
+			one.Pool = new(poolLabels).of(g.pool)
 			one.Collector = at[[2]string{st.ID(), g.pool}].Collector
 		}
 		all = append(all, one)
@@ -90,6 +91,9 @@ type CollectorStatus struct {
 	Streams int     `json:"streams"`
 	Shed    float64 `json:"shed"`                       // part of the keys that do not go to it because it pushes back
 	AckTime float64 `json:"acknowledges_after_seconds"` // lately; 0: nothing was acknowledged
+	// Why it is not reached, and since when; none since it acknowledged something.
+	Error      string    `json:"error,omitempty"`
+	ErrorSince time.Time `json:"error_since,omitzero"`
 }
 
 // Status is the whole plugin as an operator sees it.
@@ -110,7 +114,11 @@ func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
 	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
 	for _, c := range p.ship.Collectors() {
-		s.Collectors = append(s.Collectors, CollectorStatus{new(poolLabels).of(c.Pool), c.Name, c.Healthy, c.Leaving, c.Streams, c.Shed, c.AckTime.Seconds()})
+		one := CollectorStatus{Pool: new(poolLabels).of(c.Pool), Name: c.Name, Healthy: c.Healthy, Leaving: c.Leaving, Streams: c.Streams, Shed: c.Shed, AckTime: c.AckTime.Seconds()}
+		if c.Trouble != nil {
+			one.Error, one.ErrorSince = c.Trouble.Err, c.Trouble.Since
+		}
+		s.Collectors = append(s.Collectors, one)
 	}
 	at := map[[2]string]ship.Place{}
 	for _, place := range p.ship.Places() {
@@ -184,7 +192,11 @@ func (p *Plugin) why() string {
 	var down []string
 	for _, c := range p.ship.Collectors() {
 		if !c.Healthy {
-			down = append(down, c.Name)
+			one := c.Name
+			if c.Trouble != nil {
+				one += " (" + c.Trouble.Err + ")"
+			}
+			down = append(down, one)
 		}
 	}
 	said := ""

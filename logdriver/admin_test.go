@@ -44,6 +44,11 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 	if b := s.Streams[1]; b.Live || b.BacklogBytes == 0 || b.BacklogSince.IsZero() || b.Collector != "dead" {
 		t.Errorf("the container that is not: %+v", b)
 	}
+	for _, c := range s.Collectors {
+		if down := c.Name == "dead"; c.Healthy == down || strings.Contains(c.Error, "connection refused") != down || c.ErrorSince.IsZero() == down {
+			t.Errorf("a collector: %+v", c)
+		}
+	}
 	_, metrics := h.get(t.Context(), "/metrics")
 	for _, want := range []string{
 		"dockline_log_records_acknowledged_total 2\n",

@@ -53,12 +53,12 @@ func (p *pools) cluster(pool ship.Pool, kind string, def *config.Pool, members [
 		}
 		return ship.Pool{}, errNobodyTakes
 	}
-	s, err := openSink(urls, p.host(dir))
+	name, _, _ := strings.Cut(kind, "+")
+	s, err := openSink(urls, p.host(dir, name))
 	if err != nil {
 		return ship.Pool{}, hide(err, secrets)
 	}
 	slices.Sort(ids)
-	name, _, _ := strings.Cut(kind, "+")
 	id := fmt.Sprintf("%s %x", name, sha256.Sum256([]byte(strings.Join(ids, "\n"))))
 	pool.Collectors = []ship.Collector{{Name: name, ID: id, Sink: s}}
 	pool.Rank = func(string) []string { return []string{name} }

@@ -106,7 +106,7 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 }
 
 func TestClustersAreNotMixed(t *testing.T) {
-	p := newPools(newHost(t, "").plugin.ship, nil, "", t.TempDir(), nil)
+	p := newPools(newHost(t, "").plugin.ship, nil, "", t.TempDir(), quiet)
 	defer p.close()
 	for _, tc := range []struct{ list, err string }{
 		{"kafka://a?topic=logs,kafka://b:9093?topic=logs&weight=0", ""},

@@ -387,7 +387,8 @@ func CheckConfig(file, setting string) (names []string, warnings config.Problems
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the configuration: %w", err)
 	}
-	unused := &pools{names: resolve.New(resolve.Host(), slog.New(slog.DiscardHandler))} // nobody is reached
+	nobody := slog.New(slog.DiscardHandler)
+	unused := &pools{names: resolve.New(resolve.Host(), nobody), log: nobody} // nobody is reached
 	c, warnings, err := config.Parse(file, text, Config{Collectors: setting}.fallback(), configChecks(unused, filepath.Dir(file)))
 	if err != nil {
 		return nil, warnings, err

@@ -358,7 +358,7 @@ func (p *Plugin) giveUp(st *spool.Stream, route, why string) error {
 	lost := min(until, st.End()) - min(st.Cursor(route), until)
 	p.givenUp.Add(lost)
 	p.log.Error("a pool that a container no longer goes to has not got all that was for it, which is given up",
-		"pool", name, "container", st.Container(), "bytes", lost, "why", why)
+		"pool", name, "container", st.Name(), "stream", st.ID(), "bytes", lost, "why", why)
 	return st.RemoveRoute(route)
 }
 
@@ -379,6 +379,6 @@ func (p *Plugin) look(st *spool.Stream) {
 		}
 	}
 	if p.going.failed(st, err) {
-		p.log.Error("a container's records stay in the spool: they cannot be shipped", "container", st.Container(), "err", err)
+		p.log.Error("a container's records stay in the spool: they cannot be shipped", "container", st.Name(), "stream", st.ID(), "err", err)
 	}
 }

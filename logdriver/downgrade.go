@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -68,9 +67,7 @@ func (d downgraded) Register(s *pluginserver.Server) { engine.Register(s, d) }
 // Admin implements Driver. There is no status, and nothing is drained.
 func (d downgraded) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, d)
-	refuse := func(*http.Request) (any, error) { return nil, d.Why() }
-	s.Handle("/status", refuse)
-	s.Handle("/drain", refuse)
+	s.Refuse(d.Why)
 	s.Ready("records are shipped", d.Why)
 	return s
 }
@@ -119,7 +116,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		}
 		pl, err := p.plan(&info, p.conf.current(), false)
 		if err != nil {
-			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+			p.log.Error("a container's options are not understood", "container", info.Name(), "err", err)
 			pl.missing = []string{config.DefaultPool}
 		}
 		params := spool.Params{Container: info.ContainerID, Info: r.Info, KeepBytes: pl.options.KeepBytes, OnFull: p.cfg.OnFull, Sync: p.cfg.Sync}
@@ -127,7 +124,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 			params.Routes = pl.routes()
 		}
 		if err := p.policies(pl.options, &params); err != nil {
-			p.log.Error("a container's options are not understood", "container", info.ContainerID, "err", err)
+			p.log.Error("a container's options are not understood", "container", info.Name(), "err", err)
 		}
 		if se, _, err = p.spool.Attach(params, r.FIFO); err != nil {
 			return err

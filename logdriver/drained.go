@@ -1,20 +1,25 @@
 package logdriver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
 )
 
+// sayEvery is how often it is said what a drain waits for, at most.
+const sayEvery = 5 * time.Second
+
 // AwaitDrained asks the plugin behind a socket until everything is delivered, and
-// says each time that something else is not. Where ctx ends before, the error
-// says what is left.
+// says every now and then what is not. Where ctx ends before, the error says what
+// is left.
 func AwaitDrained(ctx context.Context, socket string, waiting func(string)) error {
-	said := ""
+	last, said, at := "", "", time.Time{}
 	for begun := time.Now(); ; {
 		var left *admin.RefusedError
 		err := admin.Get(ctx, socket, "/drain?timeout=1s", io.Discard)
@@ -22,11 +27,12 @@ func AwaitDrained(ctx context.Context, socket string, waiting func(string)) erro
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("not drained within %v: %s", time.Since(begun).Round(time.Second), said)
-		case !errors.As(err, &left):
+			return fmt.Errorf("not drained within %v: %s", time.Since(begun).Round(time.Second), cmp.Or(last, "the plugin has not answered yet"))
+		case !errors.As(err, &left), left.Code != http.StatusServiceUnavailable:
 			return err
-		case left.Text != said:
-			said = left.Text
+		}
+		if last = left.Text; last != said && time.Since(at) >= sayEvery {
+			said, at = last, time.Now()
 			waiting(said)
 		}
 	}

@@ -32,15 +32,16 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 	if err != nil {
 		return ship.Collector{}, err
 	}
-	s, err := openSink([]*url.URL{d.url}, p.host(dir))
+	s, err := openSink([]*url.URL{d.url}, p.host(dir, c.Name))
 	if err != nil {
 		return ship.Collector{}, hide(err, d.secrets)
 	}
 	return ship.Collector{Name: c.Name, ID: d.id, Sink: s}, nil
 }
 
-func (p *pools) host(dir string) sink.Host {
-	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Journal: p.journal, Log: p.log}
+// host is what a collector sees of the host, and says in the log in its own name.
+func (p *pools) host(dir, collector string) sink.Host {
+	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Journal: p.journal, Log: p.log.With("collector", collector)}
 }
 
 // dressed is a collector's URL with what its pool says of all.

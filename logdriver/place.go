@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -75,7 +76,7 @@ func openSpool(cfg Config, log *slog.Logger) (*spool.Spool, place, error) {
 		return nil, want, err
 	}
 	open := func(dir string) (*spool.Spool, error) {
-		return spool.Open(dir, spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size}, log)
+		return spool.Open(dir, spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size, Name: nameOf}, log)
 	}
 	if known && last.ID != want.ID {
 		sp, err := open(last.dir)
@@ -220,3 +221,12 @@ func mountedFrom(mountinfo []byte, dir string) string {
 
 // unescape undoes what the kernel does to odd characters (fs/proc_namespace.c).
 var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+// nameOf is a container's name out of what the spool keeps of it.
+func nameOf(info json.RawMessage) string {
+	var of container.Info
+	if json.Unmarshal(info, &of) != nil {
+		return ""
+	}
+	return of.Name()
+}

@@ -133,9 +133,9 @@ func (p *Plugin) Close() {
 func (p *Plugin) resumeReading(st *spool.Stream) {
 	for _, se := range st.Sessions() {
 		if err := p.pumps.Resume(se); err != nil {
-			p.log.Warn("a FIFO is gone; its session is over", "container", st.Container(), "err", err)
+			p.log.Warn("a FIFO is gone; its session is over", "container", st.Name(), "stream", st.ID(), "err", err)
 			if err := se.Detach(); err != nil {
-				p.log.Error("a session could not be ended", "container", st.Container(), "err", err)
+				p.log.Error("a session could not be ended", "container", st.Name(), "stream", st.ID(), "err", err)
 			}
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
@@ -123,9 +122,7 @@ func (r *Refusal) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, r)
 	refuse := func() error { return r.why }
 	s.Ready("spool is within reach", refuse)
-	for _, path := range []string{"/status", "/drain"} {
-		s.Handle(path, func(*http.Request) (any, error) { return nil, r.why })
-	}
+	s.Refuse(refuse)
 	return s
 }
 

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // DefaultAddr is where the docker command looks when nobody says anything else.
@@ -128,14 +129,25 @@ func (e *StatusError) Error() string { return e.Text }
 // maxAnswer bounds what is read of one.
 const maxAnswer = 64 << 20
 
+// patience is how long an engine may take to answer: it waits for nobody to say
+// what it has.
+const patience = 10 * time.Second
+
 // Get asks the engine and decodes its answer.
 func (c *Client) Get(ctx context.Context, path string, to any) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://engine"+path, nil)
+	within, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	req, err := http.NewRequestWithContext(within, http.MethodGet, "http://engine"+path, nil)
 	if err != nil {
 		return fmt.Errorf("ask the engine: %w", err)
 	}
 	res, err := c.http.Do(req)
+	if of := new(url.Error); errors.As(err, &of) {
+		err = of.Err
+	}
 	switch {
+	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("the engine at %s has not answered for %v: it hangs, or has too much to do; with --socket /run/docker/plugins/ID/admin.sock it is not asked", c.Addr, patience)
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("no permission to reach the engine at %s: run it as root, as with sudo docker dockline", c.Addr)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):

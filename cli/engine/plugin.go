@@ -1,17 +1,16 @@
 package engine
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
+	"iter"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Kind is one of dockline's plugins. It is told by the socket that its config.json
@@ -48,7 +47,11 @@ func (e *NotReadyError) Error() string { return e.Text }
 // that is enabled.
 func (c *Client) Plugin(ctx context.Context, kind Kind, name string) (Plugin, error) {
 	var all []Plugin
-	if err := c.Get(ctx, "/plugins", &all); err != nil {
+	err := c.Get(ctx, "/plugins", &all)
+	if said := new(StatusError); errors.As(err, &said) && said.Code == http.StatusNotFound {
+		return Plugin{}, fmt.Errorf("what answers at %s has no plugins; it is podman, perhaps, and not docker's engine: %w", c.Addr, err)
+	}
+	if err != nil {
 		return Plugin{}, err
 	}
 	var enabled, disabled []Plugin
@@ -86,7 +89,7 @@ func names(of []Plugin) string {
 // AdminSocket returns where a plugin answers operators.
 func (c *Client) AdminSocket(p Plugin) (string, error) {
 	var first error
-	for _, root := range c.execRoots() {
+	for root := range c.execRoots() {
 		path := filepath.Join(root, "plugins", p.ID, "admin.sock")
 		err := CheckSocket(path)
 		if err == nil {
@@ -116,42 +119,50 @@ func CheckSocket(path string) error {
 	return nil
 }
 
-// execRoots returns where the engine may keep its plugins' sockets: in its exec
-// root, as its command line has it, or, up to 20.10, always in the default one.
-func (c *Client) execRoots() []string {
-	const usual = "/run/docker"
-	roots := []string{usual}
-	conn, err := net.Dial("unix", c.socket)
-	if err != nil {
-		return roots
+// execRoots yields where engines keep their plugins' sockets: by default, of an
+// engine without root, and as the engines that run here are told to. A plugin's ID
+// is in one of them only.
+func (c *Client) execRoots() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield("/run/docker") || !yield(filepath.Join(filepath.Dir(c.socket), "docker")) {
+			return
+		}
+		lines, _ := filepath.Glob("/proc/[0-9]*/cmdline") // the pattern is right
+		for _, line := range lines {
+			text, err := os.ReadFile(line)
+			if err != nil {
+				continue
+			}
+			if root := execRoot(strings.Split(string(text), "\x00")); root != "" && !yield(root) {
+				return
+			}
+		}
 	}
-	defer conn.Close()
-	raw, err := conn.(*net.UnixConn).SyscallConn()
-	if err != nil {
-		return roots
-	}
-	var peer *unix.Ucred
-	var failed error
-	if err := raw.Control(func(fd uintptr) {
-		peer, failed = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil || failed != nil {
-		return roots
-	}
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", peer.Pid))
-	if err != nil {
-		return roots
-	}
-	return append(roots, optionOf(bytes.Split(line, []byte{0}), "--exec-root")...)
 }
 
-func optionOf(args [][]byte, name string) []string {
+// execRoot is what a process is told, "" if it is no engine or told nothing.
+func execRoot(args []string) string {
+	if filepath.Base(args[0]) != "dockerd" {
+		return ""
+	}
+	if root := optionOf(args, "--exec-root"); root != "" {
+		return root
+	}
+	var config struct {
+		ExecRoot string `json:"exec-root"`
+	}
+	_ = readJSON(cmp.Or(optionOf(args, "--config-file"), "/etc/docker/daemon.json"), &config) // there need not be one
+	return config.ExecRoot
+}
+
+func optionOf(args []string, name string) string {
 	for i, a := range args {
-		if v, ok := bytes.CutPrefix(a, []byte(name+"=")); ok {
-			return []string{string(v)}
+		if v, ok := strings.CutPrefix(a, name+"="); ok {
+			return v
 		}
-		if string(a) == name && i+1 < len(args) {
-			return []string{string(args[i+1])}
+		if a == name && i+1 < len(args) {
+			return args[i+1]
 		}
 	}
-	return nil
+	return ""
 }

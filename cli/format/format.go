@@ -17,6 +17,9 @@ import (
 // Help is what --format takes, for help texts.
 const Help = `Format output: "table", "table TEMPLATE", "json" or a Go TEMPLATE`
 
+// HelpOne is what it takes for one thing.
+const HelpOne = `Format output: "json" or a Go TEMPLATE`
+
 // List prints rows, which are structs whose fields are as they are shown. A field's
 // tag header is its column; one with the option wide is in no table by itself.
 func List[T any](w io.Writer, format string, rows []T) error {
@@ -36,7 +39,11 @@ func List[T any](w io.Writer, format string, rows []T) error {
 	}
 	var b bytes.Buffer
 	if isTable {
-		if err := execute(t, &b, headers(kind)); err != nil {
+		head, err := t.Clone()
+		if err != nil {
+			return fmt.Errorf("--format: %w", err)
+		}
+		if err := execute(head.Funcs(headerFunctions), &b, headers(kind)); err != nil {
 			return err
 		}
 	}
@@ -128,10 +135,21 @@ var functions = template.FuncMap{
 	"upper": strings.ToUpper,
 	"title": func(s string) string { r, n := utf8.DecodeRuneInString(s); return strings.ToUpper(string(r)) + s[n:] },
 	"pad": func(s string, before, after int) string {
+		if s == "" {
+			return s
+		}
 		return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
 	},
 	"truncate": Truncate,
 }
+
+// headerFunctions leave the name of a column as it is, whatever is done with what
+// is in it.
+var headerFunctions = template.FuncMap{
+	"json": same, "split": same, "join": same, "lower": same, "upper": same, "title": same, "truncate": same,
+}
+
+func same(header string, _ ...any) string { return header }
 
 // Truncate returns the first so many runes.
 func Truncate(s string, runes int) string {

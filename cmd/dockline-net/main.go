@@ -104,7 +104,7 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	}
 	kept, err := state.Open(dir, boot)
 	if err != nil {
-		return refuse(ctx, l, err, set.window, log)
+		return refuse(ctx, l, err, set, log)
 	}
 	defer func() { _ = kept.Close() }()
 	if kept.JournalLost() {
@@ -121,7 +121,7 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	defer host.Close()
 	p, err := assemble(host, kept, set, log)
 	if err != nil {
-		return refuse(ctx, l, err, set.window, log)
+		return refuse(ctx, l, err, set, log)
 	}
 	p.driver.Networks.SetBoot(boot)
 	if err := p.reconcile.Start(); err != nil {

@@ -39,7 +39,7 @@ type plugin struct {
 // Ending would have the engine start the process over and over, and going on
 // would give away what the file reserves; nothing is deleted, so that a copy of
 // the file can be put back.
-func refuse(ctx context.Context, l net.Listener, err error, window shared.Settings, log *slog.Logger) error {
+func refuse(ctx context.Context, l net.Listener, err error, set settings, log *slog.Logger) error {
 	var corrupt *state.CorruptError
 	if !errors.As(err, &corrupt) {
 		return err
@@ -53,7 +53,11 @@ func refuse(ctx context.Context, l net.Listener, err error, window shared.Settin
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var beside errgroup.Group
-	show(ctx, &beside, admin.Refusing(why, log), al, window, log)
+	operators := admin.Refusing(why, log)
+	if set.recent != nil {
+		operators.HandleProcess(set.recent.Lines)
+	}
+	show(ctx, &beside, operators, al, set.window, log)
 	err = pluginserver.Refusing(why, log).Serve(ctx, l)
 	cancel()
 	return errors.Join(err, beside.Wait())

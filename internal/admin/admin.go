@@ -147,6 +147,15 @@ func (s *Server) HandleProcess(lines func() []string) {
 	s.Handle("/log", func(*http.Request) (any, error) { return lines(), nil })
 }
 
+// Refuse answers with why whatever is asked for that nothing else is added for. It
+// is for a plugin that does not do its work, and will not before somebody acts.
+func (s *Server) Refuse(why func() error) {
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(answered, "refused")
+		http.Error(w, why().Error(), http.StatusInternalServerError)
+	})
+}
+
 func (s *Server) handle(method, path string, fn func(*http.Request) (any, error)) {
 	s.mux.HandleFunc(method+" "+path, func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)

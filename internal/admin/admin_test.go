@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"errors"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -31,6 +32,20 @@ func TestMethods(t *testing.T) {
 	}
 	if done != 1 {
 		t.Errorf("changed %d times", done)
+	}
+}
+
+// A plugin that refuses its work knows all calls, and says why to each.
+func TestRefuse(t *testing.T) {
+	s := New(slog.New(slog.DiscardHandler))
+	s.Refuse(func() error { return errors.New("the disk is gone") })
+	s.HandleProcess(func() []string { return nil })
+	for path, want := range map[string]int{"/status": 500, "/anything/else": 500, "/version": 200, "/healthz": 200} {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+		if w.Code != want || want == 500 && (w.Body.String() != "the disk is gone\n" || w.Header().Get(answered) == "") {
+			t.Errorf("%s: %d %q", path, w.Code, w.Body)
+		}
 	}
 }
 

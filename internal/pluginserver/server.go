@@ -181,16 +181,17 @@ func HandleStream[Req any](s *Server, path string, fn func(context.Context, *Req
 		defer cancel()
 		defer context.AfterFunc(s.streams, cancel)()
 		out := &flushWriter{w: w, rc: http.NewResponseController(w)}
-		err := fn(ctx, req, out)
+		c := &call{pairs: []any{"call", path}}
+		err := fn(context.WithValue(ctx, callKey{}, c), req, out)
 		switch {
 		case err == nil:
 		case ctx.Err() != nil: // the reader went away, or the plugin stops
 		case !out.started:
-			s.log.Warn("plugin call ended in an error", "call", path, "err", err)
+			s.log.Warn("plugin call ended in an error", append(c.pairs, "err", err)...)
 			// The engine decodes a 200 as log frames, so this one has to be an HTTP error.
 			Fail(w, http.StatusInternalServerError, err)
 		default:
-			s.log.Error("stream of a plugin call broke off", "call", path, "err", err)
+			s.log.Warn("stream of a plugin call broke off", append(c.pairs, "err", err)...)
 			panic(http.ErrAbortHandler)
 		}
 	})

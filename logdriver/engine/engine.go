@@ -62,6 +62,7 @@ func Register(s *pluginserver.Server, d Driver) {
 		return res, nil
 	})
 	pluginserver.Handle(s, "/LogDriver.StartLogging", func(ctx context.Context, req *startRequest) (*empty, error) {
+		note(ctx, &req.Info)
 		if err := errors.Join(checkFile(req.File), checkInfo(&req.Info)); err != nil {
 			return nil, err
 		}
@@ -74,12 +75,21 @@ func Register(s *pluginserver.Server, d Driver) {
 		return new(empty), d.Stop(ctx, req.File)
 	})
 	pluginserver.HandleStream(s, "/LogDriver.ReadLogs", func(ctx context.Context, req *readRequest, w io.Writer) error {
+		note(ctx, &req.Info)
 		if err := checkInfo(&req.Info); err != nil {
 			return err
 		}
 		return d.ReadLogs(ctx, &req.Info, req.Config, w)
 	})
 }
+
+// note says of which container a call is, where it ends in an error.
+func note(ctx context.Context, info *container.Info) {
+	pluginserver.Note(ctx, "container", info.Name(), "container_id", info.ContainerID[:min(shortID, len(info.ContainerID))])
+}
+
+// shortID is how much of a container's id people see.
+const shortID = 12
 
 func checkFile(file string) error {
 	if file == "" {

@@ -142,7 +142,7 @@ func (d *Driver) Start(_ context.Context, file string, info *container.Info) err
 	if err != nil {
 		return fmt.Errorf("encode what is known of the container: %w", err)
 	}
-	d.log.Warn("what a container writes is put aside and not shipped, after a downgrade", "container", info.ContainerID, "err", d.why)
+	d.log.Warn("what a container writes is put aside and not shipped, after a downgrade", "container", info.Name(), "err", d.why)
 	return d.begin(file, raw)
 }
 

@@ -60,7 +60,7 @@ func (f *feed) putAside(b []byte, why string) {
 		f.damage.fresh = true
 		f.stats.QuarantinedBytes.Add(uint64(len(b)))
 		if err := f.src.Quarantine(f.read, b); err != nil {
-			f.log.Error("damaged bytes are not kept", "stream", f.meta.Load().Stream, "offset", f.read, "bytes", len(b), "err", err)
+			f.log.Error("damaged bytes are not kept", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream, "offset", f.read, "bytes", len(b), "err", err)
 		}
 		f.counted = f.read + uint64(len(b))
 	}

@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/record"
 )
@@ -49,8 +50,10 @@ type feed struct {
 
 	// What follows belongs to the lane's goroutine.
 	tmpl        *encoder
-	prepared    *Meta  // what tmpl was made of
-	failures    int    // reads that failed, one after the other
+	prepared    *Meta // what tmpl was made of
+	failures    int   // reads that failed, one after the other
+	evicted     pluginlog.Seldom
+	unsaid      uint64 // bytes evicted of which nothing was said yet
 	seeking     bool   // behind a gap, in the rest of a frame
 	top         uint64 // how far it has ever been read
 	counted     uint64 // losses before this offset have been counted
@@ -232,7 +235,7 @@ func (f *feed) unreadable(err error, out func(*record.Joined)) error {
 		return err
 	}
 	f.failures = 0
-	f.log.Error("bytes of a stream cannot be read and are given up", "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
+	f.log.Error("bytes of a stream cannot be read and are given up", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream, "bytes", skip.SkipTo()-f.read, "err", err)
 	f.flush(out)
 	f.sayLost(skip.SkipTo() - f.read)
 	f.countLost(skip.SkipTo() - f.read)
@@ -249,7 +252,11 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.tell(out)
 		f.flush(out)
 		if span.Lost > 0 {
-			f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", span.Lost)
+			f.unsaid += span.Lost
+			if _, due := f.evicted.Due(time.Now()); due {
+				f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", f.unsaid, "said_again_after", f.evicted.Pause())
+				f.unsaid = 0
+			}
 			f.sayLost(span.Lost)
 			f.countLost(span.Lost)
 		}
@@ -445,10 +452,10 @@ func (f *feed) noted(err error) {
 	if failed := err != nil; failed != f.unwritten {
 		f.unwritten = failed
 		if !failed {
-			f.log.Info("a cursor could be written again", "stream", f.meta.Load().Stream)
+			f.log.Info("a cursor could be written again", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream)
 			return
 		}
-		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "stream", f.meta.Load().Stream, "err", err)
+		f.log.Error("a cursor could not be written; records may be sent twice after a restart", "container", f.meta.Load().ContainerName, "stream", f.meta.Load().Stream, "err", err)
 	}
 }
 

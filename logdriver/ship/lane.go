@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/dockline/dockline/internal/pluginlog"
 )
 
 const (
@@ -34,9 +36,10 @@ type lane struct {
 	stats   *Stats
 	counts  *Counts
 	healthy atomic.Bool
-	probing atomic.Pointer[feed] // the one that it gets though it is not healthy, to see whether it is
-	trial   atomic.Bool          // it is to get some records of a sorter's, for the same reason
-	level   atomic.Uint32        // of allShed parts of its keys, how many it sheds; written with pool.mu held
+	trouble atomic.Pointer[Trouble] // nil: none since something was acknowledged
+	probing atomic.Pointer[feed]    // the one that it gets though it is not healthy, to see whether it is
+	trial   atomic.Bool             // it is to get some records of a sorter's, for the same reason
+	level   atomic.Uint32           // of allShed parts of its keys, how many it sheds; written with pool.mu held
 	gauge   gauge
 	end     context.CancelFunc
 
@@ -59,6 +62,10 @@ type lane struct {
 	batch batch
 	sent  []batch // under way, oldest first, without their bytes
 	hold  time.Duration
+	fails pluginlog.Seldom
+
+	refuses pluginlog.Seldom
+	aside   int // refusals of which nothing was said yet
 }
 
 // batch is what is sent and acknowledged as one.
@@ -261,7 +268,11 @@ func (l *lane) run(ctx context.Context) {
 		pause := max(retry.NextBackOff(), asked(err))
 		l.stats.Failures.Add(1)
 		l.counts.Failures.Add(1)
-		l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank", "err", err, "retry_in", pause)
+		l.inTrouble(err)
+		if unsaid, ok := l.fails.Due(time.Now()); ok {
+			l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank",
+				"err", err, "retry_in", pause.Round(time.Millisecond), "not_said", unsaid, "said_again_after", l.fails.Pause())
+		}
 		l.gauge.block(busy)
 		l.pause(ctx, pause)
 		l.gauge.block(false)
@@ -324,7 +335,7 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	l.log.Info("connected to collector")
+	l.log.Debug("connected to collector")
 	began := time.Now()
 	s := newSession(l, conn)
 	err = s.run(ctx)
@@ -336,6 +347,9 @@ func (l *lane) connect(ctx context.Context) (progress bool, err error) {
 		l.hold = holdTime
 	} else if len(l.sent) > 0 {
 		l.hold = min(2*l.hold, maxHold)
+	}
+	if time.Since(began) >= calmAfter {
+		l.fails = pluginlog.Seldom{}
 	}
 	return s.progress || len(l.sent) == 0 && time.Since(began) >= holdTime, err
 }
@@ -403,6 +417,7 @@ func (l *lane) setHealthy(ok bool) {
 		if ok {
 			l.log.Info("collector is back")
 			l.gauge.ackTime.Store(0) // what was is not what will be
+			l.trouble.Store(nil)
 		} else {
 			l.log.Warn("collector is taken for down")
 		}

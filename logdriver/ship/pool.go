@@ -216,7 +216,7 @@ func (p *pool) status() []CollectorStatus {
 	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
 		_, leaving := p.leaving[l]
 		all = append(all, CollectorStatus{
-			Pool: p.id, Name: l.name, Healthy: l.healthy.Load(), Leaving: leaving, Streams: streams[l],
+			Pool: p.id, Name: l.name, Healthy: l.healthy.Load(), Trouble: l.trouble.Load(), Leaving: leaving, Streams: streams[l],
 			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()), Counts: l.counts,
 		})
 	}

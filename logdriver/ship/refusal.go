@@ -43,8 +43,12 @@ func (l *lane) putAside(refused []Refusal) {
 		l.stats.Refused.Add(uint64(r.Records))
 	}
 	first := refused[0]
-	l.log.Error("collector refuses records for ever; they are put aside, and what follows goes on",
-		"refusals", len(refused), "record", first.ID, "container", first.Container, "why", first.Reason)
+	l.aside += len(refused)
+	if _, due := l.refuses.Due(time.Now()); due {
+		l.log.Error("collector refuses records for ever; they are put aside (docker dockline log poison), and what follows goes on",
+			"refusals", l.aside, "record", first.ID, "container", first.Container, "why", first.Reason, "said_again_after", l.refuses.Pause())
+		l.aside = 0
+	}
 	if keep := l.pool.owner.Aside; keep != nil {
 		keep(l.pool.id, l.name, refused)
 	}

@@ -269,6 +269,9 @@ func (s *session) apply(e ackEvent) {
 		s.sent = s.sent[1:]
 		s.ackCount++
 		s.progress = true
+		if s.healthy.Load() {
+			s.trouble.Store(nil)
+		}
 		s.gauge.acknowledged(b.at)
 		s.stats.Acked.Add(uint64(b.records))
 		s.counts.Acked.Add(uint64(b.records))

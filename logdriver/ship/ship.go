@@ -204,6 +204,7 @@ type CollectorStatus struct {
 	Pool    string // its id
 	Name    string
 	Healthy bool          // takes the streams that prefer it
+	Trouble *Trouble      // nil: none
 	Leaving bool          // in the pool no longer, but not finished with
 	Streams int           // that go to it now
 	Shed    float64       // part of all keys that do not go to it because it pushes back

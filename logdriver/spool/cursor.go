@@ -267,15 +267,12 @@ func (st *Stream) Backlog(route string) (bytes uint64, since time.Time) {
 	if c == nil {
 		return 0, time.Time{}
 	}
-	for _, g := range st.segs {
+	for i := range st.segs {
+		g := &st.segs[i]
 		left := c.owed(nil, g.offset, g.end())
 		bytes += total(left)
-		if len(left) == 0 || !since.IsZero() {
-			continue
-		}
-		since = g.wrote
-		if left[0].From == g.offset && g.first.Time != 0 {
-			since = time.Unix(0, g.first.Time)
+		if len(left) > 0 && since.IsZero() {
+			since = st.writtenLocked(g, left[0].From)
 		}
 	}
 	return bytes, since

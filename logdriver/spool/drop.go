@@ -151,7 +151,7 @@ func (se *Session) beginDrop(why *dropCounters, reason string) {
 	st.recountLocked()
 	st.writer = se.n
 	st.sp.used.Add(overhead)
-	st.sp.log.Error("a container's records are dropped: "+reason, "container", st.header.Container)
+	st.log().Error("a container's records are dropped: " + reason)
 }
 
 // tearOffLocked takes back what is spooled of a frame whose rest is not going
@@ -229,7 +229,7 @@ func (st *Stream) endDrop() {
 	defer st.mu.Unlock()
 	st.clean = !d.cut.lost && d.cut.want() == 0
 	last := st.drops[len(st.drops)-1]
-	st.sp.log.Warn("a container's records are kept again", "container", st.header.Container, "dropped_bytes", last.to-last.from, "dropped_records", last.records)
+	st.log().Warn("a container's records are kept again", "dropped_bytes", last.to-last.from, "dropped_records", last.records)
 	st.forgetDropsLocked()
 }
 
@@ -283,7 +283,7 @@ func (st *Stream) evictedLocked(d drop, written bool) {
 		st.sp.used.Add(-overhead)
 	}
 	if !written {
-		st.sp.log.Error("it could not be noted what is dropped: it is not told if the plugin is killed now", "container", st.header.Container)
+		st.log().Error("it could not be noted what is dropped: it is not told if the plugin is killed now")
 	}
 	st.notifyLocked()
 }

@@ -79,7 +79,7 @@ func (st *Stream) beginWrite() {
 
 func (st *Stream) stuck() {
 	st.sp.health.stuck.Add(1)
-	st.sp.log.Error("the spool's disk is slow: a container's output waits for it", "container", st.Container(), "stream", st.id, "for", slowSplice)
+	st.log().Error("the spool's disk is slow: a container's output waits for it", "for", slowSplice)
 }
 
 func (st *Stream) endWrite() {
@@ -88,7 +88,7 @@ func (st *Stream) endWrite() {
 	}
 	st.sp.health.stuck.Add(-1)
 	st.sp.health.slow.Add(1)
-	st.sp.log.Warn("the spool's disk has taken a container's output after a while", "container", st.Container(), "stream", st.id, "took", time.Since(st.alarm.began).Round(time.Millisecond))
+	st.log().Warn("the spool's disk has taken a container's output after a while", "took", time.Since(st.alarm.began).Round(time.Millisecond))
 }
 
 // quarantineShare is the part of the spool's bound that damaged bytes may take

@@ -74,7 +74,7 @@ func (st *Stream) markLocked(g *segment, p Place) {
 		err = errors.Join(st.sp.cfg.disk.append(f, encodeEntry(g.offset, p)), f.Close())
 	}
 	if err != nil {
-		st.sp.log.Warn("an index entry could not be written; reading from there will be slower after a restart", "stream", st.id, "err", err)
+		st.log().Warn("an index entry could not be written; reading from there will be slower after a restart", "err", err)
 	}
 }
 
@@ -109,7 +109,7 @@ func (st *Stream) locateFrames(i int) {
 	}
 	_, p, err := st.walk(from, st.segs[i].offset)
 	if err != nil {
-		st.sp.log.Warn("the first record of a segment was not found; reading will look for it", "stream", st.id, "segment", st.segs[i].name(), "err", err)
+		st.log().Warn("the first record of a segment was not found; reading will look for it", "segment", st.segs[i].name(), "err", err)
 		return
 	}
 	st.markLocked(&st.segs[i], Place{Offset: p})

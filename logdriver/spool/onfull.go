@@ -246,14 +246,19 @@ func (s *Spool) Dropped() []Dropped {
 	}
 }
 
-// countEvicted counts, and says, that unacknowledged bytes were evicted.
+// countEvicted counts, and says every now and then, that unacknowledged bytes were evicted.
 func (st *Stream) countEvicted(bytes int64, protected bool) {
 	counter, policy := &st.sp.dropped.oldest, DropOldest
 	if protected {
 		counter, policy = &st.sp.dropped.throttled, Throttle
 	}
 	counter.Add(bytes)
-	st.sp.log.Error("the spool is full: data that was not delivered yet is dropped", "container", st.header.Container, "on_full", policy, "bytes", bytes)
+	st.evicted.bytes += bytes
+	if _, due := st.evicted.said.Due(time.Now()); due {
+		st.log().Error("the spool is full: data that was not delivered yet is dropped; the collectors have to take more, or SPOOL_MAX to be larger",
+			"on_full", policy, "bytes", st.evicted.bytes, "said_again_after", st.evicted.said.Pause())
+		st.evicted.bytes = 0
+	}
 }
 
 // makeRoom is reclaim for a stream that got err, if that says that the disk is

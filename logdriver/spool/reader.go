@@ -106,7 +106,7 @@ func (st *Stream) missing(g segment) {
 	defer st.mu.Unlock()
 	for i := range st.segs {
 		if st.segs[i].offset == g.offset && st.segs[i].session == g.session {
-			st.sp.log.Error("a segment is gone from the disk", "stream", st.id, "segment", g.name(), "bytes", st.segs[i].size)
+			st.log().Error("a segment is gone from the disk", "segment", g.name(), "bytes", st.segs[i].size)
 			st.sp.used.Add(-st.segs[i].size - overhead)
 			st.sealed = st.sealed || i == len(st.segs)-1
 			st.segs = slices.Delete(st.segs, i, i+1)

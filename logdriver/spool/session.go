@@ -91,6 +91,7 @@ func (st *Stream) refreshLocked(p Params) error {
 		return err
 	}
 	st.header = h
+	st.named()
 	return nil
 }
 
@@ -329,6 +330,7 @@ func (se *Session) grew(n int64) {
 	g := &st.segs[len(st.segs)-1]
 	g.size += n
 	g.wrote = time.Now()
+	st.stampLocked(g.wrote)
 	st.end += uint64(n)
 	st.sp.used.Add(n)
 	st.recountLocked()

@@ -54,6 +54,10 @@ type Config struct {
 	// tell. It is all that the spool has to know of frames.
 	FrameLen func(b []byte) (int, error)
 
+	// Name returns a container's name out of what Attach was given of it, "" where
+	// it has none. Logs have it.
+	Name func(info json.RawMessage) string
+
 	disk disk // for tests; the zero value is the real one
 }
 
@@ -177,6 +181,7 @@ func (s *Spool) load(id string) error {
 		st.header = header{KeepBytes: math.MaxInt64 / 2}
 	}
 	st.boot = st.header.Boot
+	st.named()
 	if err := st.recover(); err != nil {
 		return err
 	}
@@ -219,7 +224,7 @@ func (s *Spool) adoptLocked(container string) {
 	if st == nil || s.byOwner[container] != nil {
 		return
 	}
-	s.log.Warn("a stream whose description could not be read belongs to a container that is back", "stream", st.id, "container", container)
+	s.log.Warn("a stream whose description could not be read belongs to a container that is back", "container", st.Name(), "stream", st.id)
 	st.own(container)
 	s.byOwner[container] = st
 	delete(s.nobodys, key)
@@ -291,6 +296,7 @@ func (s *Spool) create(p Params) (*Stream, error) {
 	st := newStream(s, newID(p.Container))
 	st.boot = s.boot
 	st.header = header{Container: p.Container, Created: time.Now().UTC(), KeepBytes: p.KeepBytes, OnFull: p.OnFull, OfRoutes: p.OfRoutes, Sync: p.Sync, Info: p.Info, Boot: s.boot}
+	st.named()
 	tmp := filepath.Join(s.dir, streamsDir, tmpPrefix+st.id)
 	data, err := json.Marshal(st.header)
 	if err != nil {
@@ -423,7 +429,7 @@ func (s *Spool) boundNews() {
 	all := s.victims(forgotten)
 	most := max(1, int(s.cfg.MaxBytes/newsShare/overhead))
 	for _, v := range all[:max(0, len(all)-most)] {
-		s.log.Warn("no collector is told any more what was dropped: there are too many such streams", "container", v.stream.Container())
+		s.log.Warn("no collector is told any more what was dropped: there are too many such streams", "container", v.stream.Name(), "stream", v.stream.id)
 		v.stream.forget()
 	}
 }

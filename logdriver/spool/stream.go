@@ -1,15 +1,20 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/dockline/dockline/internal/pluginlog"
 )
 
 const (
@@ -29,6 +34,7 @@ type Stream struct {
 	id     string
 	dir    string
 	header header
+	name   atomic.Pointer[string] // of the container, for people
 
 	room chan struct{} // has a value when protected data was acknowledged
 
@@ -39,6 +45,7 @@ type Stream struct {
 
 	mu       sync.Mutex // guards what follows; never held over a write
 	segs     []segment  // by offset; the last one may grow
+	stamps   stamps     // when bytes came in
 	end      uint64     // where the next byte goes
 	writer   uint32     // session that wrote last
 	sealed   bool       // the last segment takes no more bytes
@@ -54,6 +61,10 @@ type Stream struct {
 	cursors  map[string]*cursor
 	watchers map[*func()]struct{}
 	gone     bool // removed from the disk
+	evicted  struct {
+		bytes int64 // not acknowledged, of which nothing was said yet
+		said  pluginlog.Seldom
+	}
 }
 
 // segment is one file: a run of bytes from one session.
@@ -98,6 +109,32 @@ func (st *Stream) own(container string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.header.Container = container
+	st.named()
+}
+
+// named is for a header that is another one.
+func (st *Stream) named() {
+	name := st.header.Container[:min(shortID, len(st.header.Container))]
+	if st.sp.cfg.Name != nil {
+		name = cmp.Or(st.sp.cfg.Name(st.header.Info), name)
+	}
+	st.name.Store(&name)
+}
+
+// shortID is how much of a container's id people see.
+const shortID = 12
+
+// Name returns the container's name, or the beginning of its id where it has none.
+func (st *Stream) Name() string {
+	if n := st.name.Load(); n != nil {
+		return *n
+	}
+	return ""
+}
+
+// log is for what is to be said of the stream.
+func (st *Stream) log() *slog.Logger {
+	return st.sp.log.With("container", st.Name(), "stream", st.id)
 }
 
 // Info returns what the last Attach was given.
@@ -219,8 +256,9 @@ func (st *Stream) recover() error {
 	}
 	for i, g := range st.segs {
 		st.end, st.writer = g.end(), g.session
+		st.stamps = append(st.stamps, stamp{g.offset, g.wrote}) // which ends when more is written
 		if i > 0 && g.offset < st.segs[i-1].end() {
-			st.sp.log.Error("two segments overlap; the second is read from the end of the first", "stream", st.id, "first", st.segs[i-1].name(), "second", g.name())
+			st.log().Error("two segments overlap; the second is read from the end of the first", "first", st.segs[i-1].name(), "second", g.name())
 		}
 	}
 	st.recoverEnd()
@@ -255,7 +293,7 @@ func (st *Stream) recoverEnd() {
 
 // odd reports a file that is none of ours. It is left alone.
 func (st *Stream) odd(name string) {
-	st.sp.log.Warn("a file in the spool is none of its own and is left alone", "stream", st.id, "file", name)
+	st.log().Warn("a file in the spool is none of its own and is left alone", "file", name)
 }
 
 func (st *Stream) recoverSegment(e os.DirEntry, base string) error {
@@ -303,7 +341,7 @@ func (st *Stream) removeIfEmpty() bool {
 		return st.gone
 	}
 	if err := st.sp.cfg.disk.removeTree(st.dir); err != nil {
-		st.sp.log.Error("an empty stream could not be removed", "stream", st.id, "err", err)
+		st.log().Error("an empty stream could not be removed", "err", err)
 		return false
 	}
 	st.gone = true
@@ -430,7 +468,7 @@ func (st *Stream) evict(offset uint64, unacked bool) {
 		}
 		if err := st.sp.cfg.disk.remove(filepath.Join(st.dir, g.name())); err != nil {
 			news = nil
-			st.sp.log.Error("a segment could not be evicted", "stream", st.id, "segment", g.name(), "err", err)
+			st.log().Error("a segment could not be evicted", "segment", g.name(), "err", err)
 			break
 		}
 		if lost := int64(st.missingLocked(g.offset, g.end())); lost > 0 {

@@ -147,7 +147,7 @@ func (s *Spool) syncOne(st *Stream) {
 		s.syncs.slow.Add(1)
 	}
 	if s.syncs.behind.Swap(bad) != bad {
-		s.log.Warn("how the spool is synced has changed", "well", !bad, "took", took.Round(time.Millisecond), "container", st.Container(), "err", err)
+		s.log.Warn("how the spool is synced has changed", "well", !bad, "took", took.Round(time.Millisecond), "container", st.Name(), "stream", st.id, "err", err)
 	}
 }
 

@@ -93,7 +93,7 @@ func (pm *pump) discard(why error) {
 		}
 	})
 	if total > 0 {
-		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Container(), "bytes", total, "err", why)
+		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "bytes", total, "err", why)
 	}
 }
 
@@ -171,7 +171,7 @@ func (pm *pump) run() {
 func (pm *pump) failed(since *time.Time, err error) bool {
 	if since.IsZero() {
 		*since = time.Now()
-		pm.owner.log.Error("a container's records cannot be spooled", "container", pm.session.Stream().Container(), "err", err)
+		pm.owner.log.Error("a container's records cannot be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "err", err)
 	}
 	if time.Since(*since) >= patience {
 		pm.discard(err)
@@ -187,7 +187,7 @@ func (pm *pump) bury() {
 		err = remove(pm.session.FIFO())
 	}
 	if err != nil {
-		pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Container(), "err", err)
+		pm.owner.log.Error("a session could not be ended", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "err", err)
 	}
 }
 
@@ -278,7 +278,7 @@ func (pm *pump) grow() {
 func (pm *pump) leave() {
 	pm.end()
 	if err := pm.pipe.close(); err != nil {
-		pm.owner.log.Warn("a FIFO was not closed well", "container", pm.session.Stream().Container(), "err", err)
+		pm.owner.log.Warn("a FIFO was not closed well", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "err", err)
 	}
 	pm.owner.mu.Lock()
 	defer pm.owner.mu.Unlock()

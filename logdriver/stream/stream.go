@@ -135,7 +135,7 @@ func (p *Pumps) Resume(se *spool.Session) error {
 	if err == nil || errors.Is(err, ErrGone) {
 		return err
 	}
-	p.log.Error("a container cannot be read; it is tried again", "container", se.Stream().Container(), "err", err)
+	p.log.Error("a container cannot be read; it is tried again", "container", se.Stream().Name(), "stream", se.Stream().ID(), "err", err)
 	p.retries.Go(func() {
 		retry := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, RandomizationFactor: 0.3, Multiplier: 2, MaxInterval: 5 * time.Second}
 		for err != nil {

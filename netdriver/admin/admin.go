@@ -167,7 +167,7 @@ func (p *Plugin) Server() *shared.Server {
 func Refusing(why error, log *slog.Logger) *shared.Server {
 	s := shared.New(log, refusing{})
 	s.Ready("the state is whole", func() error { return why })
-	s.Handle("/status", func(*http.Request) (any, error) { return nil, why })
+	s.Refuse(func() error { return why })
 	return s
 }
 

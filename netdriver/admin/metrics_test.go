@@ -146,7 +146,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	s = Refusing(errors.New("the journal is damaged"), p.Log)
 	want("/healthz", http.StatusOK, "ok\n") // a restart would not help
 	want("/readyz", http.StatusServiceUnavailable, "the journal is damaged")
-	want("/status", http.StatusServiceUnavailable, "the journal is damaged")
+	want("/status", http.StatusInternalServerError, "the journal is damaged")
 	if seen := promtest.Scrape(t, s, Metrics); !seen["dockline_net_refusing"] {
 		t.Errorf("%v", seen)
 	}

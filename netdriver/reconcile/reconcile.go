@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
@@ -58,8 +59,10 @@ type Reconciler struct {
 	// Done is told of every reconcile; nil: nobody is.
 	Done func(Report, error)
 
-	mu      sync.Mutex           // one reconcile at a time; guards all below
-	failing map[string]string    // by network id, what was said last
+	mu      sync.Mutex        // one reconcile at a time; guards all below
+	failing map[string]string // by network id, what was said last
+	said    string            // of what else went wrong
+	seldom  pluginlog.Seldom
 	suspect map[string]suspicion // by endpoint id
 	adopted bool                 // lost endpoints were looked for
 }

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dockline/dockline/internal/pluginlog"
 )
 
 // Watcher calls changed whenever something may not be as it should be any
@@ -99,16 +101,30 @@ func remind(changes chan<- struct{}) {
 	}
 }
 
-// Say logs what a reconcile did, where that was anything.
+// Say logs what a reconcile did, where that was anything; the same error seldom.
 func (r *Reconciler) Say(rep Report, err error) {
 	switch {
 	case err != nil:
-		r.Log.Warn("reconcile", "err", err, "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+		if r.complains(err) {
+			r.Log.Warn("a reconcile could not put all right; it is tried again", "err", err, "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+		}
 	case rep.Changed() > 0:
-		r.Log.Info("reconcile", "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
+		r.Log.Info("a reconcile put things right", "repaired", rep.Repaired, "adopted", rep.Adopted, "abandoned", rep.Abandoned, "released", rep.Released, "took", rep.Took)
 	default:
 		r.Log.Debug("reconcile", "took", rep.Took)
 	}
+}
+
+// complains reports whether an error is to be said: it is another, or has not been
+// said for a while.
+func (r *Reconciler) complains(err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if text := err.Error(); text != r.said {
+		r.said, r.seldom = text, pluginlog.Seldom{}
+	}
+	_, due := r.seldom.Due(time.Now())
+	return due
 }
 
 // rest reports whether ctx goes on.

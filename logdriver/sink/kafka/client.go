@@ -32,7 +32,7 @@ func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 	}
 	if mechanism != nil {
 		if c.login.mechanism == "plain" && !c.secure {
-			c.Host.Log.Warn("the password goes to the brokers as it is, as sasl=plain without TLS asks for: whoever is between may read it", "collector", c.Addr)
+			c.Host.Log.Warn("the password goes to the brokers as it is, as sasl=plain without TLS asks for: whoever is between may read it", "address", c.Addr)
 		}
 		options = append(options, kgo.SASL(mechanism))
 	}

@@ -73,7 +73,7 @@ func (d *delivery) finish() error {
 	if now := d.conn.cluster.chunk.Load(); now < d.chunk {
 		c := d.conn.cluster
 		c.Host.Log.Warn("the brokers take no batches as large as max-message allows; smaller ones are sent, which costs throughput: set max-message to the topic's max.message.bytes",
-			"collector", c.Addr, "max-message", c.MaxMessage, "batch", now)
+			"address", c.Addr, "max-message", c.MaxMessage, "batch", now)
 	}
 	d.conn.refused.Add(d.batch.number, d.refuse...)
 	d.conn.done += uint64(len(d.refuse))

@@ -318,7 +318,7 @@ func (p *poster) deliver(ctx context.Context, b *batch) ([]ship.Refusal, error) 
 	d.todo = [][]Record{d.putAside(b.records)}
 	if since, ok := c.troubles.overdue(b, c.isolate, time.Now()); ok {
 		d.isolation = &isolation{since: since, taken: map[*Group][]Record{}}
-		c.Host.Log.Warn("a collector fails again and again at the same records; they are sent in parts, to find out which", "collector", c.Addr, "since", since)
+		c.Host.Log.Warn("a collector fails again and again at the same records; they are sent in parts, to find out which", "address", c.Addr, "since", since)
 	}
 	refused, err := d.run(ctx)
 	if troubled(err) {

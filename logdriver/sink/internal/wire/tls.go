@@ -156,7 +156,7 @@ func (s *security) handshake(ctx context.Context, conn *rawConn) (*secured, erro
 		return nil, err
 	}
 	if s.insecure {
-		s.host.Log.Warn("the collector's certificate is not checked, as tls-insecure=on asks for: whoever is between may read and forge", "collector", s.addr)
+		s.host.Log.Warn("the collector's certificate is not checked, as tls-insecure=on asks for: whoever is between may read and forge", "address", s.addr)
 	}
 	c := &secured{raw: conn, security: s}
 	cert := new(tls.Certificate) // none
