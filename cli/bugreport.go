@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/cli/engine"
-	"github.com/dockline/dockline/cli/redact"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/internal/admin"
 )
 

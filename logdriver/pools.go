@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/route"
@@ -129,6 +131,9 @@ func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
 func (p *pools) discoverHost(dir string) discover.Host {
 	return discover.Host{Names: p.names, Etc: p.etc, Dir: dir}
 }
+
+// files are those that pools may name.
+func (p *pools) files(dir string) hostfile.Places { return hostfile.Places{Config: dir, Etc: p.etc} }
 
 // check refuses what no collector of a source could be reached with: otherwise
 // it would show only when the source names one, and nobody would be told.
@@ -357,7 +362,7 @@ func (p *pools) take(o *openPool, defined int, members []discover.Collector, sta
 func describe(members []discover.Collector) string {
 	var all []string
 	for _, c := range members {
-		all = append(all, fmt.Sprintf("%s %s weight %d", c.Name, c.URL.Redacted(), c.Weight))
+		all = append(all, fmt.Sprintf("%s %s weight %d", c.Name, redact.URL(c.URL), c.Weight))
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
@@ -469,7 +474,7 @@ func (p *pools) remember(states []discover.State) []byte {
 
 func loadMembers(file string) (map[string][]discover.Collector, error) {
 	all := map[string][]discover.Collector{}
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(file) // our own
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}

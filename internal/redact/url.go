@@ -1,0 +1,141 @@
+package redact
+
+import (
+	"errors"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// hidden stands where a part of a URL was.
+const hidden = "…"
+
+// URL returns a URL for people: without its user's password (or without its user,
+// where that has none: it may be a token) and without its parameters' values, of
+// which any may be a secret. Errors, logs, metrics and answers to operators show
+// URLs in this way alone.
+func URL(u *url.URL) string {
+	bare := *u
+	bare.User, bare.RawQuery, bare.ForceQuery, bare.Fragment, bare.RawFragment = nil, "", false, "", ""
+	if u.User == nil && strings.Contains(u.Path, "@") { // what is before it may be a password that has a slash
+		bare.Path, bare.RawPath = "/"+hidden, "/"+hidden
+	}
+	text := strings.Replace(bare.String(), url.PathEscape(hidden), hidden, 1)
+	if u.Opaque != "" {
+		return u.Scheme + ":" + hidden
+	}
+	if u.User != nil {
+		user := hidden
+		if _, has := u.User.Password(); has || url.Values(u.Query()).Has("password-file") {
+			user = u.User.Username()
+			if has {
+				user += ":" + hidden
+			}
+		}
+		text = strings.Replace(text, "://", "://"+user+"@", 1)
+	}
+	if names := parameters(u.RawQuery); names != "" {
+		text += "?" + names
+	}
+	return text
+}
+
+// parameters returns a query with the names alone.
+func parameters(query string) string {
+	var names []string
+	for part := range strings.SplitSeq(query, "&") {
+		name, _, has := strings.Cut(part, "=")
+		switch {
+		case part == "":
+			continue
+		case has:
+			name += "=" + hidden
+		default:
+			name = hidden // it may be the rest of a value
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, "&")
+}
+
+var (
+	schemeOnly = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*$`)
+	harmlessly = regexp.MustCompile(`^[A-Za-z0-9+.:/\[\]_-]*$`)
+)
+
+// Entry is URL for an entry of a list of URLs that may be none: then it shows the
+// scheme, the host if it is certain which part that is, and all of it where the
+// list has no place for a secret.
+func Entry(text, list string) string {
+	scheme, rest, ok := strings.Cut(text, "://")
+	if ok && schemeOnly.MatchString(scheme) {
+		if u, err := url.Parse(text); err == nil {
+			return URL(u)
+		}
+	}
+	switch user, host, has := cutLast(rest, "@"); {
+	case !strings.ContainsAny(list, "@=") && harmlessly.MatchString(text):
+		return text
+	case !ok || !schemeOnly.MatchString(scheme):
+		return hidden
+	case has && !strings.ContainsAny(user, "?#"):
+		host, _, _ = strings.Cut(host, "?")
+		host, _, _ = strings.Cut(host, "#")
+		return scheme + "://" + hidden + "@" + host
+	}
+	return scheme + "://" + hidden
+}
+
+func cutLast(s, sep string) (before, after string, found bool) {
+	at := strings.LastIndex(s, sep)
+	if at < 0 {
+		return s, "", false
+	}
+	return s[:at], s[at+len(sep):], true
+}
+
+// List is Entry for URLs parted by commas or white space.
+func List(list string) string {
+	parts := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
+	for i := range parts {
+		parts[i] = Entry(parts[i], list)
+	}
+	return strings.Join(parts, ",")
+}
+
+// NotURL says why a text is no URL. What url.Parse says repeats parts of it, and
+// a password in which a character is not written as a URL wants it is one of them.
+func NotURL(err error) error {
+	var escape url.EscapeError
+	if errors.As(err, &escape) {
+		return errors.New("not a URL: a % in it is not followed by two hexadecimal digits; in a user or password it is written %25")
+	}
+	return errors.New("not a URL: in a user, password or value each of :/?#[]@,& and % is written as % and two hexadecimal digits (a / as %2F), an IPv6 address stands in [], a port is a number")
+}
+
+// NotQuery is NotURL for url.ParseQuery.
+func NotQuery(err error) error {
+	var escape url.EscapeError
+	if errors.As(err, &escape) {
+		return NotURL(err)
+	}
+	return err // it is about a semicolon, and repeats nothing
+}
+
+// Values takes what is known to be secret out of a text, however short it is, and
+// in each form that it may have there.
+func Values(text string, secrets ...string) string {
+	for _, s := range secrets {
+		quoted := strconv.Quote(s)
+		for _, form := range []string{url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1], s} {
+			if form != "" {
+				text = strings.ReplaceAll(text, form, hidden)
+			}
+		}
+	}
+	return text
+}
