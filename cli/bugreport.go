@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/cli/engine"
-	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/redact"
 )
 
 const bugReportHelp = `Put into one archive what somebody needs who is to find a fault: versions, what the

@@ -114,6 +114,9 @@ func troubles(s logdriver.Status) (all []string) {
 			add("%s does not say who the collectors are, the %d that it named last stay: %s", src.Source, src.Collectors, src.Error)
 		}
 	}
+	for _, w := range s.Warnings {
+		add("%s", w)
+	}
 	for _, c := range s.Collectors {
 		switch {
 		case !c.Healthy:

@@ -111,11 +111,33 @@ func (d keyDocument) String() string {
 }
 
 func (d keyDocument) Follow(ctx context.Context, set func([]byte)) error {
-	doc, err := discover.ParseDocument(d.at, d.host)
+	doc, err := d.open()
 	if err != nil {
-		return &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
+		return err
 	}
 	return doc.Follow(ctx, set)
+}
+
+func (d keyDocument) open() (discover.Document, error) {
+	doc, err := discover.ParseDocument(d.at, d.host)
+	if err != nil {
+		return nil, &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
+	}
+	return doc, nil
+}
+
+// warning says that a secret goes to where the configuration is without encryption,
+// "" where none does.
+func (c *configuration) warning() string {
+	k, ok := c.doc.(keyDocument)
+	if !ok {
+		return ""
+	}
+	doc, err := k.open()
+	if err != nil {
+		return "" // which is said elsewhere
+	}
+	return discover.Exposed(doc)
 }
 
 // noConfig is the setting CONFIG that goes back to the settings alone.
@@ -228,6 +250,9 @@ func (c *configuration) current() *config.Config {
 // follow follows the source until ctx ends.
 func (c *configuration) follow(ctx context.Context) {
 	if c.doc != nil {
+		if w := c.warning(); w != "" {
+			c.log.Warn("a secret is sent without encryption", "what", "configuration: "+w)
+		}
 		discover.FollowDocument(ctx, c.doc, c.offer)
 	}
 }

@@ -33,6 +33,11 @@ var (
 	harmless = regexp.MustCompile(`(?i)(?:-file|_file|\.file|file|-command)$`)
 )
 
+var secretAlone = regexp.MustCompile(`(?i)^` + secretName + `$`)
+
+// IsSecret reports whether the value that has this name may be a secret.
+func IsSecret(name string) bool { return secretAlone.MatchString(name) }
+
 // Learn takes note of the secrets in a text, so that they are found in others.
 func (r *Redactor) Learn(text string) { places(text, r.LearnValue) }
 
