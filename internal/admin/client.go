@@ -31,6 +31,9 @@ func Post(ctx context.Context, socket, path string, w io.Writer) error {
 	return ask(ctx, http.MethodPost, socket, path, w)
 }
 
+// maxAnswer bounds what is read of an answer, in bytes.
+const maxAnswer = 256 << 20
+
 func ask(ctx context.Context, method, socket, path string, w io.Writer) error {
 	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
@@ -51,8 +54,12 @@ func ask(ctx context.Context, method, socket, path string, w io.Writer) error {
 		}
 		return &RefusedError{res.StatusCode, strings.TrimSpace(string(text)), res.StatusCode == http.StatusNotFound && res.Header.Get(answered) == ""}
 	}
-	if _, err := io.Copy(w, res.Body); err != nil {
+	n, err := io.Copy(w, io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
 		return fmt.Errorf("read the plugin's answer: %w", err)
+	}
+	if n > maxAnswer {
+		return fmt.Errorf("read the plugin's answer: it is larger than %d bytes", maxAnswer)
 	}
 	return nil
 }
