@@ -224,7 +224,7 @@ func (r *report) save(cmd *cobra.Command, output string) error {
 	host, _ := os.Hostname() // it is in the name only
 	folder := fmt.Sprintf("dockline-bug-report-%s-%s", host, time.Now().UTC().Format("20060102T150405Z"))
 	if output == "-" {
-		return r.write(cmd.OutOrStdout(), folder)
+		return r.write(r.env.Out, folder)
 	}
 	if output == "" {
 		output = folder + ".tar.gz"

@@ -22,6 +22,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dockline/dockline/cli/engine"
+	"github.com/dockline/dockline/cli/format"
 )
 
 // Env is what the command runs in.
@@ -57,7 +58,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 		return 0
 	}
 	if text := err.Error(); text != "" {
-		fmt.Fprintln(env.Err, text)
+		fmt.Fprintln(format.Safe(env.Err), text)
 	}
 	if e := new(exit); errors.As(err, &e) {
 		return e.code
@@ -111,8 +112,8 @@ func New(env Env) *cobra.Command {
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	root.SetOut(env.Out)
-	root.SetErr(env.Err)
+	root.SetOut(format.Safe(env.Out))
+	root.SetErr(format.Safe(env.Err))
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &exit{usageCode, fmt.Sprintf("%v\n\nUsage:  %s\n\nRun '%s --help' for more information", err, cmd.UseLine(), cmd.CommandPath())}

@@ -88,7 +88,7 @@ func defaultTable(kind reflect.Type) string {
 	var columns []string
 	for f := range kind.Fields() {
 		if h := f.Tag.Get("header"); h != "" && !strings.HasSuffix(h, ",wide") {
-			columns = append(columns, "{{."+f.Name+"}}")
+			columns = append(columns, "{{_cell ."+f.Name+"}}")
 		}
 	}
 	return strings.Join(columns, "\t")
@@ -131,6 +131,7 @@ var functions = template.FuncMap{
 		return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
 	},
 	"truncate": Truncate,
+	"_cell":    cell,
 }
 
 // Truncate returns the first so many runes.

@@ -14,7 +14,7 @@ const hidden = "…"
 
 // URL returns a URL for people: without its user's password (or without its user,
 // where that has none: it may be a token) and without its parameters' values, of
-// which any may be a secret. Errors, logs, metrics and answers to operators show
+// which any but a collector's name and weight may be a secret. Errors, logs, metrics and answers to operators show
 // URLs in this way alone.
 func URL(u *url.URL) string {
 	bare := *u
@@ -50,6 +50,8 @@ func parameters(query string) string {
 		switch {
 		case part == "":
 			continue
+		case name == "name" || name == "weight":
+			name = part
 		case has:
 			name += "=" + hidden
 		default:
