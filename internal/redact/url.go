@@ -19,10 +19,10 @@ const hidden = "…"
 func URL(u *url.URL) string {
 	bare := *u
 	bare.User, bare.RawQuery, bare.ForceQuery, bare.Fragment, bare.RawFragment = nil, "", false, "", ""
-	if u.User == nil && strings.Contains(u.Path, "@") { // what is before it may be a password that has a slash
-		bare.Path, bare.RawPath = "/"+hidden, "/"+hidden
+	if Ambiguous(u) {
+		return u.Scheme + "://" + hidden
 	}
-	text := strings.Replace(bare.String(), url.PathEscape(hidden), hidden, 1)
+	text := bare.String()
 	if u.Opaque != "" {
 		return u.Scheme + ":" + hidden
 	}
@@ -41,6 +41,15 @@ func URL(u *url.URL) string {
 	}
 	return text
 }
+
+// Ambiguous reports whether what looks like a host may be a user, and the beginning
+// of a password that has a slash, a question mark or a number sign.
+func Ambiguous(u *url.URL) bool {
+	return u.User == nil && strings.Contains(u.EscapedPath()+u.RawQuery+u.EscapedFragment(), "@")
+}
+
+// ErrAmbiguous is the error about such a URL.
+var ErrAmbiguous = errors.New("there is an @ behind the host: in a user or password / is written %2F, ? %3F and # %23, and elsewhere @ is written %40")
 
 // parameters returns a query with the names alone.
 func parameters(query string) string {
@@ -74,7 +83,7 @@ var (
 // list has no place for a secret.
 func Entry(text, list string) string {
 	scheme, rest, ok := strings.Cut(text, "://")
-	if ok && schemeOnly.MatchString(scheme) {
+	if ok && schemeOnly.MatchString(scheme) && !tornApart(list) {
 		if u, err := url.Parse(text); err == nil {
 			return URL(u)
 		}
@@ -84,13 +93,26 @@ func Entry(text, list string) string {
 		return text
 	case !ok || !schemeOnly.MatchString(scheme):
 		return hidden
-	case has && !strings.ContainsAny(user, "?#"):
+	case has && !strings.ContainsAny(user, "?#") && !tornApart(list):
 		host, _, _ = strings.Cut(host, "?")
 		host, _, _ = strings.Cut(host, "#")
 		return scheme + "://" + hidden + "@" + host
 	}
 	return scheme + "://" + hidden
 }
+
+// tornApart reports whether a password in a list may have a comma or a space, at
+// which the list parts.
+func tornApart(list string) bool {
+	for _, text := range strings.FieldsFunc(list, parts) {
+		if strings.Contains(text, "@") && !strings.Contains(text, "://") {
+			return true
+		}
+	}
+	return false
+}
+
+func parts(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
 
 func cutLast(s, sep string) (before, after string, found bool) {
 	at := strings.LastIndex(s, sep)
@@ -102,11 +124,11 @@ func cutLast(s, sep string) (before, after string, found bool) {
 
 // List is Entry for URLs parted by commas or white space.
 func List(list string) string {
-	parts := strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' })
-	for i := range parts {
-		parts[i] = Entry(parts[i], list)
+	all := strings.FieldsFunc(list, parts)
+	for i := range all {
+		all[i] = Entry(all[i], list)
 	}
-	return strings.Join(parts, ",")
+	return strings.Join(all, ",")
 }
 
 // NotURL says why a text is no URL. What url.Parse says repeats parts of it, and

@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/dockline/dockline/internal/hostfile"
-	"github.com/dockline/dockline/internal/redact"
 )
 
 // Document is a text that is kept somewhere, and followed there.
@@ -32,9 +31,9 @@ type Document interface {
 //
 // with the parameters for reaching it that sources have.
 func ParseDocument(text string, host Host) (Document, error) {
-	u, err := url.Parse(text)
+	u, err := parseURL(text)
 	if err != nil {
-		return nil, redact.NotURL(err)
+		return nil, err
 	}
 	if u.Host == "" || strings.Trim(u.Path, "/") == "" || u.Scheme != "consul" && u.Scheme != "etcd" {
 		return nil, errors.New("neither consul://host:port/KEY nor etcd://host:port/KEY")

@@ -95,9 +95,9 @@ func Parse(list string, host Host) ([]Source, error) {
 			fixed = append(fixed, e)
 			continue
 		}
-		u, err := url.Parse(e.text)
+		u, err := parseURL(e.text)
 		if err != nil {
-			return nil, e.error(redact.NotURL(err))
+			return nil, e.error(err)
 		}
 		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
 		s, err := kinds[kind](u, host)

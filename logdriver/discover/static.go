@@ -78,9 +78,9 @@ func parseEntries(entries []entry) ([]Collector, error) {
 }
 
 func parse(text string) (Collector, error) {
-	u, err := url.Parse(text)
+	u, err := parseURL(text)
 	if err != nil {
-		return Collector{}, redact.NotURL(err)
+		return Collector{}, err
 	}
 	if u.Scheme == "" || u.Host == "" {
 		return Collector{}, errors.New("not of the form scheme://host:port, as each that a list has between its commas has to be")
@@ -112,6 +112,18 @@ func parse(text string) (Collector, error) {
 	q.Del("weight")
 	u.RawQuery = q.Encode()
 	return c, nil
+}
+
+// parseURL is url.Parse, but for what its errors say.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, redact.NotURL(err)
+	case redact.Ambiguous(u):
+		return nil, redact.ErrAmbiguous
+	}
+	return u, nil
 }
 
 func isSeparator(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
