@@ -21,8 +21,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/cli/engine"
-	"github.com/dockline/dockline/cli/redact"
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/redact"
 )
 
 const bugReportHelp = `Put into one archive what somebody needs who is to find a fault: versions, what the
@@ -223,7 +223,7 @@ func (r *report) save(cmd *cobra.Command, output string) error {
 	host, _ := os.Hostname() // it is in the name only
 	folder := fmt.Sprintf("dockline-bug-report-%s-%s", host, time.Now().UTC().Format("20060102T150405Z"))
 	if output == "-" {
-		return r.write(cmd.OutOrStdout(), folder)
+		return r.write(r.env.Out, folder)
 	}
 	if output == "" {
 		output = folder + ".tar.gz"

@@ -23,6 +23,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dockline/dockline/cli/engine"
+	"github.com/dockline/dockline/cli/format"
 	"github.com/dockline/dockline/internal/build"
 )
 
@@ -63,7 +64,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	}
 	interrupted := ctx.Err() != nil
 	if text := err.Error(); text != "" && !(interrupted && errors.Is(err, context.Canceled)) {
-		fmt.Fprintln(env.Err, text)
+		fmt.Fprintln(format.Safe(env.Err), text)
 	}
 	if interrupted {
 		return interruptedCode
@@ -120,8 +121,8 @@ func New(env Env) *cobra.Command {
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	root.SetOut(env.Out)
-	root.SetErr(env.Err)
+	root.SetOut(format.Safe(env.Out))
+	root.SetErr(format.Safe(env.Err))
 	root.SetHelpCommand(&cobra.Command{ // docker help dockline ...
 		Use: "help", Hidden: true, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -5,12 +5,14 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/cli/engine"
 	"github.com/dockline/dockline/cli/format"
@@ -118,6 +120,9 @@ func troubles(s logdriver.Status) (all []string) {
 		if src.Error != "" {
 			add("%s does not say who the collectors are, the %d that it named last stay: %s", src.Source, src.Collectors, src.Error)
 		}
+	}
+	for _, w := range s.Warnings {
+		add("%s", w)
 	}
 	for _, c := range s.Collectors {
 		switch {
@@ -336,12 +341,25 @@ are kept. docker logs still has their lines.`,
 				r.Reason = shorten(r.Reason, form, whole)
 				rows = append(rows, r)
 			}
-			return format.List(cmd.OutOrStdout(), form, rows)
+			out := cmd.OutOrStdout()
+			if strings.Contains(form, "{{") && !isTerminal(t.env.Out) {
+				out = t.env.Out // who sends the records again wants them as they were
+			}
+			return format.List(out, form, rows)
 		},
 	}
 	formatFlag(cmd, &form, format.Help)
 	cmd.Flags().BoolVar(&whole, "no-trunc", false, "Don't truncate output")
 	return cmd
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS) //nolint:gosec // a descriptor
+	return err == nil
 }
 
 func (t *target) drain() *cobra.Command {

@@ -103,6 +103,7 @@ type Status struct {
 	DroppedBytes int64             `json:"dropped_bytes"` // since the process began
 	Spool        spool.Health      `json:"spool"`
 	Config       ConfigStatus      `json:"config"`
+	Warnings     []string          `json:"warnings"`   // of secrets that are sent without encryption
 	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
 	Collectors   []CollectorStatus `json:"collectors"`
 	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
@@ -112,7 +113,10 @@ type Status struct {
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}}
+	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}, Warnings: p.pools.warnings()}
+	if w := p.conf.warning(); w != "" {
+		s.Warnings = append(s.Warnings, "configuration: "+w)
+	}
 	for _, c := range p.ship.Collectors() {
 		one := CollectorStatus{Pool: new(poolLabels).of(c.Pool), Name: c.Name, Healthy: c.Healthy, Leaving: c.Leaving, Streams: c.Streams, Shed: c.Shed, AckTime: c.AckTime.Seconds()}
 		if c.Trouble != nil {

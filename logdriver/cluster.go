@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -34,14 +35,14 @@ func (p *pools) cluster(pool ship.Pool, kind string, def *config.Pool, members [
 	var ids, secrets []string
 	for _, m := range members {
 		if m.URL.Scheme != kind {
-			return ship.Pool{}, fmt.Errorf("collector %q: a pool of %s is one cluster, and nothing else can be in it", m.URL.Redacted(), kind)
+			return ship.Pool{}, fmt.Errorf("collector %q: a pool of %s is one cluster, and nothing else can be in it", redact.URL(m.URL), kind)
 		}
 		d, err := p.dress(def, m, dir)
 		if err != nil {
 			return ship.Pool{}, err
 		}
 		if len(urls) > 0 && !alike(urls[0], d.url) {
-			return ship.Pool{}, fmt.Errorf("collector %q: it differs from another of its pool in more than the host: they are one cluster, so say the same of each", m.URL.Redacted())
+			return ship.Pool{}, fmt.Errorf("collector %q: it differs from another of its pool in more than the host: they are one cluster, so say the same of each", redact.URL(m.URL))
 		}
 		if m.Weight > 0 {
 			urls, ids, secrets = append(urls, d.url), append(ids, d.id), append(secrets, d.secrets...)

@@ -44,7 +44,7 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	addrs, got := kafkaCluster(t)
 	list := filepath.Join(t.TempDir(), "collectors")
 	members(t, list, "kafka://"+addrs[0]+"?topic=logs")
-	h := newHost(t, "file://"+list)
+	h := newHost(t, "file://"+inEtc+list)
 	r := h.run(1, map[string]string{"hash": "name"})
 	r.write("one", "two")
 	keys, _ := got(2)
@@ -88,7 +88,7 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 	for _, before := range []net.Listener{gone, silent} {
 		list := filepath.Join(t.TempDir(), "collectors")
 		members(t, list, "kafka://"+before.Addr().String()+"?topic=logs&timeout=2s")
-		h := newHost(t, "file://"+list)
+		h := newHost(t, "file://"+inEtc+list)
 		one, each := h.run(1, map[string]string{"hash": "name"}), h.run(2, map[string]string{"hash": "record"})
 		one.write("a", "b", "c")
 		each.write("d", "e")

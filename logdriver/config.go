@@ -11,8 +11,8 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -34,6 +34,7 @@ type Config struct {
 	Sync              time.Duration // how often what such containers write is synced; 0: never
 	SplitAbove        int64         // bytes per second, for containers that do not say; 0: keys are not split
 	LogLevel          slog.Level
+	Etc               string // where the host's /etc is seen, for tests; "" where config.json has it mounted
 	// LeaveTime is how long a pool that a stream no longer goes to may acknowledge
 	// nothing before it is given up.
 	LeaveTime time.Duration
@@ -86,7 +87,7 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
 	}
 	if v := c.ConfigFrom; v != "" && v != noConfig && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
-		return c, &options.ValueError{What: "setting", Key: "CONFIG", Value: discover.RedactList(v), Err: errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, " + noConfig)}
+		return c, &options.ValueError{What: "setting", Key: "CONFIG", Value: redact.List(v), Err: errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, " + noConfig)}
 	}
 	above, err := container.ParseRate(getenv("SPLIT_ABOVE"))
 	if c.SplitAbove = above.Or(0); err != nil {

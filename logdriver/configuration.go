@@ -13,7 +13,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
@@ -81,7 +83,7 @@ func newConfiguration(cfg Config, p *pools, before beforeConfig, log *slog.Logge
 	c.status.Source = c.doc.String()
 	c.resume()
 	if cfg.ConfigFrom == "" { // it is near: no container starts before it is looked at
-		if text, err := os.ReadFile(filepath.Join(cfg.ConfigMount, config.FileName)); err == nil {
+		if text, err := (hostfile.Places{Config: cfg.ConfigMount}).Read(config.FileName, config.MaxBytes); err == nil {
 			c.offer(text, nil)
 		}
 	}
@@ -105,15 +107,37 @@ type keyDocument struct {
 
 func (d keyDocument) String() string {
 	before, _, _ := strings.Cut(d.at, "?")
-	return discover.RedactList(before)
+	return redact.List(before)
 }
 
 func (d keyDocument) Follow(ctx context.Context, set func([]byte)) error {
-	doc, err := discover.ParseDocument(d.at, d.host)
+	doc, err := d.open()
 	if err != nil {
-		return &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
+		return err
 	}
 	return doc.Follow(ctx, set)
+}
+
+func (d keyDocument) open() (discover.Document, error) {
+	doc, err := discover.ParseDocument(d.at, d.host)
+	if err != nil {
+		return nil, &options.ValueError{What: "plugin setting", Key: "CONFIG", Value: d.String(), Err: err}
+	}
+	return doc, nil
+}
+
+// warning says that a secret goes to where the configuration is without encryption,
+// "" where none does.
+func (c *configuration) warning() string {
+	k, ok := c.doc.(keyDocument)
+	if !ok {
+		return ""
+	}
+	doc, err := k.open()
+	if err != nil {
+		return "" // which is said elsewhere
+	}
+	return discover.Exposed(doc)
 }
 
 // noConfig is the setting CONFIG that goes back to the settings alone.
@@ -226,6 +250,9 @@ func (c *configuration) current() *config.Config {
 // follow follows the source until ctx ends.
 func (c *configuration) follow(ctx context.Context) {
 	if c.doc != nil {
+		if w := c.warning(); w != "" {
+			c.log.Warn("a secret is sent without encryption", "what", "configuration: "+w)
+		}
 		discover.FollowDocument(ctx, c.doc, c.offer)
 	}
 }
@@ -383,7 +410,7 @@ func (c *configuration) Status() ConfigStatus {
 // CheckConfig looks whether a configuration could be used, with the files beside
 // it, and names the pools that it has. setting is what COLLECTORS is to be.
 func CheckConfig(file, setting string) (names []string, warnings config.Problems, err error) {
-	text, err := os.ReadFile(file)
+	text, err := hostfile.Read(file, config.MaxBytes)
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the configuration: %w", err)
 	}

@@ -20,7 +20,7 @@ func configured(t *testing.T, text string) (h *host, put func(text string)) {
 	if text != "" {
 		put(text)
 	}
-	h = &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), ConfigMount: mount, ConfigMountedFrom: "/srv/conf", HostName: "h1", SpoolMax: 1 << 30}}
+	h = &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), ConfigMount: mount, ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	h.start()
 	t.Cleanup(func() { h.plugin.Close() })
 	return h, put

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -162,9 +162,9 @@ func check(pool ship.Pool, m *ship.Meta) error {
 func poolError(def *config.Pool, err error) error {
 	switch {
 	case def.Setting:
-		return &options.ValueError{What: "plugin setting", Key: "COLLECTORS", Value: discover.RedactList(def.List), Err: err}
+		return &options.ValueError{What: "plugin setting", Key: "COLLECTORS", Value: redact.List(def.List), Err: err}
 	case def.Name == "":
-		return &options.ValueError{What: "log-opt", Key: "collectors", Value: discover.RedactList(def.List), Err: err}
+		return &options.ValueError{What: "log-opt", Key: "collectors", Value: redact.List(def.List), Err: err}
 	}
 	return fmt.Errorf("open pool %s: %w", def.Name, err)
 }

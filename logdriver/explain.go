@@ -9,9 +9,9 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
@@ -262,7 +262,7 @@ func (c *configuration) shown() ShownConfig {
 	s.Routes = len(conf.Routes)
 	for name, p := range conf.Pools {
 		s.Pools[name] = ShownPool{
-			Collectors: strings.Split(discover.RedactList(p.List), ","), Private: p.Private, OnFull: p.OnFull, SplitAbove: p.SplitAbove,
+			Collectors: strings.Split(redact.List(p.List), ","), Private: p.Private, OnFull: p.OnFull, SplitAbove: p.SplitAbove,
 			Options: slices.Sorted(maps.Keys(p.Options)), Files: slices.Sorted(maps.Keys(p.Files)), Secrets: slices.Sorted(maps.Keys(p.Secrets)),
 		}
 	}

@@ -25,6 +25,10 @@ import (
 	"github.com/dockline/dockline/logdriver/engine"
 )
 
+// inEtc stands before the paths of files that the plugin is to see below the host's
+// /etc: all of them are, for it.
+const inEtc = "/etc"
+
 // host is a plugin and, on the other side of its socket, the part of an engine
 // that the log driver protocol needs.
 type host struct {
@@ -39,7 +43,7 @@ type host struct {
 func newHost(t testing.TB, collectors string) *host {
 	t.Helper()
 	dir := t.TempDir()
-	h := &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), Collectors: collectors, HostName: "h1", SpoolMax: 1 << 30}}
+	h := &host{t: t, dir: dir, cfg: Config{StateDir: filepath.Join(dir, "state"), Collectors: collectors, HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	h.start()
 	t.Cleanup(func() { h.plugin.Close() })
 	return h

@@ -8,11 +8,10 @@ import (
 	"io"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
-	"strings"
-	"syscall"
 
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -63,17 +62,18 @@ func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dress
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(def.Files)) {
-		path := p.filePath(def.Files[key], dir)
-		if err := hashFile(sum, path); err != nil {
-			return dressed{}, fmt.Errorf("files: %s: %w", key, nameless(err, def.Files[key]))
+		data, err := p.files(dir).Read(def.Files[key], maxPoolFile)
+		if err != nil {
+			return dressed{}, fmt.Errorf("files: %s: %w", key, err)
 		}
+		_, _ = sum.Write(data) // never fails
 		q.Set(key, def.Files[key])
 	}
 	var secrets []string
 	for _, key := range slices.Sorted(maps.Keys(def.Secrets)) {
-		secret, err := readSecret(p.filePath(def.Secrets[key], dir))
+		secret, err := readSecret(p.files(dir), def.Secrets[key])
 		if err != nil {
-			return dressed{}, fmt.Errorf("secrets: %s: %w", key, nameless(err, def.Secrets[key]))
+			return dressed{}, fmt.Errorf("secrets: %s: %w", key, err)
 		}
 		secrets = append(secrets, secret)
 		if key == "password" && u.User != nil {
@@ -93,58 +93,14 @@ func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dress
 	return dressed{&u, id, secrets}, nil
 }
 
-// filePath returns where a file is that a pool names: beside the configuration,
-// or where the host has it.
-func (p *pools) filePath(name, dir string) string {
-	return discover.Host{Etc: p.etc, Dir: dir}.Path(name)
-}
-
-func hashFile(to io.Writer, path string) error {
-	data, err := readBounded(path, maxPoolFile)
-	if err == nil {
-		_, err = to.Write(data)
-	}
-	return err
-}
-
-// readBounded reads a file. One that is a pipe, or is huge, holds up nobody.
-func readBounded(path string, most int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err == nil && !info.Mode().IsRegular() {
-		err = errors.New("not a file")
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: path, Err: err}
-	}
-	data, err := io.ReadAll(io.LimitReader(f, most+1))
-	if err == nil && int64(len(data)) > most {
-		err = &os.PathError{Op: "read", Path: path, Err: fmt.Errorf("larger than %d bytes", most)}
-	}
-	return data, err
-}
-
-// nameless has an error name a file as the configuration does.
-func nameless(err error, name string) error {
-	var of *os.PathError
-	if errors.As(err, &of) {
-		return &os.PathError{Op: of.Op, Path: name, Err: of.Err}
-	}
-	return err
-}
-
-func readSecret(path string) (string, error) {
-	data, err := readBounded(path, maxSecret)
+func readSecret(files hostfile.Places, name string) (string, error) {
+	data, err := files.Read(name, maxSecret)
 	if err != nil {
 		return "", err
 	}
 	secret := string(bytes.TrimRight(data, "\r\n"))
 	if secret == "" {
-		return "", &os.PathError{Op: "read", Path: path, Err: errors.New("it is empty")}
+		return "", fmt.Errorf("%s: it is empty", name)
 	}
 	return secret, nil
 }
@@ -152,15 +108,8 @@ func readSecret(path string) (string, error) {
 // hide takes secrets out of what an error says. It has to be the last who looks
 // into the error.
 func hide(err error, secrets []string) error {
-	text := err.Error()
-	for _, s := range secrets {
-		quoted := fmt.Sprintf("%q", s)
-		for _, form := range []string{url.QueryEscape(s), url.PathEscape(s), quoted[1 : len(quoted)-1], s} {
-			text = strings.ReplaceAll(text, form, "…")
-		}
+	if text := redact.Values(err.Error(), secrets...); text != err.Error() {
+		return errors.New(text)
 	}
-	if text == err.Error() {
-		return err
-	}
-	return errors.New(text)
+	return err
 }

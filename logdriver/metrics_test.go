@@ -23,7 +23,7 @@ func busy(t *testing.T) *host {
 	members(t, list, "json+tcp://"+other+"?name=listed")
 	picked := `json+http://` + addr + `?name=picky&isolate-after=100ms`
 	put("pools:\n  default: {collectors: '" + picked + "'}\n  dead: {collectors: 'json+tcp://" + downCollector(t) + "?name=dead'}\n" +
-		"  listed: {collectors: 'file://" + list + "'}\n  heavy: {collectors: ['json+tcp://" + other + "?name=h1', 'json+tcp://" + other + "?name=h2'], split-above: 1KiB/s}\n" +
+		"  listed: {collectors: 'file://" + inEtc + list + "'}\n  heavy: {collectors: ['json+tcp://" + other + "?name=h1', 'json+tcp://" + other + "?name=h2'], split-above: 1KiB/s}\n" +
 		"defaults: {pools: [default]}\n")
 	h.untilVersion("")
 	r := h.run(1, nil)
@@ -133,7 +133,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	want("/readyz", http.StatusServiceUnavailable, "no: records are shipped: ", "died again and again")
 	h.plugin.drainOnly.Store(false)
 	want("/readyz", http.StatusOK)
-	c := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: t.TempDir(), ConfigMountedFrom: "/srv/conf", HostName: "h1", SpoolMax: 1 << 30}}
+	c := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: t.TempDir(), ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	c.cfg.StateDir = filepath.Join(c.dir, "state")
 	c.start()
 	t.Cleanup(func() { c.plugin.Close() })

@@ -1,6 +1,7 @@
 package logdriver
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -68,7 +69,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), asked: newCalls()}
 	p.ctx, p.endLook = context.WithCancel(ctx)
-	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), resolve.Host().Etc, cfg.StateDir, log)
+	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), cmp.Or(cfg.Etc, resolve.Host().Etc), cfg.StateDir, log)
 	p.pools.journal = cfg.JournalMount
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {

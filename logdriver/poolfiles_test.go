@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -99,7 +100,7 @@ func TestAPoolsFileOfTheHostChanges(t *testing.T) {
 	addr, lines := collector(t)
 	secret := filepath.Join(t.TempDir(), "time")
 	members(t, secret, "17s")
-	h, _ := configured(t, fmt.Sprintf("pools:\n  web: {collectors: 'json+tcp://%s?name=c', secrets: {timeout: %s}}\ndefaults: {pools: [web]}\n", addr, secret))
+	h, _ := configured(t, fmt.Sprintf("pools:\n  web: {collectors: 'json+tcp://%s?name=c', secrets: {timeout: %s}}\ndefaults: {pools: [web]}\n", addr, inEtc+secret))
 	r := h.run(1, nil)
 	r.write("one")
 	expect(t, lines, "one")
@@ -131,9 +132,9 @@ func TestMembersThatWereKnownCannotBeUsed(t *testing.T) {
 	list := filepath.Join(t.TempDir(), "list")
 	h := newHost(t, "")
 	h.plugin.pools.mu.Lock()
-	h.plugin.pools.last["file://"+list] = []discover.Collector{{Name: "x", Weight: 1, URL: &url.URL{Scheme: "of-before", Host: "127.0.0.1:1"}}}
+	h.plugin.pools.last["file://"+inEtc+list] = []discover.Collector{{Name: "x", Weight: 1, URL: &url.URL{Scheme: "of-before", Host: "127.0.0.1:1"}}}
 	h.plugin.pools.mu.Unlock()
-	r := h.run(1, map[string]string{"collectors": "file://" + list})
+	r := h.run(1, map[string]string{"collectors": "file://" + inEtc + list})
 	r.write("one")
 	members(t, list, "json+tcp://"+addr)
 	expect(t, lines, "one")
@@ -148,11 +149,11 @@ func TestAPoolsFileIsAPipe(t *testing.T) {
 	}
 	p := newHost(t, "").plugin.pools
 	for _, def := range []*config.Pool{
-		{Name: "a", List: "relp://127.0.0.1:1", Secrets: map[string]string{"timeout": pipe}},
-		{Name: "b", List: "relp://127.0.0.1:1", Files: map[string]string{"tls-ca": pipe}},
+		{Name: "a", List: "relp://127.0.0.1:1", Secrets: map[string]string{"timeout": "pipe"}},
+		{Name: "b", List: "relp://127.0.0.1:1", Files: map[string]string{"tls-ca": "pipe"}},
 	} {
-		if err := p.validate(def, ""); err == nil {
-			t.Errorf("pool %s is taken", def.Name)
+		if err := p.validate(def, filepath.Dir(pipe)); err == nil || !strings.Contains(err.Error(), "pipe is not a file") {
+			t.Errorf("pool %s: %v", def.Name, err)
 		}
 	}
 }
@@ -164,7 +165,7 @@ func TestARefusedVersionIsLookedAtAgain(t *testing.T) {
 	secret := filepath.Join(t.TempDir(), "time")
 	c := newHost(t, "").plugin.conf // which has no source of its own
 	was := c.Status().Version
-	c.offer(fmt.Appendf(nil, "pools:\n  b: {collectors: 'json+tcp://%s', secrets: {timeout: %s}}\n", addr, secret), nil)
+	c.offer(fmt.Appendf(nil, "pools:\n  b: {collectors: 'json+tcp://%s', secrets: {timeout: %s}}\n", addr, inEtc+secret), nil)
 	c.again()
 	if s := c.Status(); s.Refused == "" || s.Version != was || s.Refusals != 1 {
 		t.Errorf("it is not refused once: %+v", s)

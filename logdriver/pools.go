@@ -19,6 +19,8 @@ import (
 
 	"github.com/google/renameio/v2"
 
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/route"
@@ -49,6 +51,7 @@ type pools struct {
 
 	mu   sync.Mutex // guards what follows; not held while the shipper is called or the disk is written
 	open map[string]*openPool
+	told map[string]bool                 // warnings that have been logged
 	last map[string][]discover.Collector // by source
 }
 
@@ -67,7 +70,7 @@ type openPool struct {
 
 func newPools(s *ship.Shipper, names resolver, etc, state string, log *slog.Logger) *pools {
 	file := filepath.Join(state, "collectors.json")
-	p := &pools{names: names, etc: etc, dir: filepath.Join(state, configFolder, currentConfig), file: file, log: log, ship: s, open: map[string]*openPool{}}
+	p := &pools{names: names, etc: etc, dir: filepath.Join(state, configFolder, currentConfig), file: file, log: log, ship: s, open: map[string]*openPool{}, told: map[string]bool{}}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	var err error
 	if p.last, err = loadMembers(file); err != nil {
@@ -116,6 +119,7 @@ func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
 			return ship.Pool{}, func() {}, err
 		}
 		o = &openPool{def: def, pool: pool, members: known}
+		p.warn(def, pool, nil)
 		if dynamic {
 			p.follow(o, sources)
 		}
@@ -129,6 +133,9 @@ func (p *pools) use(def *config.Pool) (pool ship.Pool, done func(), err error) {
 func (p *pools) discoverHost(dir string) discover.Host {
 	return discover.Host{Names: p.names, Etc: p.etc, Dir: dir}
 }
+
+// files are those that pools may name.
+func (p *pools) files(dir string) hostfile.Places { return hostfile.Places{Config: dir, Etc: p.etc} }
 
 // check refuses what no collector of a source could be reached with: otherwise
 // it would show only when the source names one, and nobody would be told.
@@ -345,6 +352,7 @@ func (p *pools) take(o *openPool, defined int, members []discover.Collector, sta
 		return false, nil
 	}
 	o.refused = nil
+	p.warn(o.def, pool, states)
 	if changed = !same(o.members, members) || !sameWay(o.pool, pool); changed {
 		p.log.Info("the collectors of a pool have changed", "pool", o.def.Name, "were", describe(o.members), "are", describe(members))
 		o.pool, o.members = pool, members
@@ -357,7 +365,7 @@ func (p *pools) take(o *openPool, defined int, members []discover.Collector, sta
 func describe(members []discover.Collector) string {
 	var all []string
 	for _, c := range members {
-		all = append(all, fmt.Sprintf("%s %s weight %d", c.Name, c.URL.Redacted(), c.Weight))
+		all = append(all, fmt.Sprintf("%s %s weight %d", c.Name, redact.URL(c.URL), c.Weight))
 	}
 	slices.Sort(all)
 	return strings.Join(all, ", ")
@@ -408,6 +416,49 @@ type SourceStatus struct {
 	Since      time.Time `json:"since,omitzero"`  // when it said so; zero: before the process began
 	Error      string    `json:"error,omitempty"` // why it may be out of date
 	Failures   uint64    `json:"failures"`        // since it is followed
+}
+
+// exposed is a sink or a source that may send a secret without encryption: it says
+// which, to whom, and what to do; "" for none.
+type exposed interface{ Exposed() string }
+
+// warnings are what is not as safe as it could be, of the pools in use.
+func (p *pools) warnings() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := []string{}
+	for _, o := range p.open {
+		all = append(all, p.warningsOf(o.def, o.pool, o.states)...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+func (p *pools) warningsOf(def *config.Pool, pool ship.Pool, states []discover.State) (all []string) {
+	for _, c := range pool.Collectors {
+		if e, ok := c.Sink.(exposed); ok && e.Exposed() != "" {
+			all = append(all, fmt.Sprintf("pool %s: %s", cursorOf(def), e.Exposed()))
+		}
+	}
+	for _, st := range states {
+		if st.Warning != "" {
+			all = append(all, fmt.Sprintf("pool %s: %s", cursorOf(def), st.Warning))
+		}
+	}
+	return all
+}
+
+// maxTold bounds what is remembered of warnings.
+const maxTold = 1000
+
+// warn logs what has not been logged before. p.mu is held.
+func (p *pools) warn(def *config.Pool, pool ship.Pool, states []discover.State) {
+	for _, w := range p.warningsOf(def, pool, states) {
+		if !p.told[w] && len(p.told) < maxTold {
+			p.told[w] = true
+			p.log.Warn("a secret is sent without encryption", "what", w)
+		}
+	}
 }
 
 // status returns the sources in use.
@@ -469,7 +520,7 @@ func (p *pools) remember(states []discover.State) []byte {
 
 func loadMembers(file string) (map[string][]discover.Collector, error) {
 	all := map[string][]discover.Collector{}
-	data, err := os.ReadFile(file)
+	data, err := os.ReadFile(file) // our own
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}

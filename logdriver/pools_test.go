@@ -34,7 +34,7 @@ func TestAPoolFollowsItsSource(t *testing.T) {
 	a, fromA := collector(t)
 	b, fromB := collector(t)
 	list := filepath.Join(t.TempDir(), "collectors")
-	h := newHost(t, "file://"+list)
+	h := newHost(t, "file://"+inEtc+list)
 	r := h.run(1, nil)
 	r.write("nobody is there yet")
 	h.until("the source's fault is said", func(s Status) bool {
@@ -71,7 +71,7 @@ func TestPoolsOfContainersEnd(t *testing.T) {
 	members(t, list, "json+tcp://"+a)
 	h := newHost(t, "")
 	for i := range 20 {
-		r := h.run(i, map[string]string{"collectors": "file://" + list + fmt.Sprintf(",json+tcp://%s?weight=0&name=c%d", a, i)})
+		r := h.run(i, map[string]string{"collectors": "file://" + inEtc + list + fmt.Sprintf(",json+tcp://%s?weight=0&name=c%d", a, i)})
 		r.write(fmt.Sprint("line ", i))
 		r.stop()
 		expect(t, fromA, fmt.Sprint("line ", i))
@@ -93,7 +93,7 @@ func TestAWeightChanges(t *testing.T) {
 		members(t, list, fmt.Sprintf("json+tcp://%s?name=a&weight=%d", a, weightA), fmt.Sprintf("json+tcp://%s?name=b&weight=%d", b, weightB))
 	}
 	both(1, 1<<20)
-	h := newHost(t, "file://"+list)
+	h := newHost(t, "file://"+inEtc+list)
 	r := h.run(1, nil)
 	at := func(name string) func(Status) bool {
 		return func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].Collector == name }
@@ -103,9 +103,9 @@ func TestAWeightChanges(t *testing.T) {
 	h.until("it is with the other, which is heavy now", at("a"))
 	_, metrics := h.get(t.Context(), "/metrics")
 	for _, want := range []string{
-		fmt.Sprintf("dockline_log_source_failing{source=%q} 0\n", "file://"+list),
-		fmt.Sprintf("dockline_log_source_collectors{source=%q} 2\n", "file://"+list),
-		fmt.Sprintf("dockline_log_source_failures_total{source=%q} 0\n", "file://"+list),
+		fmt.Sprintf("dockline_log_source_failing{source=%q} 0\n", "file://"+inEtc+list),
+		fmt.Sprintf("dockline_log_source_collectors{source=%q} 2\n", "file://"+inEtc+list),
+		fmt.Sprintf("dockline_log_source_failures_total{source=%q} 0\n", "file://"+inEtc+list),
 		"dockline_log_source_said_timestamp_seconds",
 	} {
 		if !strings.Contains(metrics, want) {
@@ -140,7 +140,7 @@ func TestANameInAListAndASource(t *testing.T) {
 	b, fromB := collector(t)
 	list := filepath.Join(t.TempDir(), "collectors")
 	members(t, list, "json+tcp://"+b+"?name=one")
-	h := newHost(t, "json+tcp://"+a+"?name=one,file://"+list)
+	h := newHost(t, "json+tcp://"+a+"?name=one,file://"+inEtc+list)
 	r := h.run(1, nil)
 	h.until("the file is read", func(s Status) bool { return len(s.Sources) == 1 && s.Sources[0].Collectors == 1 })
 	h.restart()

@@ -41,7 +41,7 @@ func TestHostsAgreeWhateverTheirSources(t *testing.T) {
 	sources := map[string]string{
 		"static":   strings.Join([]string{entry("a", 21), entry("b", 22), entry("c", 23), entry("d", 24), entry("e", 25), entry("drained", 26)}, ","),
 		"reversed": strings.Join([]string{entry("drained", 1), entry("e", 2), entry("d", 3), entry("c", 4), entry("b", 5), entry("a", 6)}, ","),
-		"a file":   "file://" + list,
+		"a file":   "file://" + inEtc + list,
 		"Consul":   "consul+json+tcp://" + strings.TrimPrefix(consul.URL, "http://") + "/logs",
 	}
 	ranks := map[string]func(string) []string{}

@@ -49,7 +49,7 @@ func TestSecretsAndFiles(t *testing.T) {
 		members(t, filepath.Join(mount, name), text)
 	}
 	var log lockedBuffer
-	h := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: mount, ConfigMountedFrom: "/srv/conf", HostName: "h1", SpoolMax: 1 << 30}}
+	h := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: mount, ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	h.cfg.StateDir = filepath.Join(h.dir, "state")
 	h.log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	const secret = "s3cret 7%/+"
@@ -123,7 +123,7 @@ func TestConfigurationInConsul(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(ended) })
-	h := &host{t: t, dir: t.TempDir(), cfg: Config{HostName: "h1", SpoolMax: 1 << 30, ConfigFrom: "consul://" + strings.TrimPrefix(server.URL, "http://") + "/log"}}
+	h := &host{t: t, dir: t.TempDir(), cfg: Config{HostName: "h1", Etc: "/", SpoolMax: 1 << 30, ConfigFrom: "consul://" + strings.TrimPrefix(server.URL, "http://") + "/log"}}
 	h.cfg.StateDir = filepath.Join(h.dir, "state")
 	h.start()
 	t.Cleanup(func() { h.plugin.Close() })

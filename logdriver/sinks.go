@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/elastic"
@@ -82,11 +83,11 @@ func openSink(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 		schemes := slices.Sorted(maps.Keys(known))
 		schemes = append(schemes, slices.Sorted(maps.Keys(clusters()))...)
 		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %s? There are %s",
-			u.Redacted(), u.Scheme, meant(u.Scheme, schemes), strings.Join(schemes, ", "))
+			redact.URL(u), u.Scheme, meant(u.Scheme, schemes), strings.Join(schemes, ", "))
 	}
 	s, err := open(u, host)
 	if err != nil {
-		return nil, fmt.Errorf("collector %q: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("collector %q: %w", redact.URL(u), err)
 	}
 	return s, nil
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -34,8 +35,13 @@ type version struct {
 func readVersion(text []byte, dir string) (*version, error) {
 	v := &version{text: text, files: map[string][]byte{}}
 	if dir != "" {
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return nil, fmt.Errorf("read the files beside the configuration: %w", err)
+		}
+		defer root.Close()
 		left := maxBeside
-		if err := v.readFolder(dir, "", 0, &left); err != nil {
+		if err := v.readFolder(root, dir, ".", 0, &left); err != nil {
 			return nil, err
 		}
 	}
@@ -53,8 +59,9 @@ func readVersion(text []byte, dir string) (*version, error) {
 	return v, nil
 }
 
-func (v *version) readFolder(dir, at string, depth int, left *int) error {
-	entries, err := os.ReadDir(filepath.Join(dir, at))
+// readFolder passes over what cannot be read, and links that lead out of dir.
+func (v *version) readFolder(root *os.Root, dir, at string, depth int, left *int) error {
+	entries, err := fs.ReadDir(root.FS(), at)
 	if err != nil {
 		return fmt.Errorf("read the files beside the configuration: %w", err)
 	}
@@ -63,18 +70,18 @@ func (v *version) readFolder(dir, at string, depth int, left *int) error {
 		if strings.HasPrefix(e.Name(), ".") || name == config.FileName {
 			continue // editors' files, and Kubernetes' links
 		}
-		info, err := os.Stat(filepath.Join(dir, name)) // a link is what it leads to
+		info, err := root.Stat(name) // a link is what it leads to
 		switch {
 		case err != nil:
 		case info.IsDir() && depth < maxDepth:
-			if err := v.readFolder(dir, name, depth+1, left); err != nil && !errors.Is(err, fs.ErrPermission) {
+			if err := v.readFolder(root, dir, name, depth+1, left); err != nil && !errors.Is(err, fs.ErrPermission) {
 				return err
 			}
 		case info.Mode().IsRegular():
 			if *left -= int(min(info.Size(), maxBeside+1)); *left < 0 {
 				return fmt.Errorf("the files beside the configuration are more than %d bytes: keep nothing else in that directory", maxBeside)
 			}
-			if data, err := os.ReadFile(filepath.Join(dir, name)); err == nil {
+			if data, err := (hostfile.Places{Config: dir}).Read(name, maxBeside); err == nil {
 				v.files[name] = data
 			}
 		}

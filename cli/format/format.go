@@ -95,7 +95,7 @@ func defaultTable(kind reflect.Type) string {
 	var columns []string
 	for f := range kind.Fields() {
 		if h := f.Tag.Get("header"); h != "" && !strings.HasSuffix(h, ",wide") {
-			columns = append(columns, "{{."+f.Name+"}}")
+			columns = append(columns, "{{_cell ."+f.Name+"}}")
 		}
 	}
 	return strings.Join(columns, "\t")
@@ -141,6 +141,7 @@ var functions = template.FuncMap{
 		return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
 	},
 	"truncate": Truncate,
+	"_cell":    cell,
 }
 
 // headerFunctions leave the name of a column as it is, whatever is done with what

@@ -62,6 +62,9 @@ func newEtcd(settings etcd.Settings, kept *state.Dir, networks *network.Manager,
 	if err != nil {
 		return nil, err
 	}
+	if w := settings.Exposed(); w != "" {
+		log.Warn("a secret is sent without encryption", "what", w)
+	}
 	own, err := os.Hostname()
 	if err != nil {
 		return nil, fmt.Errorf("look up the host's name: %w", err)

@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
 
 	"github.com/dockline/dockline/internal/build"
 )
@@ -31,6 +32,9 @@ const (
 	maxHeader     = 16 << 10 // bytes
 	maxBody       = 1 << 20  // bytes of what an operator sends
 	maxScrapes    = 4        // that are answered at a time
+	// maxOperators is how many connections operators have at a time, those whose
+	// answers take long among them; those that idle are closed.
+	maxOperators = 256
 )
 
 // Server answers on /metrics, /healthz, /readyz and the paths that are added.
@@ -184,7 +188,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 // Serve answers from l until ctx ends. Nothing under way is waited for. An
 // answer may take as long as it likes: a drain and a profile do.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
-	return s.serve(ctx, l, &http.Server{Handler: s})
+	return s.serve(ctx, netutil.LimitListener(l, maxOperators), &http.Server{Handler: s, IdleTimeout: idleTimeout})
 }
 
 func (s *Server) serve(ctx context.Context, l net.Listener, srv *http.Server) error {

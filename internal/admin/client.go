@@ -74,10 +74,12 @@ func ask(ctx context.Context, method, socket, path string, w io.Writer) error {
 		}
 		return &RefusedError{res.StatusCode, strings.TrimSpace(string(text)), res.StatusCode == http.StatusNotFound && res.Header.Get(answered) == ""}
 	}
-	if n, err := io.Copy(w, io.LimitReader(res.Body, maxAnswer)); err == nil && n == maxAnswer {
-		return fmt.Errorf("read the plugin's answer: it is longer than %d bytes", maxAnswer)
-	} else if err != nil {
+	n, err := io.Copy(w, io.LimitReader(res.Body, maxAnswer+1))
+	if err != nil {
 		return fmt.Errorf("read the plugin's answer: %w", err)
+	}
+	if n > maxAnswer {
+		return fmt.Errorf("read the plugin's answer: it is larger than %d bytes", maxAnswer)
 	}
 	return nil
 }

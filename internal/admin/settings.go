@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/net/netutil"
 
+	"github.com/dockline/dockline/internal/loopback"
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginserver"
 )
@@ -113,11 +114,28 @@ func (s *Server) ServeMetrics(ctx context.Context, l net.Listener) {
 		mux.Handle("GET "+path, s.mux)
 	}
 	s.log.Info("metrics are served", "address", l.Addr().String())
+	var handler http.Handler = mux
+	if l.Addr().Network() != "unix" {
+		handler = forThisHost(mux)
+	}
 	err := s.serve(ctx, netutil.LimitListener(l, maxReaders), &http.Server{
-		Handler:     http.MaxBytesHandler(mux, 0),
+		Handler:     http.MaxBytesHandler(handler, 0),
 		ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: idleTimeout,
 	})
 	if err != nil {
 		s.log.Error("metrics are served on the admin socket only from now on", "err", err)
 	}
+}
+
+// forThisHost answers who asked for this host alone: a page in a browser of this
+// host can have any name resolve to a loopback address, and then read what it gets
+// from there as its own.
+func forThisHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != "" && !loopback.Is(r.Host) {
+			http.Error(w, "the metrics are asked for by a loopback address or as localhost, not by another name; a proxy before them has to send such a Host", http.StatusMisdirectedRequest)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
 }

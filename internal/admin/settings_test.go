@@ -109,7 +109,7 @@ func TestServeMetrics(t *testing.T) {
 		{"GET", "/", "", 404, ""},
 	} {
 		t.Run(c.method+c.path, func(t *testing.T) {
-			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://x"+c.path, strings.NewReader(c.body))
+			req, err := http.NewRequestWithContext(t.Context(), c.method, "http://localhost"+c.path, strings.NewReader(c.body))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -137,7 +137,7 @@ func TestServeMetricsRefusesLongHeaders(t *testing.T) {
 	}
 	defer func() { _ = c.Close() }()
 	go func() { // it may be cut off while it writes
-		_, _ = fmt.Fprintf(c, "GET /metrics HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n", strings.Repeat("x", 64<<10))
+		_, _ = fmt.Fprintf(c, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: %s\r\n\r\n", strings.Repeat("x", 64<<10))
 	}()
 	line, err := bufio.NewReader(c).ReadString('\n')
 	if err != nil || !strings.Contains(line, "431") {
@@ -159,7 +159,7 @@ func TestServeMetricsBoundsReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer func() { _ = c.Close() }()
-		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+		if _, err := io.WriteString(c, "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
 			t.Fatal(err)
 		}
 		if line, err := bufio.NewReader(c).ReadString('\n'); err != nil || !strings.Contains(line, "200") {
@@ -169,7 +169,7 @@ func TestServeMetricsBoundsReaders(t *testing.T) {
 	}
 	answered := make(chan error, 1)
 	go func() {
-		res, err := client.Get("http://x/healthz")
+		res, err := client.Get("http://localhost/healthz")
 		if err == nil {
 			err = res.Body.Close()
 		}
@@ -200,7 +200,7 @@ func TestServeMetricsOnASocket(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o007 != 0 {
 		t.Errorf("others may use it: %v, %v", info.Mode(), err)
 	}
-	res, err := client.Get("http://x/healthz")
+	res, err := client.Get("http://localhost/healthz")
 	if err != nil || res.StatusCode != http.StatusOK {
 		t.Fatalf("%v, %v", res, err)
 	}

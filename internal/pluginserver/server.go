@@ -33,7 +33,8 @@ const (
 	maxBody = 16 << 20
 
 	headerTimeout = 10 * time.Second
-	drainTimeout  = 7 * time.Second // the engine kills ten seconds after SIGTERM, and the plugin has more to end
+	bodyTimeout   = 30 * time.Second // the engine has all of it before it calls
+	drainTimeout  = 7 * time.Second  // the engine kills ten seconds after SIGTERM, and the plugin has more to end
 )
 
 // ErrEmptyBody is the answer to a call that came without the body it needs.
@@ -132,7 +133,7 @@ func After(ctx context.Context, fn func(answered bool)) {
 func Handle[Req, Res any](s *Server, path string, fn func(context.Context, *Req) (*Res, error)) {
 	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		req := new(Req)
-		if err := decode(r, req); err != nil {
+		if err := decode(w, r, req); err != nil {
 			s.log.Warn("refused a plugin call", "call", path, "err", err)
 			if errors.Is(err, ErrEmptyBody) && s.CutOff != nil {
 				s.CutOff(path)
@@ -173,7 +174,7 @@ func HandleEmpty[Res any](s *Server, path string, fn func(context.Context) (*Res
 func HandleStream[Req any](s *Server, path string, fn func(context.Context, *Req, io.Writer) error) {
 	s.mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
 		req := new(Req)
-		if err := decode(r, req); err != nil {
+		if err := decode(w, r, req); err != nil {
 			Fail(w, http.StatusBadRequest, fmt.Errorf("%s: %w", path, err))
 			return
 		}
@@ -204,8 +205,11 @@ func Fail(w http.ResponseWriter, status int, err error) {
 	_ = json.NewEncoder(w).Encode(failure{Err: err.Error(), Error: err.Error()})
 }
 
-func decode(r *http.Request, into any) error {
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	rc := http.NewResponseController(w) // which tests may not have
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(r.Body)
+	_ = rc.SetReadDeadline(time.Time{}) // a call takes as long as it does
 	var tooBig *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooBig):

@@ -6,19 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"text/template"
+	"text/template/parse"
 )
 
-// tagFuncs are the functions that the engine gives to tag templates (moby
-// daemon/logger/templates).
-var tagFuncs = template.FuncMap{
-	"json":     asJSON,
-	"split":    strings.Split,
-	"join":     strings.Join,
-	"title":    strings.Title, //nolint:staticcheck // it is what the engine does
-	"lower":    strings.ToLower,
-	"upper":    strings.ToUpper,
-	"pad":      pad,
-	"truncate": truncate,
+func title(s string) string {
+	return strings.Title(s) //nolint:staticcheck // it is what the engine does
 }
 
 func asJSON(v any) (string, error) {
@@ -47,20 +39,158 @@ func expandTag(info *Info, text string) (string, error) {
 	if text == "" {
 		text = defaultTag
 	}
-	t, err := template.New("tag").Funcs(tagFuncs).Parse(text)
+	if len(text) > maxTemplate {
+		return "", fmt.Errorf("a template of more than %d bytes", maxTemplate)
+	}
+	w := &work{}
+	t, err := template.New("tag").Funcs(w.funcs()).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("not a template: %w", err)
 	}
+	if err := w.count(t); err != nil {
+		return "", fmt.Errorf("not a template: %w", err)
+	}
 	var b tagWriter
-	if err := t.Execute(&b, info); errors.Is(err, errLongTag) {
-		return "", errLongTag
-	} else if err != nil {
+	err = t.Execute(&b, info)
+	for _, bound := range []error{errLongTag, errMuchWork} {
+		if errors.Is(err, bound) {
+			return "", bound
+		}
+	}
+	if err != nil {
 		return "", fmt.Errorf("expand the template: %w", err)
 	}
 	return b.text.String(), nil
 }
 
-var errLongTag = fmt.Errorf("expands to more than %d bytes", maxTag)
+// What the expansion of a template may take. Who starts containers writes it, and
+// by loops, and templates that call each other, it can ask for any amount of time
+// and memory.
+const (
+	maxTemplate = 4 << 10 // bytes
+	maxSteps    = 1000    // rounds of loops, and calls of templates
+	maxHandled  = 1 << 20 // bytes of what functions are given and return
+	maxVerbs    = 32      // of one printf
+)
+
+var (
+	errLongTag  = fmt.Errorf("expands to more than %d bytes", maxTag)
+	errMuchWork = fmt.Errorf("takes too much work: more than %d rounds of loops and calls of templates, or more than %d bytes handled by functions", maxSteps, maxHandled)
+)
+
+// work is what an expansion has taken.
+type work struct{ steps, handled int }
+
+// stepFunc is the function that counts; no template says that by itself.
+const stepFunc = "_step"
+
+func (w *work) step() (string, error) {
+	if w.steps++; w.steps > maxSteps {
+		return "", errMuchWork
+	}
+	return "", nil
+}
+
+func (w *work) add(texts ...string) error {
+	for _, s := range texts {
+		w.handled += len(s)
+	}
+	if w.handled > maxHandled {
+		return errMuchWork
+	}
+	return nil
+}
+
+// count puts a step before each body of a loop, and each template.
+func (w *work) count(t *template.Template) error {
+	one, err := template.New("").Funcs(w.funcs()).Parse("{{" + stepFunc + "}}")
+	if err != nil {
+		return err
+	}
+	step := one.Root.Nodes[0]
+	for _, t := range t.Templates() {
+		if t.Tree != nil && t.Root != nil {
+			countIn(t.Root, step)
+			prepend(t.Root, step)
+		}
+	}
+	return nil
+}
+
+func prepend(list *parse.ListNode, step parse.Node) {
+	list.Nodes = append([]parse.Node{step.Copy()}, list.Nodes...)
+}
+
+func countIn(list *parse.ListNode, step parse.Node) {
+	if list == nil {
+		return
+	}
+	for _, n := range list.Nodes {
+		switch n := n.(type) {
+		case *parse.RangeNode:
+			countIn(n.List, step)
+			countIn(n.ElseList, step)
+			prepend(n.List, step)
+		case *parse.IfNode:
+			countIn(n.List, step)
+			countIn(n.ElseList, step)
+		case *parse.WithNode:
+			countIn(n.List, step)
+			countIn(n.ElseList, step)
+		}
+	}
+}
+
+// funcs are the functions that the engine gives to tag templates (moby
+// daemon/logger/templates), and those of the template language that make text
+// out of others. All of them count what they handle.
+func (w *work) funcs() template.FuncMap {
+	text := func(f func(...any) string) func(...any) (string, error) {
+		return func(args ...any) (string, error) {
+			for _, a := range args {
+				if s, ok := a.(string); ok {
+					if err := w.add(s); err != nil {
+						return "", err
+					}
+				}
+			}
+			s := f(args...)
+			return s, w.add(s)
+		}
+	}
+	return template.FuncMap{
+		stepFunc: w.step,
+		"print":  text(fmt.Sprint), "println": text(fmt.Sprintln),
+		"printf": func(format string, args ...any) (string, error) {
+			// Each verb may show all of an argument, or be 1 MB wide.
+			if verbs := strings.Count(format, "%"); verbs > maxVerbs || verbs*len(fmt.Sprint(args...)) > maxHandled {
+				return "", errMuchWork
+			}
+			return text(func(args ...any) string { return fmt.Sprintf(format, args...) })(args...)
+		},
+		"html": text(template.HTMLEscaper), "js": text(template.JSEscaper), "urlquery": text(template.URLQueryEscaper),
+		"json": func(v any) (string, error) {
+			s, err := asJSON(v)
+			return s, errors.Join(err, w.add(s))
+		},
+		"join": func(parts []string, sep string) (string, error) {
+			if err := w.add(parts...); err != nil {
+				return "", err
+			}
+			s := strings.Join(parts, sep)
+			return s, w.add(s)
+		},
+		"split": func(s, sep string) ([]string, error) { return strings.Split(s, sep), w.add(s, s) },
+		"lower": func(s string) (string, error) { return strings.ToLower(s), w.add(s) },
+		"upper": func(s string) (string, error) { return strings.ToUpper(s), w.add(s) },
+		"title": func(s string) (string, error) { return title(s), w.add(s) },
+		"pad": func(s string, before, after int) (string, error) {
+			s = pad(s, before, after)
+			return s, w.add(s)
+		},
+		"truncate": func(s string, n int) (string, error) { return truncate(s, n), w.add(s) },
+	}
+}
 
 // tagWriter ends a template that expands to too much while it does: templates can
 // call each other, and so expand to more than there is memory.

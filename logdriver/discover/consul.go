@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/hashicorp/consul/api"
 	"github.com/hashicorp/go-cleanhttp"
 
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/route"
 )
 
@@ -28,19 +29,14 @@ type consulClient struct {
 	conf       api.Config
 	address    string
 	datacenter string
-	tokenFile  string
+	tokenFile  string // files; "" for none
+	ca         string
+	files      hostfile.Places
 }
 
 // newConsulClient takes its parameters from u's query.
 func newConsulClient(u *url.URL, host Host) (consulClient, error) {
-	c := consulClient{address: u.Host, datacenter: take(u, "consul-dc"), tokenFile: take(u, "consul-token-file")}
-	if c.tokenFile != "" {
-		c.tokenFile = host.Path(c.tokenFile)
-	}
-	ca := take(u, "consul-ca")
-	if ca != "" {
-		ca = host.Path(ca)
-	}
+	c := consulClient{address: u.Host, datacenter: take(u, "consul-dc"), tokenFile: take(u, "consul-token-file"), ca: take(u, "consul-ca"), files: host.files()}
 	scheme := "http"
 	switch tls := take(u, "consul-tls"); tls {
 	case "", "off":
@@ -49,13 +45,7 @@ func newConsulClient(u *url.URL, host Host) (consulClient, error) {
 	default:
 		return c, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
-	c.conf = api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter, TokenFile: c.tokenFile,
-		TLSConfig: api.TLSConfig{CAFile: ca}}
-	if c.tokenFile != "" {
-		if _, err := os.Stat(c.tokenFile); err != nil {
-			return c, fmt.Errorf("consul-token-file: %w", err)
-		}
-	}
+	c.conf = api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter}
 	_, done, err := c.open()
 	if err != nil {
 		return c, err
@@ -67,11 +57,28 @@ func newConsulClient(u *url.URL, host Host) (consulClient, error) {
 // open makes a client. It reads the files, which may have changed.
 func (c *consulClient) open() (client *api.Client, done func(), err error) {
 	conf := c.conf
-	conf.Transport = cleanhttp.DefaultPooledTransport()
+	if c.tokenFile != "" {
+		token, err := c.files.Read(c.tokenFile, maxFile)
+		if err != nil {
+			return nil, nil, fmt.Errorf("consul-token-file: %w", err)
+		}
+		conf.Token = strings.TrimSpace(string(token))
+	}
+	if c.ca != "" {
+		if conf.TLSConfig.CAPem, err = c.files.Read(c.ca, maxFile); err != nil {
+			return nil, nil, fmt.Errorf("consul-ca: %w", err)
+		}
+	}
+	transport := cleanhttp.DefaultPooledTransport()
+	transport.MaxResponseHeaderBytes = maxHeaders
+	if conf.HttpClient, err = api.NewHttpClient(transport, conf.TLSConfig); err != nil {
+		return nil, nil, fmt.Errorf("consul-ca: %s: %w", c.ca, err)
+	}
+	conf.HttpClient.Transport = bounded{transport}
 	if client, err = api.NewClient(&conf); err != nil {
 		return nil, nil, fmt.Errorf("make a client of Consul: %w", err)
 	}
-	return client, conf.Transport.CloseIdleConnections, nil
+	return client, transport.CloseIdleConnections, nil
 }
 
 // consul is a source that follows the healthy instances of a Consul service.
@@ -99,7 +106,7 @@ func (c *consul) String() string {
 	if c.tag != "" {
 		tag = " with tag " + c.tag
 	}
-	return "consul+" + u.Redacted() + tag
+	return "consul+" + redact.URL(&u) + tag
 }
 
 func (c *consul) ID() string {
@@ -179,6 +186,9 @@ func (c *consul) Follow(ctx context.Context, set func([]Collector)) error {
 }
 
 func (c *consul) members(entries []*api.ServiceEntry) ([]Collector, error) {
+	if len(entries) > maxMembers {
+		return nil, tooMany(len(entries))
+	}
 	var members []Collector
 	for _, e := range entries {
 		host := e.Service.Address

@@ -108,7 +108,7 @@ func TestConsulToken(t *testing.T) {
 		}
 	}
 	write("old")
-	s := source(t, "consul+relp://"+strings.TrimPrefix(server.URL, "http://")+"/logs?consul-token-file="+token, Host{})
+	s := source(t, "consul+relp://"+strings.TrimPrefix(server.URL, "http://")+"/logs?consul-token-file=token", Host{Dir: filepath.Dir(token)})
 	write("new")
 	followSource(t, s).awaits("192.0.2.1:601*1")
 	c.mu.Lock()

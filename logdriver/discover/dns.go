@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/route"
 )
 
@@ -61,7 +62,7 @@ func (n *name) kind() string {
 	return "dns+"
 }
 
-func (n *name) String() string { return n.kind() + n.url.Redacted() }
+func (n *name) String() string { return n.kind() + redact.URL(n.url) }
 
 func (n *name) ID() string { return n.kind() + n.url.String() }
 

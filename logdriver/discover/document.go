@@ -4,17 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
 	"github.com/hashicorp/consul/api"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/dockline/dockline/internal/hostfile"
 )
 
 // Document is a text that is kept somewhere, and followed there.
@@ -33,9 +31,9 @@ type Document interface {
 //
 // with the parameters for reaching it that sources have.
 func ParseDocument(text string, host Host) (Document, error) {
-	u, err := url.Parse(text)
+	u, err := parseURL(text)
 	if err != nil {
-		return nil, unwrapURL(err)
+		return nil, err
 	}
 	if u.Host == "" || strings.Trim(u.Path, "/") == "" || u.Scheme != "consul" && u.Scheme != "etcd" {
 		return nil, errors.New("neither consul://host:port/KEY nor etcd://host:port/KEY")
@@ -196,17 +194,9 @@ func (f folder) Follow(ctx context.Context, set func([]byte)) error {
 }
 
 func (f folder) read() ([]byte, error) {
-	in, err := os.OpenFile(filepath.Join(f.dir, f.file), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	text, err := hostfile.Places{Config: f.dir}.Read(f.file, maxList)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.called, errNamed(err, f.file))
-	}
-	defer in.Close()
-	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("read %s: %s is not a file", f.called, f.file)
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxList+1)) // who reads it says that it is too much
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.called, errNamed(err, f.file))
+		return nil, fmt.Errorf("read %s: %w", f.called, err)
 	}
 	return text, nil
 }

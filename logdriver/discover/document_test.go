@@ -158,7 +158,7 @@ func TestFolder(t *testing.T) {
 		}
 	}
 	s := followText(t, Folder(dir, "c.yaml", "directory /srv"))
-	s.awaits("!read directory /srv: open c.yaml: no such file")
+	s.awaits("!read directory /srv: c.yaml: no such file")
 	write("c.yaml", "one")
 	s.awaits("one")
 	write("key.pem", "a file beside it")
@@ -173,15 +173,15 @@ func TestFolder(t *testing.T) {
 
 func TestBadDocuments(t *testing.T) {
 	for text, want := range map[string]string{
-		"/etc/x":                                 "neither consul://",
-		"consul://h:1":                           "neither consul://",
-		"consul+http://h:1/k":                    "neither consul://",
-		"etcd://h:1/k?etcd-usr=x":                "more in it than is known of etcd, or a user: etcd-usr",
-		"consul://user:s3cret@h:1/k":             "or a user",
-		"consul://h:1/k?consul-tls=yes":          "neither on nor off",
-		"consul://h:1/k?consul-token-file=/nope": "no such file",
-		"etcd://h:1/k?etcd-user=x":               "go together",
-		"etcd://u:s3cret@h:x/k":                  "invalid port",
+		"/etc/x":                                     "neither consul://",
+		"consul://h:1":                               "neither consul://",
+		"consul+http://h:1/k":                        "neither consul://",
+		"etcd://h:1/k?etcd-usr=x":                    "more in it than is known of etcd, or a user: etcd-usr",
+		"consul://user:s3cret@h:1/k":                 "or a user",
+		"consul://h:1/k?consul-tls=yes":              "neither on nor off",
+		"consul://h:1/k?consul-token-file=/etc/nope": "no such file",
+		"etcd://h:1/k?etcd-user=x":                   "go together",
+		"etcd://u:s3cret@h:x/k":                      "a port is a number",
 	} {
 		if _, err := ParseDocument(text, Host{}); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: %v, want %q", text, err, want)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +16,10 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 )
 
 const etcdTimeout = 5 * time.Second
@@ -27,18 +30,14 @@ type etcdClient struct {
 	user     string
 	password string // the file that holds it
 	ca       string // "" for no TLS
+	files    hostfile.Places
 }
 
 // newEtcdClient takes its parameters from u's query.
 func newEtcdClient(u *url.URL, host Host) (etcdClient, error) {
-	e := etcdClient{hosts: strings.Split(u.Host, ";"), user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca")}
+	e := etcdClient{hosts: strings.Split(u.Host, ";"), user: take(u, "etcd-user"), password: take(u, "etcd-password-file"), ca: take(u, "etcd-ca"), files: host.files()}
 	if more := take(u, "etcd-endpoints"); more != "" {
 		e.hosts = append(e.hosts, strings.FieldsFunc(more, func(r rune) bool { return r == '+' || r == ' ' })...)
-	}
-	for _, file := range []*string{&e.password, &e.ca} {
-		if *file != "" {
-			*file = host.Path(*file)
-		}
 	}
 	if (e.user == "") != (e.password == "") {
 		return e, errors.New("etcd-user and etcd-password-file go together")
@@ -86,7 +85,7 @@ func newEtcd(u *url.URL, host Host) (Source, error) {
 func (e *etcd) String() string {
 	u := *e.url
 	u.Host, u.Path = strings.Join(e.hosts, ";"), e.prefix
-	return "etcd+" + u.Redacted()
+	return "etcd+" + redact.URL(&u)
 }
 
 func (e *etcd) ID() string {
@@ -98,16 +97,19 @@ func (e *etcd) Example() Collector { return member(e.url, exampleHost, 1) }
 
 // config reads the files that the source's parameters name.
 func (e *etcdClient) config() (clientv3.Config, error) {
-	c := clientv3.Config{DialTimeout: etcdTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: etcdTimeout, Logger: zap.NewNop()}
+	c := clientv3.Config{
+		DialTimeout: etcdTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: etcdTimeout, Logger: zap.NewNop(),
+		MaxCallRecvMsgSize: maxAnswer, DialOptions: []grpc.DialOption{grpc.WithMaxHeaderListSize(maxHeaders)},
+	}
 	scheme := "http://"
 	if e.ca != "" {
-		pem, err := os.ReadFile(e.ca)
+		pem, err := e.files.Read(e.ca, maxFile)
 		if err != nil {
 			return c, fmt.Errorf("etcd-ca: %w", err)
 		}
 		pool := x509.NewCertPool()
 		if !pool.AppendCertsFromPEM(pem) {
-			return c, fmt.Errorf("etcd-ca: %s holds no certificate", e.ca)
+			return c, fmt.Errorf("etcd-ca: %s %w", e.ca, errNoCertificate)
 		}
 		scheme, c.TLS = "https://", &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
 	}
@@ -115,7 +117,7 @@ func (e *etcdClient) config() (clientv3.Config, error) {
 		c.Endpoints = append(c.Endpoints, scheme+h)
 	}
 	if e.user != "" {
-		secret, err := os.ReadFile(e.password)
+		secret, err := e.files.Read(e.password, maxFile)
 		if err != nil {
 			return c, fmt.Errorf("etcd-password-file: %w", err)
 		}
@@ -185,9 +187,12 @@ func (e *etcd) put(known map[string]Collector, kv *mvccpb.KeyValue) error {
 	}
 	c, err := parse(value)
 	if err != nil {
-		return fmt.Errorf("etcd's key %s: %w", kv.Key, err)
+		return fmt.Errorf("etcd's key %s, collector %q: %w", kv.Key, redact.Entry(value, value), err)
 	}
 	known[string(kv.Key)] = c
+	if len(known) > maxMembers {
+		return tooMany(len(known))
+	}
 	return nil
 }
 

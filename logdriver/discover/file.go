@@ -4,37 +4,33 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
+
+	"github.com/dockline/dockline/internal/hostfile"
 )
 
 // file is a source that reads a list from a file: an entry a line, # for
 // comments.
 type file struct {
-	name string // as the host names it
-	path string
+	name  string // as the host names it
+	files hostfile.Places
 }
 
 func newFile(u *url.URL, host Host) (Source, error) {
 	if u.Host != "" || !filepath.IsAbs(u.Path) || u.Scheme != "" {
 		return nil, errors.New("not of the form file:///path/to/list")
 	}
-	f := file{filepath.Clean(u.Path), host.Path(u.Path)}
+	f := file{filepath.Clean(u.Path), host.files()}
 	if u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("a file has no parameters; its entries may")
 	}
-	if _, err := os.Stat(filepath.Dir(f.path)); host.Etc != "" && !strings.HasPrefix(f.name, "/etc/") && errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("only files below the host's /etc can be seen")
-	}
-	return f, nil
+	return f, f.files.Check(f.name)
 }
 
 func (f file) String() string { return "file://" + f.name }
@@ -46,25 +42,13 @@ const (
 	// folder may have been replaced, or be on another host.
 	lookTime = 30 * time.Second
 	maxList  = 1 << 20 // bytes
+	maxFile  = 1 << 20 // of other files, in bytes
 )
 
-// read returns what the file says. It is no error of the reader's own that a
-// file is huge, or is a pipe that nobody writes to.
 func (f file) read() (string, error) {
-	in, err := os.OpenFile(f.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	data, err := f.files.Read(f.name, maxList)
 	if err != nil {
-		return "", fmt.Errorf("read the list of collectors: %w", errNamed(err, f.name))
-	}
-	defer in.Close()
-	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
-		return "", fmt.Errorf("read the list of collectors: %s is not a file", f.name)
-	}
-	data, err := io.ReadAll(io.LimitReader(in, maxList+1))
-	if err != nil {
-		return "", fmt.Errorf("read the list of collectors: %w", errNamed(err, f.name))
-	}
-	if len(data) > maxList {
-		return "", fmt.Errorf("read the list of collectors: %s is larger than %d bytes", f.name, maxList)
+		return "", fmt.Errorf("read the list of collectors: %w", err)
 	}
 	return string(data), nil
 }
@@ -103,6 +87,10 @@ func (f file) parse(text string) ([]Collector, error) {
 // Follow watches the file's folder: editors and configuration managers replace
 // a file rather than write into it, and the link to it may be what changes.
 func (f file) Follow(ctx context.Context, set func([]Collector)) error {
+	dir, err := f.files.Folder(f.name)
+	if err != nil {
+		return err
+	}
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", f.name, err)
@@ -113,7 +101,7 @@ func (f file) Follow(ctx context.Context, set func([]Collector)) error {
 	said, told := "", false
 	for {
 		// Every time, for the folder of that name may be another one by now.
-		if err := w.Add(filepath.Dir(f.path)); err != nil {
+		if err := w.Add(dir); err != nil {
 			return fmt.Errorf("watch %s: %w", f.name, errNamed(err, f.name))
 		}
 		text, err := f.read()

@@ -7,13 +7,15 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/redact"
 )
 
 // Source says who the members of a pool are.
@@ -50,7 +52,7 @@ func (s Static) Follow(ctx context.Context, set func([]Collector)) error {
 func (s Static) String() string {
 	var ids []string
 	for _, c := range s {
-		ids = append(ids, c.URL.Redacted())
+		ids = append(ids, redact.URL(c.URL))
 	}
 	return strings.Join(ids, ",")
 }
@@ -65,17 +67,7 @@ type Host struct {
 	Dir string
 }
 
-// Path returns where a file of the host is.
-func (h Host) Path(file string) string {
-	file = filepath.Clean(file)
-	if !filepath.IsAbs(file) {
-		return filepath.Join(h.Dir, file)
-	}
-	if rest, ok := strings.CutPrefix(file, "/etc/"); ok && h.Etc != "" {
-		return filepath.Join(h.Etc, rest)
-	}
-	return file
-}
+func (h Host) files() hostfile.Places { return hostfile.Places{Config: h.Dir, Etc: h.Etc} }
 
 // kinds maps the prefixes of schemes to the sources behind them.
 var kinds = map[string]func(*url.URL, Host) (Source, error){
@@ -95,17 +87,17 @@ var kinds = map[string]func(*url.URL, Host) (Source, error){
 //	consul+json+tcp://127.0.0.1:8500/logs    one for each healthy instance of a service
 //	etcd+json+tcp://127.0.0.1:2379/logs/     one for each key below a prefix
 func Parse(list string, host Host) ([]Source, error) {
-	var fixed []string
+	var fixed []entry
 	var sources []Source
-	for _, entry := range strings.FieldsFunc(list, isSeparator) {
-		kind, isSource := kindOf(entry)
+	for _, e := range entriesOf(list) {
+		kind, isSource := kindOf(e.text)
 		if !isSource {
-			fixed = append(fixed, entry)
+			fixed = append(fixed, e)
 			continue
 		}
-		u, err := url.Parse(entry)
+		u, err := parseURL(e.text)
 		if err != nil {
-			return nil, fmt.Errorf("collectors %q: %w", redact(entry), unwrapURL(err))
+			return nil, e.error(err)
 		}
 		u.Scheme = strings.TrimPrefix(strings.TrimPrefix(u.Scheme, kind), "+")
 		s, err := kinds[kind](u, host)
@@ -113,12 +105,12 @@ func Parse(list string, host Host) ([]Source, error) {
 			err = errors.New("name and weight are for a collector; this is a source of them")
 		}
 		if err != nil {
-			return nil, fmt.Errorf("collectors %q: %w", redact(entry), err)
+			return nil, e.error(err)
 		}
 		sources = append(sources, s)
 	}
 	if len(fixed) > 0 {
-		members, err := ParseList(strings.Join(fixed, ","))
+		members, err := parseEntries(fixed)
 		if err != nil {
 			return nil, err
 		}
@@ -149,6 +141,7 @@ type State struct {
 	Err     error     // why they may be out of date
 
 	Failures uint64 // how often it did not say
+	Warning  string // what is not as safe as it could be; "" for nothing
 	Fixed    bool   // a list, which says the same for ever
 }
 
@@ -157,7 +150,7 @@ type State struct {
 func first(sources []Source, last map[string][]Collector) []State {
 	states := make([]State, len(sources))
 	for i, s := range sources {
-		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()]}
+		states[i] = State{Source: s.String(), ID: s.ID(), Members: last[s.ID()], Warning: Exposed(s)}
 		if fixed, ok := s.(Static); ok {
 			states[i].Members, states[i].Fixed = fixed, true
 		}
@@ -232,6 +225,10 @@ func follow(ctx context.Context, i int, s Source, events chan<- event) {
 	}
 	retry(ctx, isNear(s), func(good func()) error {
 		return s.Follow(ctx, func(m []Collector) {
+			if len(m) > maxMembers {
+				send(event{source: i, err: tooMany(len(m))})
+				return
+			}
 			good()
 			send(event{source: i, members: m})
 		})
@@ -261,7 +258,7 @@ func retry(ctx context.Context, near bool, follow func(good func()) error, faile
 		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		failed(err)
+		failed(short(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause.NextBackOff()):

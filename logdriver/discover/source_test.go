@@ -99,19 +99,19 @@ func source(t *testing.T, entry string, host Host) Source {
 
 func TestParseRefuses(t *testing.T) {
 	for entry, want := range map[string]string{
-		"file://relative/path":                                  "file:///path/to/list",
-		"dns+json+tcp://logs.example":                           "dns+SCHEME://name:port",
-		"dns://logs.example:5":                                  "dns+SCHEME://name:port",
-		"srv+relp://_logs._tcp.example:12":                      "the records tell the port",
-		"consul+relp://127.0.0.1:8500":                          "host:port/service",
-		"consul+relp://127.0.0.1:8500/a?consul-tls=yes":         "neither on nor off",
-		"consul+relp://127.0.0.1:8500/a?consul-token-file=/no/": "consul-token-file",
-		"etcd+relp://127.0.0.1:2379":                            "host:port/prefix/",
-		"etcd+relp://127.0.0.1:2379/a/?etcd-user=u":             "go together",
-		"etcd+relp://127.0.0.1:2379/a/?etcd-ca=/no/such":        "etcd-ca",
-		"dns+relp://logs.example:1?name=a":                      "name and weight are for a collector",
-		"file:///etc/list?weight=2":                             "a file has no parameters",
-		"dns+relp://u:secret@a:x":                               "…@a:x",
+		"file://relative/path":                                      "file:///path/to/list",
+		"dns+json+tcp://logs.example":                               "dns+SCHEME://name:port",
+		"dns://logs.example:5":                                      "dns+SCHEME://name:port",
+		"srv+relp://_logs._tcp.example:12":                          "the records tell the port",
+		"consul+relp://127.0.0.1:8500":                              "host:port/service",
+		"consul+relp://127.0.0.1:8500/a?consul-tls=yes":             "neither on nor off",
+		"consul+relp://127.0.0.1:8500/a?consul-token-file=/etc/no/": "consul-token-file",
+		"etcd+relp://127.0.0.1:2379":                                "host:port/prefix/",
+		"etcd+relp://127.0.0.1:2379/a/?etcd-user=u":                 "go together",
+		"etcd+relp://127.0.0.1:2379/a/?etcd-ca=/etc/no/such":        "etcd-ca",
+		"dns+relp://logs.example:1?name=a":                          "name and weight are for a collector",
+		"file:///etc/list?weight=2":                                 "a file has no parameters",
+		"dns+relp://u:secret@a:x":                                   "…@a:x",
 	} {
 		_, err := Parse(entry, Host{})
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {

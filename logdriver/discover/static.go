@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/route"
 )
 
@@ -32,13 +33,40 @@ func (c Collector) Equal(d Collector) bool { return c.ID() == d.ID() }
 // Each may carry the parameters name and weight; the others are for the sink
 // that the scheme names. An error names the entry that it is about, without
 // its credentials.
-func ParseList(list string) ([]Collector, error) {
+func ParseList(list string) ([]Collector, error) { return parseEntries(entriesOf(list)) }
+
+// entry is one of a list.
+type entry struct {
+	n    int // which, from 1
+	of   int // how many
+	text string
+	list string // all of it
+}
+
+// error says which entry an error is about: what it says is shown only as far as it
+// is no secret for certain.
+func (e entry) error(err error) error {
+	if e.of == 1 {
+		return fmt.Errorf("collector %q: %w", redact.Entry(e.text, e.list), err)
+	}
+	return fmt.Errorf("collector %q, which is number %d of the %d in the list: %w", redact.Entry(e.text, e.list), e.n, e.of, err)
+}
+
+func entriesOf(list string) (all []entry) {
+	texts := strings.FieldsFunc(list, isSeparator)
+	for i, text := range texts {
+		all = append(all, entry{i + 1, len(texts), text, list})
+	}
+	return all
+}
+
+func parseEntries(entries []entry) ([]Collector, error) {
 	var out []Collector
 	seen := map[string]bool{}
-	for _, entry := range strings.FieldsFunc(list, isSeparator) {
-		c, err := parse(entry)
+	for _, e := range entries {
+		c, err := parse(e.text)
 		if err != nil {
-			return nil, err
+			return nil, e.error(err)
 		}
 		if seen[c.Name] {
 			return nil, fmt.Errorf("collector %q is listed twice; give each a name of its own with ?name=", c.Name)
@@ -49,21 +77,21 @@ func ParseList(list string) ([]Collector, error) {
 	return out, nil
 }
 
-func parse(entry string) (Collector, error) {
-	u, err := url.Parse(entry)
+func parse(text string) (Collector, error) {
+	u, err := parseURL(text)
 	if err != nil {
-		return Collector{}, fmt.Errorf("collector %q: %w", redact(entry), unwrapURL(err))
+		return Collector{}, err
 	}
 	if u.Scheme == "" || u.Host == "" {
-		return Collector{}, fmt.Errorf("collector %q: not of the form scheme://host:port, as each that a list has between its commas has to be", redact(entry))
+		return Collector{}, errors.New("not of the form scheme://host:port, as each that a list has between its commas has to be")
 	}
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return Collector{}, fmt.Errorf("collector %q: parameters: %w", redact(entry), err)
+		return Collector{}, fmt.Errorf("parameters: %w", redact.NotQuery(err))
 	}
 	for key, values := range q {
 		if len(values) > 1 {
-			return Collector{}, fmt.Errorf("collector %q: parameter %s is given %d times", redact(entry), key, len(values))
+			return Collector{}, fmt.Errorf("parameter %s is given %d times", key, len(values))
 		}
 	}
 	c := Collector{Name: u.Host, Weight: 1, URL: u}
@@ -73,12 +101,12 @@ func parse(entry string) (Collector, error) {
 	if q.Has("weight") {
 		w, err := strconv.ParseUint(q.Get("weight"), 10, 32)
 		if err != nil || w > route.MaxWeight {
-			return Collector{}, fmt.Errorf("collector %q: weight=%q is not a whole number in 0..%d", redact(entry), q.Get("weight"), route.MaxWeight)
+			return Collector{}, fmt.Errorf("weight=%q is not a whole number in 0..%d", q.Get("weight"), route.MaxWeight)
 		}
 		c.Weight = uint32(w)
 	}
 	if c.Name == "" {
-		return Collector{}, fmt.Errorf("collector %q: the name is empty", redact(entry))
+		return Collector{}, errors.New("the name is empty")
 	}
 	q.Del("name")
 	q.Del("weight")
@@ -86,34 +114,16 @@ func parse(entry string) (Collector, error) {
 	return c, nil
 }
 
-// unwrapURL takes from an error the URL that it would repeat, password and all.
-func unwrapURL(err error) error {
-	var bad *url.Error
-	if errors.As(err, &bad) {
-		return bad.Err
+// parseURL is url.Parse, but for what its errors say.
+func parseURL(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil:
+		return nil, redact.NotURL(err)
+	case redact.Ambiguous(u):
+		return nil, redact.ErrAmbiguous
 	}
-	return err
-}
-
-// RedactList returns a list for people to read: without what may be a password.
-func RedactList(list string) string {
-	parts := strings.FieldsFunc(list, isSeparator)
-	for i := range parts {
-		parts[i] = redact(parts[i])
-	}
-	return strings.Join(parts, ",")
+	return u, nil
 }
 
 func isSeparator(r rune) bool { return r == ',' || r == ' ' || r == '\t' || r == '\n' }
-
-// redact takes what may be a password out of an entry that did not parse.
-func redact(entry string) string {
-	scheme, rest, ok := strings.Cut(entry, "://")
-	if !ok {
-		return entry
-	}
-	if at := strings.LastIndex(rest, "@"); at >= 0 {
-		return scheme + "://…@" + rest[at+1:]
-	}
-	return entry
-}

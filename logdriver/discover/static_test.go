@@ -31,17 +31,22 @@ func TestParseList(t *testing.T) {
 
 func TestParseListRefuses(t *testing.T) {
 	for list, want := range map[string]string{
-		"host:514":                   `"host:514"`,
-		"relp://":                    "scheme://host:port",
-		"relp://a:b:c":               `"relp://a:b:c"`,
-		"relp://a:1?weight=-1":       `weight="-1"`,
-		"relp://a:1?weight=99999999": "0..1048576",
-		"relp://a:1,relp://a:1":      "listed twice",
-		"relp://a:1?name=":           "name is empty",
-		"relp://u:secret@a:x":        "…@a:x",
-		"relp://u:p@secret@a:x":      "…@a:x",
-		"relp://a:1?weight=0;x=1":    "parameters",
-		"relp://a:1?name=a&name=b":   "name is given 2 times",
+		"host:514":                     `"host:514": not of the form`,
+		"relp://":                      "scheme://host:port",
+		"relp://a:b:c":                 `"relp://a:b:c": not a URL`,
+		"relp://a:1?weight=-1":         `weight="-1"`,
+		"relp://a:1?weight=99999999":   "0..1048576",
+		"relp://a:1,relp://a:1":        "listed twice",
+		"relp://a:1?name=":             "name is empty",
+		"relp://u:secret@a:x":          "…@a:x",
+		"relp://u:p@secret@a:x":        "…@a:x",
+		"relp://a:1?weight=0;x=1":      "parameters",
+		"relp://a:1?name=a&name=b":     "name is given 2 times",
+		"relp://u:se,cret@a:1":         `collector "relp://…", which is number 1 of the 2`,
+		"relp://u:1,secret@a:1":        `collector "…", which is number 2 of the 2`,
+		"relp://u:sec/ret@a:1":         `collector "relp://…@a:1": not a URL`,
+		"relp://u:secret%@a:1":         "is written %25",
+		"relp://a:1?weight=x&h=secret": "weight=x&h=…",
 	} {
 		_, err := ParseList(list)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -59,7 +59,6 @@ var forbidden = map[string][]string{
 	"cli":                 {"cmd", "test"},
 	"cli/engine":          {"logdriver", "netdriver"},
 	"cli/format":          {"logdriver", "netdriver", "internal"},
-	"cli/redact":          {"logdriver", "netdriver", "internal"},
 	"logdriver/record":    {"logdriver/process", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/process":   {"logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/container", "logdriver/config"},
 	"logdriver/spool":     {"logdriver/record", "logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},

@@ -40,6 +40,7 @@ import (
 	"net/url"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -81,7 +82,7 @@ func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 		spec.Params, spec.MaxMessage = []string{"max-message"}, defaultMaxMessage
 	}
 	if !udp && u.Query().Has("compress") {
-		return nil, fmt.Errorf("collector URL %s: %s \"compress\" is for gelf+udp: by TCP a message ends with a NUL, which compressed ones hold", u.Redacted(), wire.ParamKind)
+		return nil, fmt.Errorf("collector URL %s: %s \"compress\" is for gelf+udp: by TCP a message ends with a NUL, which compressed ones hold", redact.URL(u), wire.ParamKind)
 	}
 	target, err := wire.ParseTarget(u, host, spec)
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -52,7 +53,7 @@ func (e *NoSocketError) Unwrap() error { return e.Err }
 // New returns the sink that u describes. The journal's folder has to be there.
 func New(u *url.URL, host sink.Host) (ship.Sink, error) {
 	if u.Host != "localhost" {
-		return nil, fmt.Errorf("collector URL %s: the journal is this host's own: want journald://localhost", u.Redacted())
+		return nil, fmt.Errorf("collector URL %s: the journal is this host's own: want journald://localhost", redact.URL(u))
 	}
 	// The port means nothing: the URL has none.
 	target, err := wire.ParseTarget(u, host, wire.Spec{Schemes: map[string]string{"journald": "1"}})

@@ -86,6 +86,6 @@ func TestNewHTTP(t *testing.T) {
 		{URL: "json+http://host?token-file=../x", Err: "leads out"},
 		{URL: "json+http://host?header.Authorization=x", Err: "token-file"},
 		{URL: "json+http://host?header.X=a%0ab", Err: `header.X="…": not a header`},
-		{URL: "json+http://host#f", Err: "fragment"},
+		{URL: "json+http://host#f", Err: "follows a #"},
 	})
 }

@@ -31,9 +31,6 @@ func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 		return nil, err
 	}
 	if mechanism != nil {
-		if c.login.mechanism == "plain" && !c.secure {
-			c.Host.Log.Warn("the password goes to the brokers as it is, as sasl=plain without TLS asks for: whoever is between may read it", "address", c.Addr)
-		}
 		options = append(options, kgo.SASL(mechanism))
 	}
 	if c.create {

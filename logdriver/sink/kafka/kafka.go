@@ -38,6 +38,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -84,7 +85,7 @@ func New(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 	slices.Sort(c.seeds)
 	c.chunk.Store(1 << 30)
 	if err := c.parse(); err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", urls[0].Redacted(), err)
+		return nil, fmt.Errorf("collector URL %s: %w", redact.URL(urls[0]), err)
 	}
 	return c, nil
 }
@@ -98,7 +99,7 @@ func parse(u *url.URL, host sink.Host) (*wire.Target, error) {
 		return nil, err
 	}
 	if t.Path != "" && t.Path != "/" {
-		return nil, fmt.Errorf("collector URL %s: path %q has no meaning here: name the topic with ?topic=", u.Redacted(), t.Path)
+		return nil, fmt.Errorf("collector URL %s: a path has no meaning here: name the topic with ?topic=", redact.URL(u))
 	}
 	return t, nil
 }

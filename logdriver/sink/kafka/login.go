@@ -71,3 +71,12 @@ func (l *login) with(host sink.Host) (sasl.Mechanism, error) {
 	}
 	return nil, nil //nolint:nilnil // nobody asks who we are
 }
+
+// Exposed says which secret the brokers get without encryption, "" for none: SCRAM
+// shows none.
+func (c *cluster) Exposed() string {
+	if c.login.mechanism != "plain" {
+		return ""
+	}
+	return c.Target.Exposed("the password, by sasl=plain,")
+}

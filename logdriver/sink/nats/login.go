@@ -108,3 +108,21 @@ func (l *login) sign(data []byte, nonce string, c *connect) error {
 	c.Signature = base64.RawURLEncoding.EncodeToString(signed)
 	return nil
 }
+
+// Exposed says which secret the servers get without encryption, "" for none: nkeys
+// show none.
+func (c *cluster) Exposed() string {
+	for _, t := range c.servers {
+		what := ""
+		switch {
+		case c.login.password != "":
+			what = t.Exposed("the password of the collector's URL")
+		case c.login.key == "password-file" || c.login.key == "token-file":
+			what = t.Exposed("what " + c.login.key + " names")
+		}
+		if what != "" {
+			return what
+		}
+	}
+	return ""
+}

@@ -37,6 +37,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/placeholder"
@@ -82,7 +83,7 @@ func New(urls []*url.URL, host sink.Host) (ship.Sink, error) {
 		c.servers = append(c.servers, target)
 	}
 	if err := c.parse(); err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", urls[0].Redacted(), err)
+		return nil, fmt.Errorf("collector URL %s: %w", redact.URL(urls[0]), err)
 	}
 	return c, nil
 }
@@ -99,7 +100,7 @@ func parse(u *url.URL, host sink.Host) (*wire.Target, error) {
 		return nil, err
 	}
 	if t.Path != "" && t.Path != "/" {
-		return nil, fmt.Errorf("collector URL %s: path %q has no meaning here: name the subject with ?subject=", u.Redacted(), t.Path)
+		return nil, fmt.Errorf("collector URL %s: a path has no meaning here: name the subject with ?subject=", redact.URL(u))
 	}
 	return t, nil
 }

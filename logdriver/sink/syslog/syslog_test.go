@@ -118,7 +118,7 @@ func TestNew(t *testing.T) {
 		{URL: "syslog+tcp://host:0", Err: "port"},
 		{URL: "syslog+tcp://host:65536", Err: "port"},
 		{URL: "syslog+tcp://host/path", Err: "path"},
-		{URL: "syslog+tcp://host#x", Err: "fragment"},
+		{URL: "syslog+tcp://host#x", Err: "follows a #"},
 		{URL: "syslog+tcp://user:secret@host", Err: "password"},
 		{URL: "syslog+tcp:host", Err: "//"},
 		{URL: "syslog://host", Err: "scheme"},

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/netip"
 	"net/url"
-	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -17,7 +16,10 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
 
+	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/loopback"
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
@@ -86,14 +88,37 @@ func (s Settings) check() error {
 	return nil
 }
 
+// Exposed says that the password goes to etcd without encryption, "" where it does
+// not.
+func (s Settings) Exposed() string {
+	if s.User == "" {
+		return ""
+	}
+	for _, text := range s.Endpoints {
+		if u, err := url.Parse(text); err == nil && u.Scheme == "http" && !loopback.Is(u.Host) {
+			return fmt.Sprintf("the password of ETCD_USER goes to %s unencrypted, for everybody to read who is between: use https and ETCD_CA_FILE", u.Host)
+		}
+	}
+	return ""
+}
+
+// What is read from etcd, and of the files, at most, in bytes. All records of a
+// cluster come in one answer; one is less than 400.
+const (
+	maxAnswer  = 64 << 20
+	maxHeaders = 64 << 10
+	maxFile    = 1 << 20
+)
+
 // client reads the files.
 func (s Settings) client() (clientv3.Config, error) {
 	c := clientv3.Config{
 		Endpoints: s.Endpoints, Username: s.User, Password: s.Password, Logger: zap.NewNop(),
 		DialTimeout: listTimeout, DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 3 * time.Second,
+		MaxCallRecvMsgSize: maxAnswer, DialOptions: []grpc.DialOption{grpc.WithMaxHeaderListSize(maxHeaders)},
 	}
 	if s.PasswordFile != "" {
-		raw, err := os.ReadFile(s.PasswordFile)
+		raw, err := hostfile.Read(s.PasswordFile, maxFile)
 		if err != nil {
 			return c, fmt.Errorf("ETCD_PASSWORD_FILE: %w", err)
 		}
@@ -103,7 +128,7 @@ func (s Settings) client() (clientv3.Config, error) {
 		return c, nil
 	}
 	c.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	pem, err := os.ReadFile(s.CA)
+	pem, err := hostfile.Read(s.CA, maxFile)
 	if err != nil {
 		return c, fmt.Errorf("ETCD_CA_FILE: %w", err)
 	}
@@ -113,7 +138,15 @@ func (s Settings) client() (clientv3.Config, error) {
 	}
 	if s.Cert != "" {
 		read := func() (*tls.Certificate, error) {
-			pair, err := tls.LoadX509KeyPair(s.Cert, s.Key)
+			cert, err := hostfile.Read(s.Cert, maxFile)
+			var key []byte
+			if err == nil {
+				key, err = hostfile.Read(s.Key, maxFile)
+			}
+			var pair tls.Certificate
+			if err == nil {
+				pair, err = tls.X509KeyPair(cert, key)
+			}
 			if err != nil {
 				return nil, fmt.Errorf("ETCD_CERT_FILE, ETCD_KEY_FILE: %w", err)
 			}

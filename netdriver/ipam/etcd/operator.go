@@ -26,7 +26,8 @@ type Status struct {
 	Prefix    string     `json:"prefix"`
 	Host      string     `json:"host"` // the id of this one
 	Fault     string     `json:"fault,omitempty"`
-	Since     time.Time  `json:"since"` // when it came up, or went away
+	Warning   string     `json:"warning,omitempty"` // of a password that is sent without encryption
+	Since     time.Time  `json:"since"`             // when it came up, or went away
 	Revision  int64      `json:"revision"`
 	Reserve   int        `json:"reserve"`
 	Hosts     []Host     `json:"hosts"`
@@ -53,7 +54,7 @@ func (b *Backend) Status() Status {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
 	s := Status{
-		Endpoints: b.cfg.Endpoints, Prefix: b.cfg.Prefix, Host: b.cfg.Host, Since: b.since, Revision: b.mirror.rev, Reserve: len(b.reserve.list()),
+		Endpoints: b.cfg.Endpoints, Prefix: b.cfg.Prefix, Host: b.cfg.Host, Since: b.since, Revision: b.mirror.rev, Reserve: len(b.reserve.list()), Warning: b.cfg.Exposed(),
 		Hosts: []Host{}, Conflicts: slices.Collect(maps.Values(b.conflicts)), Foreign: []Claimed{},
 	}
 	if err := cmp.Or(b.twin, b.faultLocked()); err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
@@ -88,7 +89,7 @@ func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
 	if !spec.Carried {
 		params = append(params, "query.")
 	} else if u.Path != "" && u.Path != "/" {
-		return nil, fmt.Errorf("collector URL %s: path %q has no meaning here", u.Redacted(), u.Path)
+		return nil, fmt.Errorf("collector URL %s: a path has no meaning here", redact.URL(u))
 	}
 	if spec.APIKey != "" {
 		params = append(params, "api-key-file")
@@ -103,7 +104,7 @@ func Parse(u *url.URL, host sink.Host, spec Spec) (*Collector, error) {
 	c := &Collector{Target: target, spec: spec, connections: spec.Connections, Header: http.Header{}, authority: authority(u.Scheme, target.Addr)}
 	c.bytes.Store(int64(spec.Bytes))
 	if err := c.parse(); err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("collector URL %s: %w", redact.URL(u), err)
 	}
 	return c, nil
 }

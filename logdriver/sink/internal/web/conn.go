@@ -70,6 +70,8 @@ func newConn(c *Collector, auth string, first net.Conn) *Conn {
 	return n
 }
 
+func (c *Conn) hide(said string) string { return Hide(said, c.header, c.collector.path) }
+
 // dial gives out the connection that there is, then new ones.
 func (c *Conn) dial(ctx context.Context) (net.Conn, error) {
 	c.mu.Lock()

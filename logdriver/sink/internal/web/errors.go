@@ -88,7 +88,7 @@ func (r *reply) outcome(path string) (outcome, error) {
 	case http.StatusForbidden:
 		return failed, Misfit(r.said(), "the user or key of the collector's URL is not allowed to write there")
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusGone:
-		return failed, Misfit(r.said(), fmt.Sprintf("nothing takes records at %s there: is the path of the collector's URL the right one?", path))
+		return failed, Misfit(r.said(), fmt.Sprintf("nothing takes records at %s there: is the path of the collector's URL the right one?", withoutQuery(path)))
 	case http.StatusUnsupportedMediaType:
 		return failed, Misfit(r.said(), "it does not take this format, or not compressed: see compress and the path in the collector's URL")
 	}
@@ -105,6 +105,12 @@ func (r *reply) outcome(path string) (outcome, error) {
 	return failed, Misfit(r.said(), "the collector's URL does not fit this collector")
 }
 
+// withoutQuery is for people: what is behind the path may be secret.
+func withoutQuery(path string) string {
+	path, _, _ = strings.Cut(path, "?")
+	return path
+}
+
 // class is the kind of reason of a refused batch of one.
 func (r *reply) class() string {
 	if r.status == http.StatusRequestEntityTooLarge {
@@ -119,7 +125,7 @@ func (r *reply) said() string {
 	if body := Clean(r.body); body != "" {
 		text += ": " + body
 	}
-	return text
+	return r.hide(text)
 }
 
 // Clean returns text of a collector's for people: one line of bounded length.

@@ -29,6 +29,7 @@ type reply struct {
 	status int
 	body   []byte
 	after  time.Duration // that it wants to be left alone for
+	hide   func(string) string
 }
 
 // poster sends requests, one at a time, of one connection's many.
@@ -119,7 +120,7 @@ func (p *poster) send(ctx context.Context, body []byte) (*reply, error) {
 	if p.answer.Len() > maxAnswer {
 		return nil, fmt.Errorf("collector's answer is longer than %d bytes", maxAnswer)
 	}
-	return &reply{resp.StatusCode, p.answer.Bytes(), retryAfter(resp.Header, time.Now())}, nil
+	return &reply{resp.StatusCode, p.answer.Bytes(), retryAfter(resp.Header, time.Now()), p.conn.hide}, nil
 }
 
 // reason takes from an error what is only HTTP's.

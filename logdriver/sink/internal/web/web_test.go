@@ -46,7 +46,7 @@ func TestOutcome(t *testing.T) {
 		{408, failed, false, true, 0},
 		{301, failed, false, false, slowly}, {401, failed, false, false, slowly}, {403, failed, false, false, slowly}, {404, failed, false, false, slowly}, {415, failed, false, false, slowly}, {418, failed, false, false, slowly},
 	} {
-		got, err := (&reply{status: tc.status, body: []byte("because"), after: 7 * time.Second}).outcome("/path")
+		got, err := (&reply{status: tc.status, body: []byte("because"), after: 7 * time.Second, hide: func(s string) string { return s }}).outcome("/path")
 		if got != tc.want || (err != nil) != (tc.want == failed) || errors.Is(err, ship.ErrBusy) != tc.busy || troubled(err) != tc.trouble {
 			t.Errorf("%d: %v, %v", tc.status, got, err)
 		}

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/dockline/dockline/internal/loopback"
 )
 
 // Dial opens a connection, under TLS where the scheme says so, looking the name
@@ -59,6 +61,15 @@ func (t *Target) At(addr string) *Target {
 
 // Secure reports whether the scheme asks for TLS.
 func (t *Target) Secure() bool { return t.security != nil }
+
+// Exposed says that the collector gets a secret without encryption; "" where TLS is
+// spoken, or the collector is on this host.
+func (t *Target) Exposed(secret string) string {
+	if t.Secure() || loopback.Is(t.Addr) {
+		return ""
+	}
+	return fmt.Sprintf("%s goes to %s unencrypted, for everybody to read who is between: take the scheme with +tls or +https", secret, t.Addr)
+}
 
 // DialPlain is Dial for a protocol that begins in the clear: upgrade puts TLS above
 // the connection, and closes it where that fails.

@@ -16,6 +16,7 @@ import (
 	"github.com/docker/go-units"
 
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
@@ -90,7 +91,7 @@ func ParseTarget(u *url.URL, host sink.Host, spec Spec) (*Target, error) {
 		err = t.parse(u, spec)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("collector URL %s: %w", u.Redacted(), err)
+		return nil, fmt.Errorf("collector URL %s: %w", redact.URL(u), err)
 	}
 	return t, nil
 }
@@ -132,9 +133,9 @@ func checkBare(u *url.URL, web bool) error {
 	case u.User != nil && !web:
 		return errors.New("user and password have no meaning here")
 	case u.Path != "" && u.Path != "/" && !web:
-		return fmt.Errorf("path %q has no meaning here", u.Path)
+		return errors.New("a path has no meaning here")
 	case u.Fragment != "":
-		return fmt.Errorf("fragment %q has no meaning here", u.Fragment)
+		return errors.New("what follows a # has no meaning here; in a password or value write it as %23")
 	}
 	return nil
 }
@@ -165,7 +166,7 @@ func unfit(c rune) bool { return c <= ' ' || c == 0x7f || strings.ContainsRune(`
 func parseParams(rawQuery string, known []string) (map[string]string, error) {
 	query, err := url.ParseQuery(rawQuery)
 	if err != nil {
-		return nil, fmt.Errorf("parse parameters: %w", err)
+		return nil, fmt.Errorf("parameters: %w", redact.NotQuery(err))
 	}
 	if err := options.CheckKeys(ParamKind, query, known); err != nil {
 		return nil, err

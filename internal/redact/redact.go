@@ -1,5 +1,6 @@
-// Package redact takes out of text what may be a secret, before a person sends it
-// to others. It would rather take too much.
+// Package redact takes out of text what may be a secret: of URLs, which are shown in
+// one way everywhere (URL), and of whatever a person is about to send to others
+// (Redactor). It would rather take too much.
 package redact
 
 import (
@@ -19,17 +20,23 @@ type Redactor struct{ known []string }
 // minKnown is how long a value has to be to be replaced wherever it stands.
 const minKnown = 5
 
-const secretName = `(?:[a-z0-9_.-]*(?:pass(?:word|wd|phrase)?|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|cookie|jwt|nkey|seed|signature)[a-z0-9_.-]*|auth|sasl[a-z0-9_.-]*|pwd)`
+const secretName = `(?:[a-z0-9_.-]*(?:pass(?:word|wd|phrase)?|secret|token|credential|private[_-]?key|api[_-]?key|access[_-]?key|authorization|cookie|jwt|nkey|seed|signature)[a-z0-9_.-]*|(?:header|query)\.[a-z0-9_.-]+|auth|sasl[a-z0-9_.-]*|pwd)`
 
 var (
 	pem      = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]*-----.*?(?:-----END [A-Z0-9 ]*-----|$)`)
-	userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s/?#"'<>,\\]*(?:/[^\s/?#"'<>,\\]*)*)@`)
+	userinfo = regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)([^\s?#"'<>\\]*)@`)
+	inList   = regexp.MustCompile(`,[a-zA-Z][a-zA-Z0-9+.-]*://`)
 	// A value ends where a list, a URL, a quoted text or a line does.
 	assigned = regexp.MustCompile(`(?i)("?)\b(` + secretName + `)\b("?\s*[=:]\s*)("(?:[^"\\]|\\.)*"|'[^']*'|[^\s&,;"'}\]]+)`)
 	scheme   = regexp.MustCompile(`(?i)\b(bearer|basic|splunk)\s+([a-z0-9._~+/=-]{6,})`)
 	// Names whose values are files or switches, and say nothing by themselves.
 	harmless = regexp.MustCompile(`(?i)(?:-file|_file|\.file|file|-command)$`)
 )
+
+var secretAlone = regexp.MustCompile(`(?i)^` + secretName + `$`)
+
+// IsSecret reports whether the value that has this name may be a secret.
+func IsSecret(name string) bool { return secretAlone.MatchString(name) }
 
 // Learn takes note of the secrets in a text, so that they are found in others.
 func (r *Redactor) Learn(text string) { places(text, r.LearnValue) }
@@ -61,6 +68,12 @@ func places(text string, found func(string)) string {
 	text = pem.ReplaceAllString(text, Mark)
 	text = userinfo.ReplaceAllStringFunc(text, func(m string) string {
 		parts := userinfo.FindStringSubmatch(m)
+		// Of a list, the last is meant: a password may have a comma, but no scheme.
+		if at := inList.FindAllStringIndex(parts[2], -1); at != nil {
+			last := at[len(at)-1]
+			before := places(parts[1]+parts[2][:last[0]], found)
+			return before + places(parts[2][last[0]:last[1]]+parts[2][last[1]:]+"@", found)
+		}
 		user, password, ok := strings.Cut(parts[2], ":")
 		switch {
 		case ok:
