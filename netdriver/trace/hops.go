@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -27,7 +28,12 @@ func (r *run) hops() {
 		slices.Reverse(far)
 		near = append(near, far...)
 	case r.b == r.host && r.b != nil:
-		near = append(near, r.hostsOwn()...)
+		own := r.hostsOwn()
+		if len(own) == 1 && own[0].Name == from.Network.Bridge { // frames stay on this host
+			near = slices.DeleteFunc(near, func(h Hop) bool { return h.Role == Uplink })
+			own = nil
+		}
+		near = append(near, own...)
 	}
 	r.report.Hops = near
 }
@@ -36,8 +42,9 @@ func (r *run) hops() {
 func (r *run) side(node string, s *space, e *Endpoint, n *Network) []Hop {
 	inside := Hop{Node: node, Side: node, Role: Container, Missing: true}
 	if s != nil {
-		l := byAlias(s.after.links, e.Alias)
-		inside = hop(node, node, Container, l.Name, s.before.links, s.after.links)
+		was, is := byAlias(s.before.links, e.Alias), byAlias(s.after.links, e.Alias)
+		inside = hop(node, node, Container, cmp.Or(is.Name, was.Name), s.before.links, s.after.links)
+		inside.Left = inside.Missing // it was there when the sandbox was found by it
 	}
 	before, after := r.host.before.links, r.host.after.links
 	hops := []Hop{inside}
