@@ -86,10 +86,10 @@ func hop(node, side, role, name string, before, after map[string]kernel.LinkStat
 	}
 	h := Hop{
 		Node: node, Side: side, Role: role, Name: name, Up: l.Up, Carrier: l.Carrier, NoARP: l.NoARP,
-		MTU: l.MTU, MAC: l.MAC.String(), VLAN: l.VLAN, Addrs: l.Addrs, Total: fromKernel(l.Counters),
+		MTU: l.MTU, MAC: l.MAC.String(), VLAN: l.VLAN, Addrs: l.Addrs, Total: fromKernel(l),
 	}
 	if b, was := before[name]; was {
-		h.Delta = h.Total.minus(fromKernel(b.Counters))
+		h.Delta = h.Total.minus(fromKernel(b))
 	}
 	return h
 }
@@ -103,16 +103,21 @@ func masterOf(l kernel.LinkState, all map[string]kernel.LinkState) string {
 	return ""
 }
 
-func fromKernel(c kernel.Counters) Counters {
-	return Counters{Rx: c.RxPackets, RxDropped: c.RxDropped, RxErrors: c.RxErrors, Tx: c.TxPackets, TxDropped: c.TxDropped, TxErrors: c.TxErrors}
+func fromKernel(l kernel.LinkState) Counters {
+	c := l.Counters
+	return Counters{Queue: l.Queued, Rx: c.RxPackets, RxDropped: c.RxDropped, RxErrors: c.RxErrors, Tx: c.TxPackets, TxDropped: c.TxDropped, TxErrors: c.TxErrors}
 }
 
 func (c Counters) minus(o Counters) Counters {
 	return Counters{
-		Rx: since(c.Rx, o.Rx), RxDropped: since(c.RxDropped, o.RxDropped), RxErrors: since(c.RxErrors, o.RxErrors),
+		Queue: since(c.Queue, o.Queue),
+		Rx:    since(c.Rx, o.Rx), RxDropped: since(c.RxDropped, o.RxDropped), RxErrors: since(c.RxErrors, o.RxErrors),
 		Tx: since(c.Tx, o.Tx), TxDropped: since(c.TxDropped, o.TxDropped), TxErrors: since(c.TxErrors, o.TxErrors),
 	}
 }
+
+// lost counts all that did not get through.
+func (c Counters) lost() uint64 { return c.RxDropped + c.TxDropped + c.Queue + c.RxErrors + c.TxErrors }
 
 // since is 0 where a counter began anew.
 func since(now, then uint64) uint64 {

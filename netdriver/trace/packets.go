@@ -415,10 +415,10 @@ func swallowed(r *Report) *Verdict {
 	}
 	if r.next() == "gateway" {
 		return say(Unknown, "Trace from the gateway on: is B on, has the gateway a route to B and B one back to A's subnet, and does a firewall there drop ICMP?",
-			"A's gateway %s answers ARP and takes the echoes; nothing comes back from beyond it.", r.asked("gateway").Addr)
+			"A's gateway %s answers %s and takes the echoes; nothing comes back from beyond it.", r.asked("gateway").Addr, asking(r))
 	}
 	return say(Firewalled, "Look at the firewall of B, and whether it has a route back to A's subnet by this wire and its rp_filter lets A in.",
-		"B answers ARP but drops ICMP: it is on and on the same wire, and its firewall (or its route back) keeps it from answering.")
+		"B answers %s but drops ICMP: it is on and on the same wire, and its firewall (or its route back) keeps it from answering.", asking(r))
 }
 
 // inside: how far into B the echoes came.
@@ -429,6 +429,9 @@ func inside(r *Report, b *Node, where string) *Verdict {
 		in, out, ignore = "Icmp6InEchos", "Icmp6OutEchoReplies", "ipv6/icmp/echo_ignore_all"
 	}
 	d := suspect(r)
+	if words := r.dropped(); words != "" {
+		return say(Lossy, "Look at its queueing disciplines (tc -s qdisc, tc -s filter) and its errors (ip -s -s link).", "B answers %s, and the echoes or their answers are lost: %s.", asking(r), words)
+	}
 	switch {
 	case b.Settings[ignore] == "1":
 		return say(EchoIgnored, "sysctl -w net."+strings.ReplaceAll(ignore, "/", ".")+"=0 there, or do not judge B by ping.", "B gets the echoes and ignores them (%s is 1); it may well serve all else.", strings.ReplaceAll(ignore, "/", "."))
@@ -439,13 +442,23 @@ func inside(r *Report, b *Node, where string) *Verdict {
 		}
 		return say(Unknown, "Look with tcpdump at each link below where the answers end.", "%s.", words)
 	case d != nil:
-		return say(Firewalled, remedy(r, d), "B answers ARP but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", place(d), rule(d), sent, b.Counted[in])
+		return say(Firewalled, remedy(r, d), "B answers %s but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", asking(r), place(d), rule(d), sent, b.Counted[in])
 	}
 	h := r.hop(where, Container)
 	if h != nil && int64(h.Delta.Rx) < sent { //nolint:gosec // few
-		return say(Unknown, "Look with tcpdump at each link below where the echoes end.", "B answers ARP, and of %d echoes only %d packets came to its link %s: they are lost between A and B.", sent, h.Delta.Rx, h.Name)
+		return say(Unknown, "Look with tcpdump at each link below where the echoes end.", "B answers %s, and of %d echoes only %d packets came to its link %s: they are lost between A and B.", asking(r), sent, h.Delta.Rx, h.Name)
 	}
-	return say(Unknown, "Look at B's firewall (also ebtables, arptables and what is in eBPF) and at what it runs.", "B answers ARP and gets the packets, but %d of %d echoes came to its ICMP: something in B's namespace drops them.", b.Counted[in], sent)
+	return say(Unknown, "Look at B's firewall (also ebtables, arptables and what is in eBPF) and at what it runs.", "B answers %s and gets the packets, but %d of %d echoes came to its ICMP: something in B's namespace drops them.", asking(r), b.Counted[in], sent)
+}
+
+// dropped names the first link that dropped at least as many packets as were sent.
+func (r *Report) dropped() string {
+	for i := range r.Hops {
+		if h := &r.Hops[i]; h.Delta.lost() >= uint64(r.Ping.Sent) { //nolint:gosec // few
+			return fmt.Sprintf("the link %s %s dropped %d packets meanwhile", h.Name, where(h), h.Delta.lost())
+		}
+	}
+	return ""
 }
 
 // blackHole: great packets vanish without a word.
@@ -471,9 +484,9 @@ func lossy(r *Report) Verdict {
 	do := "Trace again, longer; look at the cable, the load of both hosts, and duplex and errors of the switch's ports."
 	for i := range r.Hops {
 		h := &r.Hops[i]
-		if n := h.Delta.RxDropped + h.Delta.TxDropped + h.Delta.RxErrors + h.Delta.TxErrors; n > 0 {
+		if n := h.Delta.lost(); n > 0 {
 			words += fmt.Sprintf("; meanwhile %s (%s) dropped or damaged %d", h.Name, h.Role, n)
-			do = "Look at " + h.Name + " (ip -s -s link show, ethtool -S)."
+			do = fmt.Sprintf("Look at %s: %sip -s -s link show %s, tc -s qdisc show dev %s, ethtool -S %s.", h.Name, r.in(h.Node), h.Name, h.Name, h.Name)
 		}
 	}
 	return Verdict{Fault: Lossy, Words: words + ".", Do: do}

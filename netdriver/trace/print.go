@@ -98,7 +98,7 @@ func (t *text) hops(hops []Hop) {
 			continue
 		}
 		d := h.Delta
-		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t+%d\t+%d\t+%d\t+%d\n", h.Name, where, state(h), h.MTU, d.Rx, d.Tx, d.RxDropped+d.TxDropped, d.RxErrors+d.TxErrors)
+		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t+%d\t+%d\t+%d\t+%d\n", h.Name, where, state(h), h.MTU, d.Rx, d.Tx, d.RxDropped+d.TxDropped+d.Queue, d.RxErrors+d.TxErrors)
 	}
 	if err := tab.Flush(); t.err == nil {
 		t.err = err

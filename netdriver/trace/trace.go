@@ -171,6 +171,7 @@ type Counters struct {
 	Tx        uint64 `json:"tx_packets"`
 	TxDropped uint64 `json:"tx_dropped"`
 	TxErrors  uint64 `json:"tx_errors"`
+	Queue     uint64 `json:"queue_dropped"` // by its queueing disciplines (tc), also on ingress
 }
 
 // Learned is where a bridge of the host has a hardware address.
