@@ -54,13 +54,6 @@ func TestFurtherFaults(t *testing.T) {
 			},
 			to: "fd00:7::3", fault: Lossy, words: []string{"B answers neighbour discovery", "the link eth0 in the sandbox of B dropped"},
 		},
-		"a filter on B's link": {
-			inject: func(l *lan) {
-				l.run(l.box("b"), "tc", "qdisc", "add", "dev", "eth0", "clsact")
-				l.run(l.box("b"), "tc", "filter", "add", "dev", "eth0", "egress", "protocol", "ip", "matchall", "action", "drop")
-			},
-			to: "b", fault: Lossy, words: []string{"the link eth0 in the sandbox of B dropped"},
-		},
 		"A has B's address": {
 			inject: func(l *lan) { l.ip(l.box("a"), "address", "add", "10.7.0.3/32", "dev", "lo") },
 			to:     "b", fault: Duplicate, words: []string{"A has the address 10.7.0.3 of B itself"},

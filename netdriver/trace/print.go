@@ -84,6 +84,9 @@ func (t *text) end(name string, in Intended) {
 func cut(id string) string { return id[:min(len(id), 12)] }
 
 func (t *text) hops(hops []Hop) {
+	if len(hops) == 0 {
+		return
+	}
 	tab := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(tab, "\nLINK\tWHERE\tSTATE\tMTU\tRX\tTX\tDROPPED\tERRORS")
 	for _, h := range hops {

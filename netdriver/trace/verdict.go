@@ -83,6 +83,14 @@ func judge(r *Report) Verdict {
 	return first(r, nowhere(r), noCarrier, unanswered, errorsBack, swallowed)
 }
 
+// Stopped is the report of a trace that cannot be made, because the container of
+// one end does not run.
+func Stopped(from, to Intended, end, state string) *Report {
+	r := &Report{From: from, To: to, Nodes: map[string]*Node{}, Hops: []Hop{}, FDB: []Learned{}, ARP: []Asked{}, Drops: []Drop{}, Unseen: []string{}}
+	r.Verdict = *say(NotRunning, "Start it, or look why it ended: docker ps -a, docker logs.", "The container of %s does not run (%s): it is on no network.", end, state)
+	return r
+}
+
 // finding is a fault and how far from A it is: ten for each link of the way, and
 // what is between two links between.
 type finding struct {
