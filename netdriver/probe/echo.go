@@ -103,7 +103,7 @@ func (m *Manager) echo(to netip.Addr, links []string, seq uint16) error {
 	if err != nil {
 		return err
 	}
-	if err := e.conn.SetWriteDeadline(time.Now().Add(gap)); err != nil {
+	if err := e.conn.SetWriteDeadline(time.Now().Add(gaps[ICMP])); err != nil {
 		return err
 	}
 	dst := &net.IPAddr{IP: to.AsSlice()}

@@ -32,17 +32,18 @@ const (
 	// MinEvery and MaxEvery bound how often each target is asked.
 	MinEvery, MaxEvery = time.Second, time.Hour
 
-	// gap is between two questions, whatever they are for: ten a second on all
-	// wires together is less than what switches with ARP inspection let through
-	// (15, as a rule). Where there are more targets each round takes longer.
-	gap = 100 * time.Millisecond
-
 	// Most is how many targets there are at most; of 17 series each.
 	Most = 1000
 
 	timeout   = time.Second // after which a question is lost
 	syncEvery = 5 * time.Second
 )
+
+// gaps are between two questions of a protocol, whatever wires they are on. With
+// the ARP packets that watch sends, ten a second as a rule, those are no more than
+// what switches with ARP inspection let through (15). Where there are more targets
+// each round takes longer.
+var gaps = map[Protocol]time.Duration{ARP: 250 * time.Millisecond, ND: 100 * time.Millisecond, ICMP: 100 * time.Millisecond}
 
 // Protocol is how a target is asked.
 type Protocol string
@@ -105,7 +106,7 @@ type Manager struct {
 	targets map[key]*target
 	order   []*target // the same, in the order of their keys
 	leftOut int
-	slot    time.Time // when the next question may be sent
+	slots   map[Protocol]time.Time // when the next question may be sent
 	seq     uint16    // of the last echo
 	echoes  [2]*echoes
 	failed  string // what went wrong last, said once
@@ -113,7 +114,7 @@ type Manager struct {
 
 // New returns a Manager that asks nothing before Run.
 func New(c Config) *Manager {
-	return &Manager{cfg: c, targets: map[key]*target{}}
+	return &Manager{cfg: c, targets: map[key]*target{}, slots: map[Protocol]time.Time{}}
 }
 
 // Run asks until ctx ends.
@@ -256,24 +257,23 @@ func (m *Manager) step(now time.Time) (due *target, wait time.Duration) {
 			}
 			t.lost()
 		}
-		if due == nil || t.next.Before(due.next) {
+		if early := max(t.next.Sub(now), m.slots[t.protocol].Sub(now)); early > 0 {
+			wait = min(wait, early)
+		} else if due == nil || t.next.Before(due.next) {
 			due = t
 		}
 	}
 	if due == nil {
 		return nil, wait
 	}
-	if early := max(due.next.Sub(now), m.slot.Sub(now)); early > 0 {
-		return nil, min(wait, early)
-	}
-	m.slot = now.Add(gap)
+	m.slots[due.protocol] = now.Add(gaps[due.protocol])
 	if due.next = due.next.Add(m.cfg.Every); due.next.Before(now) { // there are too many for that
 		due.next = now
 	}
 	due.sent = now
 	m.seq++
 	due.seq = m.seq
-	return due, min(wait, gap)
+	return due, 0
 }
 
 // ask asks one target: its MAC, where that answered last, and everybody else. Who

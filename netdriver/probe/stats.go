@@ -50,8 +50,11 @@ type All struct {
 func (m *Manager) Stats() All {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	all := All{LeftOut: m.leftOut, Every: max(m.cfg.Every, gap*time.Duration(len(m.order)))}
+	all := All{LeftOut: m.leftOut, Every: m.cfg.Every}
+	round := map[Protocol]time.Duration{}
 	for _, t := range m.order {
+		round[t.protocol] += gaps[t.protocol]
+		all.Every = max(all.Every, round[t.protocol])
 		s := t.stats
 		s.Network, s.Addr, s.Protocol = t.network, t.addr, t.protocol
 		s.Below = map[float64]uint64{}

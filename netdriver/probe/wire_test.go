@@ -35,9 +35,9 @@ type site struct {
 // nobody has no endpoints and no pools.
 type nobody struct{}
 
-func (nobody) List() []endpoint.Endpoint                                                { return nil }
+func (nobody) List() []endpoint.Endpoint                                               { return nil }
 func (nobody) Candidates(netip.Prefix, int, func(netip.Addr) bool) (none []netip.Addr) { return none }
-func (nobody) Foreign(netip.Prefix, netip.Addr, net.HardwareAddr)                       {}
+func (nobody) Foreign(netip.Prefix, netip.Addr, net.HardwareAddr)                      {}
 
 type one struct{ network.Definition }
 
