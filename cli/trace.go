@@ -52,6 +52,9 @@ The exit code is 0 where A reaches B, 1 where not, 2 where that could not be fou
 			if cmd.Context().Err() != nil {
 				return cmd.Context().Err()
 			}
+			if err != nil && ctx.Err() != nil {
+				err = context.Cause(ctx) // whatever it was that took so long
+			}
 			if err != nil {
 				return &exit{untraced, err.Error()}
 			}

@@ -107,7 +107,7 @@ type Manager struct {
 	order   []*target // the same, in the order of their keys
 	leftOut int
 	slots   map[Protocol]time.Time // when the next question may be sent
-	seq     uint16    // of the last echo
+	seq     uint16                 // of the last echo
 	echoes  [2]*echoes
 	failed  string // what went wrong last, said once
 }
