@@ -96,15 +96,27 @@ func (t *target) addresses(ctx context.Context, of string) ([]addrRow, error) {
 		return nil, err
 	}
 	for _, c := range claims {
-		prefix, err := netip.ParsePrefix(c.Pool)
-		if err != nil || c.Host == cluster.Host {
+		prefix := ipam.PrefixOf(c.Pool)
+		if c.Host == cluster.Host {
 			continue // what is this host's is known better here
 		}
-		one := addrRow{Address: c.Addr.String(), Network: "-", State: "cluster", Holder: orDash(c.Key), Host: c.HostName, Until: "-", Pool: c.Pool, at: c.Addr}
+		one := addrRow{Address: c.Addr.String(), Network: "-", State: "cluster", Holder: orDash(c.Key), Host: c.HostName, Until: "-", Pool: prefix.String(), at: c.Addr}
 		rows = append(rows, networks.put(one, v, prefix, only)...)
 	}
+	rows = withoutKnown(rows)
 	slices.SortStableFunc(rows, func(a, b addrRow) int { return a.at.Compare(b.at) })
 	return rows, nil
+}
+
+// withoutKnown leaves out that a machine on the wire has an address, where that is
+// known to be the gateway, or a container of another host.
+func withoutKnown(rows []addrRow) []addrRow {
+	type address struct{ network, address string }
+	known := map[address]bool{}
+	for _, r := range rows {
+		known[address{r.Network, r.Address}] = known[address{r.Network, r.Address}] || r.State == "given" || r.State == "cluster"
+	}
+	return slices.DeleteFunc(rows, func(r addrRow) bool { return r.State == "quarantined" && known[address{r.Network, r.Address}] })
 }
 
 // given lists the addresses of networks' pools that are in use, here or by machines

@@ -29,6 +29,7 @@ import (
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
+	"github.com/dockline/dockline/netdriver/probe"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
 	"github.com/dockline/dockline/netdriver/watch"
@@ -163,6 +164,11 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	wires := watch.New(watch.Config{
 		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
 	})
+	var probes *probe.Manager
+	if set.probe > 0 {
+		probes = probe.New(probe.Config{Every: set.probe, Networks: networks, Wires: wires, Host: host, Log: log})
+		wires.SetHeard(probes.Heard)
+	}
 	from, err := newBackends(kept, networks, os.Getenv, log)
 	if err != nil {
 		return nil, err
@@ -192,13 +198,14 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
 	from.dhcp.SetKnown(addresses.Held)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Probe: probes, Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
 	return &plugin{
 		admin:     window,
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,
+		probe:     probes,
 		from:      from,
 	}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/dockline/dockline/netdriver/admin"
 	"github.com/dockline/dockline/netdriver/engine"
 	"github.com/dockline/dockline/netdriver/kernel"
+	"github.com/dockline/dockline/netdriver/probe"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
 	"github.com/dockline/dockline/netdriver/watch"
@@ -31,6 +32,7 @@ type plugin struct {
 	reconcile *reconcile.Reconciler
 	host      *kernel.Kernel
 	watch     *watch.Manager
+	probe     *probe.Manager // nil: nobody is asked time and again
 	from      *backends
 	recent    *pluginlog.Recent // what was said lately; nil: nobody kept it
 }
@@ -90,6 +92,9 @@ func (p *plugin) serve(ctx context.Context, l, al net.Listener, window shared.Se
 	var beside errgroup.Group
 	beside.Go(func() error { return p.reconcile.Run(ctx, p.host, ticker.C) })
 	beside.Go(func() error { return p.watch.Run(ctx) })
+	if p.probe != nil {
+		beside.Go(func() error { return p.probe.Run(ctx) })
+	}
 	if p.from.etcd != nil {
 		beside.Go(func() error { return p.from.etcd.Run(ctx) })
 	}

@@ -2,17 +2,20 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/pluginlog"
+	"github.com/dockline/dockline/netdriver/probe"
 )
 
 // settings are what an operator sets (docker plugin set).
 type settings struct {
 	keep       time.Duration // see ipam.Config
 	requireMAC bool          // see engine.Driver
+	probe      time.Duration // how often gateways and peers are asked; 0: never
 	window     admin.Settings
 	recent     *pluginlog.Recent // what the plugin says; nil: nobody keeps it
 }
@@ -34,6 +37,13 @@ func readSettings(getenv func(string) string) (settings, error) {
 			return s, &options.ValueError{What: "setting", Key: "ADDRESS_KEEP", Value: v, Err: errors.New("not a time from 0s to 24h, such as 5m")}
 		}
 		s.keep = d
+	}
+	if v := getenv("PROBE_INTERVAL"); v != "" && v != "off" {
+		d, err := time.ParseDuration(v)
+		if err != nil || d < probe.MinEvery || d > probe.MaxEvery {
+			return s, &options.ValueError{What: "setting", Key: "PROBE_INTERVAL", Value: v, Err: fmt.Errorf("neither off nor a time from %v to %v, such as 10s", probe.MinEvery, probe.MaxEvery)}
+		}
+		s.probe = d
 	}
 	switch v := getenv("REQUIRE_MAC"); v {
 	case "", "off":

@@ -71,6 +71,9 @@ func traceCommand(ctx context.Context, args []string, out, errs io.Writer) error
 	ctx, cancel := context.WithTimeoutCause(ctx, *timeout, fmt.Errorf("it took longer than %v", *timeout))
 	defer cancel()
 	report, err := trace.Ask(ctx, *socket, f.Arg(0), f.Arg(1), progress(errs))
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx) // whatever it was that took so long
+	}
 	if err != nil {
 		return err
 	}

@@ -78,6 +78,12 @@ func (t *Table) Put(ch chan<- prometheus.Metric, name string, value float64, lab
 	ch <- prometheus.MustNewConstMetric(e.desc, kind, value, labels...)
 }
 
+// PutHistogram hands over a histogram: how many values there were, their sum, and
+// how many of them were not greater than each of the bounds.
+func (t *Table) PutHistogram(ch chan<- prometheus.Metric, name string, count uint64, sum float64, below map[float64]uint64, labels ...string) {
+	ch <- prometheus.MustNewConstHistogram(t.entry(name).desc, count, sum, below, labels...)
+}
+
 // Truth is how a metric says whether something is so.
 func Truth(is bool) float64 {
 	if is {

@@ -24,6 +24,7 @@ import (
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
+	"github.com/dockline/dockline/netdriver/probe"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/trace"
 	"github.com/dockline/dockline/netdriver/watch"
@@ -40,7 +41,7 @@ type Host interface {
 	EndpointAlias(networkID, endpointID string) string
 }
 
-// Plugin is what is shown. All fields but Leases and Cluster are needed.
+// Plugin is what is shown. All fields but Leases, Probe and Cluster are needed.
 type Plugin struct {
 	Host      Host
 	Networks  *network.Manager
@@ -48,7 +49,8 @@ type Plugin struct {
 	IPAM      *ipam.Manager
 	Leases    *dhcp.Manager
 	Watch     *watch.Manager
-	Cluster   *etcd.Backend // nil: there is none
+	Probe     *probe.Manager // nil: nobody is asked time and again
+	Cluster   *etcd.Backend  // nil: there is none
 	Log       *slog.Logger
 	// PerContainer has metrics of each endpoint.
 	PerContainer bool

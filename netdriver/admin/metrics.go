@@ -34,6 +34,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	m.reconciles(ch)
 	m.leaseEvents(ch)
+	m.probes(ch)
 	s, err := m.p.Status()
 	if err != nil {
 		m.p.Log.Warn("metrics of networks cannot be read", "err", err)

@@ -20,7 +20,9 @@ import (
 	"github.com/dockline/dockline/netdriver/endpoint"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
+	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/network"
+	"github.com/dockline/dockline/netdriver/probe"
 	"github.com/dockline/dockline/netdriver/reconcile"
 )
 
@@ -35,19 +37,23 @@ func atWork(t *testing.T) *Plugin {
 	nic := netlink.NewVeth(attrs)
 	nic.PeerName = "nic0-peer"
 	ok(t, host.lib.LinkAdd(nic))
-	for _, name := range []string{"nic0", "nic0-peer"} {
-		l, err := host.lib.LinkByName(name)
-		ok(t, err)
-		ok(t, host.lib.LinkSetUp(l))
-	}
+	gateway := newSpace(t)
+	peer, err := host.lib.LinkByName("nic0-peer")
+	ok(t, err)
+	ok(t, host.lib.LinkSetNsFd(peer, int(gateway.ns)))
+	ok(t, gateway.lib.AddrAdd(peer, &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(10, 1, 0, 1), Mask: net.CIDRMask(24, 32)}}))
+	ok(t, gateway.lib.LinkSetUp(peer))
+	ok(t, host.lib.LinkSetUp(nic))
 	pool, err := p.IPAM.RequestPool(ipam.PoolRequest{Space: ipam.LocalSpace, Prefix: netip.MustParsePrefix("10.1.0.0/24")})
 	ok(t, err)
 	d, err := network.Parse(network.Request{
 		ID: "n", Options: map[string]string{"mode": "bridge", "uplink": "nic0"}, IPv4: true,
-		Pools: []network.Pool{{Space: pool.Space, Prefix: pool.Prefix}},
+		Pools: []network.Pool{{Space: pool.Space, Prefix: pool.Prefix, Gateway: netip.MustParseAddr("10.1.0.1")}},
 	})
 	ok(t, err)
 	ok(t, p.Networks.Create(d))
+	_, err = p.IPAM.RequestAddress(pool.ID, ipam.AddressRequest{Addr: netip.MustParseAddr("10.1.0.1"), Gateway: true})
+	ok(t, err)
 	addr, err := p.IPAM.RequestAddress(pool.ID, ipam.AddressRequest{})
 	ok(t, err)
 	_, err = p.Endpoints.Create(endpoint.Endpoint{ID: "e", Network: "n", IPv4: addr})
@@ -79,17 +85,33 @@ func atWork(t *testing.T) *Plugin {
 func watching(t *testing.T, p *Plugin) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
-	done := make(chan error)
+	done := make(chan error, 2)
+	p.Probe = probe.New(probe.Config{Every: probe.MinEvery, Networks: p.Networks, Wires: p.Watch, Host: kernelOf(t, p), Log: p.Log})
+	p.Watch.SetHeard(p.Probe.Heard)
 	p.Watch.Sync()
 	go func() { done <- p.Watch.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-done })
-	for len(p.Watch.Status()) == 0 {
+	go func() { done <- p.Probe.Run(ctx) }()
+	t.Cleanup(func() { stop(); <-done; <-done })
+	answered := func() bool {
+		all := p.Probe.Stats().Targets
+		return len(all) > 0 && all[0].Answered > 0
+	}
+	for len(p.Watch.Status()) == 0 || !answered() {
 		select {
 		case err := <-done:
 			t.Fatal(err)
 		case <-time.After(10 * time.Millisecond): // nothing tells of a status
 		}
 	}
+}
+
+func kernelOf(t *testing.T, p *Plugin) *kernel.Kernel {
+	t.Helper()
+	k, is := p.Host.(*kernel.Kernel)
+	if !is {
+		t.Fatal("the plugin is not on a kernel")
+	}
+	return k
 }
 
 // What a plugin at work serves is what the table says, all of it, as Prometheus

@@ -57,6 +57,7 @@ func (p *Plugin) end(asked string, s Status) (trace.Intended, error) {
 	}
 	switch {
 	case len(found) == 0:
+		in.Record = p.recorded(in.Addr)
 		return in, nil
 	case len(found) > 1:
 		return in, fmt.Errorf("%q is %d endpoints; say more of the id", asked, len(found))
@@ -73,6 +74,19 @@ func (p *Plugin) end(asked string, s Status) (trace.Intended, error) {
 	}
 	in.Endpoint, in.Network = p.traced(e, d, s)
 	return in, nil
+}
+
+// recorded is what the cluster has noted of an address of another host.
+func (p *Plugin) recorded(a netip.Addr) *trace.Record {
+	if p.Cluster == nil || !a.IsValid() {
+		return nil
+	}
+	for _, c := range p.Cluster.List("") {
+		if c.Addr == a {
+			return &trace.Record{Host: c.HostName, For: c.Key}
+		}
+	}
+	return nil
 }
 
 func joined(all []endpoint.Endpoint) []endpoint.Endpoint {
@@ -95,6 +109,7 @@ func (p *Plugin) traced(e endpoint.Endpoint, d network.Definition, s Status) (*t
 	}
 	net := &trace.Network{
 		ID: d.ID, Mode: string(d.Mode), Bridge: d.BridgeName, Parent: d.Parent, HostAccess: d.HostAccess, Internal: d.Internal,
+		Foreign:  d.Foreign,
 		Isolated: d.Port.Isolated || d.MacvlanMode == kernel.MacvlanPrivate, Differences: []string{},
 	}
 	if d.Mode == network.Bridge {

@@ -306,4 +306,15 @@ func poolID(space string, prefix, from netip.Prefix) string {
 	return strings.Join(parts, "/")
 }
 
+// PrefixOf returns the subnet of the pool with that id, as another host writes it
+// down; invalid, if it is none.
+func PrefixOf(id string) netip.Prefix {
+	parts := strings.Split(id, "/")
+	if len(parts) < 3 {
+		return netip.Prefix{}
+	}
+	prefix, _ := netip.ParsePrefix(parts[1] + "/" + parts[2])
+	return prefix
+}
+
 func addressKey(poolID string, a netip.Addr) string { return poolID + " " + a.String() }

@@ -1,14 +1,17 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	mdnetlink "github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,23 +19,34 @@ import (
 type Drop struct {
 	Family, Table, Chain string
 	Handle               uint64 // of the rule, as `nft -a` shows it; 0: the chain's policy
-	Hook                 string // of the chain, if it has one
+	Hook                 string // of the chain, or of those that lead to it, with commas between; "": not known
 	Verdict              string // drop or reject
 	Comment              string
 	Counted              bool
 	Packets              uint64
+	// Legacy is set where it is one of iptables in its legacy form; Handle is the
+	// rule's number in its chain then.
+	Legacy bool
 }
 
-// Drops returns all of them, in the kernel's order. Rules of the legacy form of
-// iptables are not among them.
+// Drops returns all of them, in the kernel's order, those of the legacy form of
+// iptables last. With an error there are those that could be read.
 func (k *Kernel) Drops() ([]Drop, error) {
 	k.passMu.Lock()
-	defer k.passMu.Unlock()
 	drops, err := k.listDrops()
 	if err != nil {
 		k.closeNetfilter()
 	}
-	return drops, err
+	k.passMu.Unlock()
+	legacy, err2 := k.legacyDrops()
+	return append(drops, legacy...), errors.Join(err, err2)
+}
+
+// ruled is a chain with its rules.
+type ruled struct {
+	*nftables.Chain
+	rules []*nftables.Rule
+	maps  map[string][]*expr.Verdict // what the maps that the rules look up hold, by name
 }
 
 func (k *Kernel) listDrops() ([]Drop, error) {
@@ -46,17 +60,25 @@ func (k *Kernel) listDrops() ([]Drop, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list the firewall's chains: %w", err)
 	}
-	var drops []Drop
+	var all []ruled
+	var unread []error // maps; one that went away meanwhile hides no rule
 	for _, c := range chains {
-		rules, err := k.nft.GetRules(c.Table, c)
+		one := ruled{Chain: c, maps: map[string][]*expr.Verdict{}}
+		one.rules, err = k.nft.GetRules(c.Table, c)
 		if errors.Is(err, unix.ENOENT) {
 			continue // it went away meanwhile
 		} else if err != nil {
 			return nil, fmt.Errorf("list the rules of chain %s: %w", c.Name, err)
 		}
-		at := Drop{Family: familyName(c.Table.Family), Table: c.Table.Name, Chain: c.Name, Hook: hookName(c)}
-		for _, r := range rules {
-			if d, ends := dropOf(at, r); ends {
+		unread = append(unread, k.readMaps(&one))
+		all = append(all, one)
+	}
+	hooks := hooksOf(all)
+	var drops []Drop
+	for _, c := range all {
+		at := Drop{Family: familyName(c.Table.Family), Table: c.Table.Name, Chain: c.Name, Hook: hooks[chainKey(c.Table, c.Name)]}
+		for _, r := range c.rules {
+			if d, ends := dropOf(at, r, c.maps); ends {
 				drops = append(drops, d)
 			}
 		}
@@ -65,11 +87,121 @@ func (k *Kernel) listDrops() ([]Drop, error) {
 			drops = append(drops, at)
 		}
 	}
-	return drops, nil
+	return drops, errors.Join(unread...)
 }
 
-// dropOf reads whether a rule ends packets.
-func dropOf(d Drop, r *nftables.Rule) (Drop, bool) {
+// readMaps reads the verdict maps that a chain's rules look up.
+func (k *Kernel) readMaps(c *ruled) error {
+	for _, r := range c.rules {
+		for _, e := range r.Exprs {
+			l, is := e.(*expr.Lookup)
+			if !is || !toVerdict(l) || c.maps[l.SetName] != nil {
+				continue
+			}
+			elements, err := k.nft.GetSetElements(&nftables.Set{Table: c.Table, Name: l.SetName})
+			if err != nil {
+				return fmt.Errorf("read the map %s of chain %s: %w", l.SetName, c.Name, err)
+			}
+			for _, el := range elements {
+				if v := verdictOf(el.Val); v != nil {
+					c.maps[l.SetName] = append(c.maps[l.SetName], v)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// verdictOf reads an element's verdict (linux/netfilter/nf_tables.h,
+// NFTA_VERDICT_…), which the library leaves as it is; nil: it has none.
+func verdictOf(attrs []byte) *expr.Verdict {
+	ad, err := mdnetlink.NewAttributeDecoder(attrs)
+	if err != nil {
+		return nil
+	}
+	ad.ByteOrder = binary.BigEndian
+	var v *expr.Verdict
+	for ad.Next() {
+		switch ad.Type() {
+		case unix.NFTA_VERDICT_CODE:
+			v = &expr.Verdict{Kind: expr.VerdictKind(int32(ad.Uint32()))} //nolint:gosec // it is signed
+		case unix.NFTA_VERDICT_CHAIN:
+			if v != nil {
+				v.Chain = ad.String()
+			}
+		}
+	}
+	if ad.Err() != nil {
+		return nil
+	}
+	return v
+}
+
+// toVerdict reports whether what a lookup finds is what becomes of the packet.
+func toVerdict(l *expr.Lookup) bool { return l.IsDestRegSet && l.DestRegister == unix.NFT_REG_VERDICT }
+
+// eachVerdict calls do for every verdict that a rule may come to.
+func eachVerdict(r *nftables.Rule, maps map[string][]*expr.Verdict, do func(*expr.Verdict)) {
+	for _, e := range r.Exprs {
+		switch e := e.(type) {
+		case *expr.Verdict:
+			do(e)
+		case *expr.Lookup:
+			if !toVerdict(e) {
+				continue
+			}
+			for _, v := range maps[e.SetName] {
+				do(v)
+			}
+		}
+	}
+}
+
+func chainKey(t *nftables.Table, name string) string {
+	return familyName(t.Family) + " " + t.Name + " " + name
+}
+
+// hooksOf says by which hooks packets come to each chain, its own or those of
+// the chains that lead to it.
+func hooksOf(all []ruled) map[string]string {
+	to := map[string][]string{} // where the rules of a chain lead
+	found := map[string][]string{}
+	for _, c := range all {
+		key := chainKey(c.Table, c.Name)
+		for _, r := range c.rules {
+			eachVerdict(r, c.maps, func(v *expr.Verdict) {
+				if v.Kind == expr.VerdictJump || v.Kind == expr.VerdictGoto {
+					to[key] = append(to[key], chainKey(c.Table, v.Chain))
+				}
+			})
+		}
+	}
+	for _, c := range all {
+		hook := hookName(c.Chain)
+		if hook == "" {
+			continue
+		}
+		seen := map[string]bool{}
+		for todo := []string{chainKey(c.Table, c.Name)}; len(todo) > 0; todo = todo[1:] {
+			if key := todo[0]; !seen[key] {
+				seen[key] = true
+				if !slices.Contains(found[key], hook) {
+					found[key] = append(found[key], hook)
+				}
+				todo = append(todo, to[key]...)
+			}
+		}
+	}
+	hooks := map[string]string{}
+	for key, of := range found {
+		hooks[key] = strings.Join(of, ",")
+	}
+	return hooks
+}
+
+// dropOf reads whether a rule ends packets. A counter counts those only if all
+// that the rule asks for stands before it.
+func dropOf(d Drop, r *nftables.Rule, maps map[string][]*expr.Verdict) (Drop, bool) {
 	d.Handle = r.Handle
 	d.Comment, _ = userdata.GetString(r.UserData, userdata.TypeComment)
 	for _, e := range r.Exprs {
@@ -78,16 +210,19 @@ func dropOf(d Drop, r *nftables.Rule) (Drop, bool) {
 			d.Counted, d.Packets = true, e.Packets
 		case *expr.Reject:
 			d.Verdict = "reject"
-		case *expr.Verdict:
-			if e.Kind == expr.VerdictDrop {
-				d.Verdict = "drop"
-			}
 		case *expr.Target: // of iptables in its nft form
 			if e.Name == "REJECT" || e.Name == "DROP" {
 				d.Verdict = map[string]string{"REJECT": "reject", "DROP": "drop"}[e.Name]
 			}
+		case *expr.Cmp, *expr.Range, *expr.Match, *expr.Limit, *expr.Quota, *expr.Connlimit, *expr.Lookup:
+			d.Counted, d.Packets = false, 0
 		}
 	}
+	eachVerdict(r, maps, func(v *expr.Verdict) {
+		if v.Kind == expr.VerdictDrop {
+			d.Verdict = "drop"
+		}
+	})
 	return d, d.Verdict != ""
 }
 
@@ -130,7 +265,7 @@ func hookName(c *nftables.Chain) string {
 
 // SameRule reports whether two drops are one, seen at two times.
 func (d Drop) SameRule(o Drop) bool {
-	return d.Family == o.Family && d.Table == o.Table && d.Chain == o.Chain && d.Handle == o.Handle
+	return d.Family == o.Family && d.Table == o.Table && d.Chain == o.Chain && d.Handle == o.Handle && d.Legacy == o.Legacy
 }
 
 // DropsSince returns those of after that have ended packets since before, with

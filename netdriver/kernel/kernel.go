@@ -251,6 +251,29 @@ func (k *Kernel) HostAddrs() ([]netip.Addr, error) {
 	return addrs, nil
 }
 
+// LinkAddrs returns the addresses of all links that have any, by their names.
+func (k *Kernel) LinkAddrs() (map[string][]netip.Prefix, error) {
+	links, err := k.Links()
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := dump("addresses", func() ([]netlink.Addr, error) { return k.h.AddrList(nil, netlink.FAMILY_ALL) })
+	if err != nil {
+		return nil, err
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Index] = l.Name
+	}
+	by := map[string][]netip.Prefix{}
+	for _, a := range addrs {
+		if p, ok := fromIPNet(a.IPNet); ok && names[a.LinkIndex] != "" {
+			by[names[a.LinkIndex]] = append(by[names[a.LinkIndex]], p)
+		}
+	}
+	return by, nil
+}
+
 // Routes returns the unicast routes of the main table except the default ones
 // and those of link-local scope: the prefixes that the host already reaches.
 func (k *Kernel) Routes() ([]Route, error) {

@@ -143,6 +143,7 @@ type LinkState struct {
 	NoARP    bool // it neither asks nor answers
 	Addrs    []netip.Prefix
 	Counters Counters
+	Queued   uint64 // what its queueing disciplines have dropped: a full queue, a limit
 }
 
 // LinkStates returns all links of the namespace, by name.
@@ -155,10 +156,20 @@ func (k *Kernel) LinkStates() (map[string]LinkState, error) {
 	if err != nil {
 		return nil, err
 	}
+	queues, err := dump("queues", func() ([]netlink.Qdisc, error) { return k.h.QdiscList(nil) })
+	if err != nil {
+		return nil, err
+	}
+	dropped := map[int]uint64{}
+	for _, q := range queues {
+		if s := q.Attrs().Statistics; s != nil && s.Queue != nil {
+			dropped[q.Attrs().LinkIndex] += uint64(s.Queue.Drops)
+		}
+	}
 	by := make(map[string]LinkState, len(links))
 	for _, l := range links {
 		a := l.Attrs()
-		s := LinkState{Link: fromLibrary(l), Counters: counters(l), Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, NoARP: a.RawFlags&unix.IFF_NOARP != 0}
+		s := LinkState{Queued: dropped[a.Index], Link: fromLibrary(l), Counters: counters(l), Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0, NoARP: a.RawFlags&unix.IFF_NOARP != 0}
 		for _, addr := range addrs {
 			if p, ok := fromIPNet(addr.IPNet); ok && addr.LinkIndex == a.Index {
 				s.Addrs = append(s.Addrs, p)

@@ -141,6 +141,18 @@ func (i Instance) Owner(alias string) (o Owner, ok bool) {
 	return o, found && o.Network != "" && o.Endpoint != ""
 }
 
+// EndpointOf returns the endpoint that an alias of any instance names, "" where it
+// is none.
+func EndpointOf(alias string) string {
+	own, ours := strings.CutPrefix(alias, aliasPrefix)
+	_, ids, found := strings.Cut(own, endpointAlias)
+	if !ours || !found {
+		return ""
+	}
+	_, id, _ := strings.Cut(ids, ":")
+	return id
+}
+
 // BridgeMAC is the hardware address of a network's bridge: fixed, so that the
 // bridge does not change it (and hosts do not lose their neighbour entry) when
 // ports come and go, and locally administered.

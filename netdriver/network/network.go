@@ -53,6 +53,7 @@ type Definition struct {
 	HostPort    []netip.Addr       `json:",omitempty"` // what the port has; by the order of Pools
 	Overlap     bool               `json:",omitempty"` // a route of the host may overlap
 	NoProbe     bool               `json:",omitempty"` // nobody is asked who has an address
+	ProbePeers  []netip.Addr       `json:",omitempty"` // whose round trips are measured, beside the gateways'
 	// Foreign is set where the bridge is its owner's, and nothing on it is ours
 	// but the containers' ports.
 	Foreign bool        `json:",omitempty"`

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dockline/dockline/internal/options"
@@ -29,6 +31,7 @@ const (
 	keyHostAccess  = "host_access"
 	keyOverlap     = "allow_overlap"
 	keyProbe       = "probe"
+	keyProbePeers  = "probe_peers"
 	keyVLAN        = "vlan"
 	keyHostAddress = "host_address"
 
@@ -67,7 +70,7 @@ const (
 func knownKeys() []string {
 	return []string{
 		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
-		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe,
+		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe, keyProbePeers,
 		keyVLAN, keyHostAddress, keyBridge, keyMove, keyConfirmWithin,
 		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood, keyMasquerade,
 	}
@@ -108,7 +111,7 @@ func Parse(r Request) (Definition, error) {
 	}
 	d := Definition{ID: r.ID, Internal: r.Internal, IPv4: r.IPv4, IPv6: r.IPv6, Pools: r.Pools}
 	for _, read := range []func(map[string]string) error{
-		d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches, d.readHostAccess, d.readPort, d.readMove,
+		d.readMode, d.readParent, d.readBridge, d.readMTU, d.readIfPrefix, d.readSwitches, d.readHostAccess, d.readPort, d.readMove, d.readPeers,
 	} {
 		if err := read(r.Options); err != nil {
 			return Definition{}, err
@@ -266,6 +269,35 @@ func (d *Definition) readSwitches(o map[string]string) error {
 		if err := readSwitch(o, key, into); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+const maxPeers = 8 // whose round trips are measured
+
+func (d *Definition) readPeers(o map[string]string) error {
+	value := o[keyProbePeers]
+	if value == "" {
+		return nil
+	}
+	if d.NoProbe {
+		return bad(keyProbePeers, value, "has no meaning with %s=false", keyProbe)
+	}
+	for text := range strings.SplitSeq(value, ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(text))
+		a = a.Unmap()
+		switch {
+		case err != nil:
+			return bad(keyProbePeers, value, "%q is no address; give addresses with commas between", text)
+		case !slices.ContainsFunc(d.Pools, func(p Pool) bool { return p.Prefix.Contains(a) }):
+			return bad(keyProbePeers, value, "%s is not in a subnet of the network: peers are asked on its wire", a)
+		case slices.Contains(d.ProbePeers, a):
+			return bad(keyProbePeers, value, "%s is there twice", a)
+		}
+		d.ProbePeers = append(d.ProbePeers, a)
+	}
+	if len(d.ProbePeers) > maxPeers {
+		return bad(keyProbePeers, value, "%d addresses; at most %d", len(d.ProbePeers), maxPeers)
 	}
 	return nil
 }

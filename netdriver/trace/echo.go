@@ -107,6 +107,9 @@ func (e *echoer) send(size int) (seq int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := e.conn.SetWriteDeadline(time.Now().Add(echoWithin)); err != nil {
+		return 0, err
+	}
 	_, err = e.conn.WriteTo(frame, &net.IPAddr{IP: e.to.AsSlice(), Zone: e.to.Zone()})
 	return e.seq, err
 }

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/dockline/dockline/netdriver/kernel"
@@ -27,7 +28,12 @@ func (r *run) hops() {
 		slices.Reverse(far)
 		near = append(near, far...)
 	case r.b == r.host && r.b != nil:
-		near = append(near, r.hostsOwn()...)
+		own := r.hostsOwn()
+		if len(own) == 1 && own[0].Name == from.Network.Bridge { // frames stay on this host
+			near = slices.DeleteFunc(near, func(h Hop) bool { return h.Role == Uplink })
+			own = nil
+		}
+		near = append(near, own...)
 	}
 	r.report.Hops = near
 }
@@ -36,8 +42,9 @@ func (r *run) hops() {
 func (r *run) side(node string, s *space, e *Endpoint, n *Network) []Hop {
 	inside := Hop{Node: node, Side: node, Role: Container, Missing: true}
 	if s != nil {
-		l := byAlias(s.after.links, e.Alias)
-		inside = hop(node, node, Container, l.Name, s.before.links, s.after.links)
+		was, is := byAlias(s.before.links, e.Alias), byAlias(s.after.links, e.Alias)
+		inside = hop(node, node, Container, cmp.Or(is.Name, was.Name), s.before.links, s.after.links)
+		inside.Left = inside.Missing // it was there when the sandbox was found by it
 	}
 	before, after := r.host.before.links, r.host.after.links
 	hops := []Hop{inside}
@@ -79,10 +86,10 @@ func hop(node, side, role, name string, before, after map[string]kernel.LinkStat
 	}
 	h := Hop{
 		Node: node, Side: side, Role: role, Name: name, Up: l.Up, Carrier: l.Carrier, NoARP: l.NoARP,
-		MTU: l.MTU, MAC: l.MAC.String(), VLAN: l.VLAN, Addrs: l.Addrs, Total: fromKernel(l.Counters),
+		MTU: l.MTU, MAC: l.MAC.String(), VLAN: l.VLAN, Addrs: l.Addrs, Total: fromKernel(l),
 	}
 	if b, was := before[name]; was {
-		h.Delta = h.Total.minus(fromKernel(b.Counters))
+		h.Delta = h.Total.minus(fromKernel(b))
 	}
 	return h
 }
@@ -96,16 +103,21 @@ func masterOf(l kernel.LinkState, all map[string]kernel.LinkState) string {
 	return ""
 }
 
-func fromKernel(c kernel.Counters) Counters {
-	return Counters{Rx: c.RxPackets, RxDropped: c.RxDropped, RxErrors: c.RxErrors, Tx: c.TxPackets, TxDropped: c.TxDropped, TxErrors: c.TxErrors}
+func fromKernel(l kernel.LinkState) Counters {
+	c := l.Counters
+	return Counters{Queue: l.Queued, Rx: c.RxPackets, RxDropped: c.RxDropped, RxErrors: c.RxErrors, Tx: c.TxPackets, TxDropped: c.TxDropped, TxErrors: c.TxErrors}
 }
 
 func (c Counters) minus(o Counters) Counters {
 	return Counters{
-		Rx: since(c.Rx, o.Rx), RxDropped: since(c.RxDropped, o.RxDropped), RxErrors: since(c.RxErrors, o.RxErrors),
+		Queue: since(c.Queue, o.Queue),
+		Rx:    since(c.Rx, o.Rx), RxDropped: since(c.RxDropped, o.RxDropped), RxErrors: since(c.RxErrors, o.RxErrors),
 		Tx: since(c.Tx, o.Tx), TxDropped: since(c.TxDropped, o.TxDropped), TxErrors: since(c.TxErrors, o.TxErrors),
 	}
 }
+
+// lost counts all that did not get through.
+func (c Counters) lost() uint64 { return c.RxDropped + c.TxDropped + c.Queue + c.RxErrors + c.TxErrors }
 
 // since is 0 where a counter began anew.
 func since(now, then uint64) uint64 {

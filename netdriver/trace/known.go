@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,11 +13,10 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"bytes"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/netdriver/kernel"
 )
 
 // Path is that of the plugin's call for Known: GET Path?from=END&to=END.
@@ -27,15 +27,23 @@ const Path = "/trace"
 // To may also be the name of a host. The caller has to be root on that host.
 // Progress is told what is being done; it may be nil.
 func Ask(ctx context.Context, socket, from, to string, progress func(string)) (*Report, error) {
-	known, err := ask(ctx, socket, from, to)
-	if err != nil {
-		return nil, err
-	}
 	ns, err := netOf(ctx, socket)
 	if err != nil {
 		return nil, err
 	}
-	return Run(ctx, Config{Known: known, HostNS: ns, Progress: progress})
+	for asked := from; ; {
+		known, err := ask(ctx, socket, asked, to)
+		if err != nil {
+			return nil, err
+		}
+		known.From.Asked = from
+		report, err := Run(ctx, Config{Known: known, HostNS: ns, Progress: progress})
+		other := new(elsewhereError)
+		if !errors.As(err, &other) || asked != from { // or its routes change all the time
+			return report, err
+		}
+		asked = kernel.EndpointOf(other.alias)
+	}
 }
 
 func ask(ctx context.Context, socket, from, to string) (Known, error) {

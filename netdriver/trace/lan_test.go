@@ -130,9 +130,8 @@ func (l *lan) container(name string, v4, v6 string) {
 	l.ip(l.box(name), "route", "add", "default", "via", "10.7.0.1")
 }
 
-// trace traces from container a to another one or an address.
-func (l *lan) trace(to string) *Report {
-	l.t.Helper()
+// known is what the plugin knows of container a and another one or an address.
+func (l *lan) known(to string) Known {
 	known := Known{From: l.end("a"), To: Intended{Asked: to}}
 	if l.ends[to] != nil {
 		known.To = l.end(to)
@@ -146,6 +145,13 @@ func (l *lan) trace(to string) *Report {
 			}
 		}
 	}
+	return known
+}
+
+// trace traces from container a to another one or an address.
+func (l *lan) trace(to string) *Report {
+	l.t.Helper()
+	known := l.known(to)
 	r, err := Run(l.ctx, Config{Known: known, HostNS: netns.Path(l.host.NS)})
 	l.must(err)
 	l.t.Cleanup(func() {

@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -30,62 +31,133 @@ func (r *Report) next() string {
 	return "B"
 }
 
+const takeAway = "Take the address away from one of the two: look for the MACs in the switch's table, reserve the address, or give the network an --ip-range that nobody else uses. (A router that answers for others, by proxy ARP, looks the same.)"
+
+func duplicates(r *Report) []finding { return r.at(Host, duplicate(r)) }
+
 // duplicate: two machines answer for one address, or one that is not B does.
 func duplicate(r *Report) *Verdict {
-	const do = "Take the address away from one of the two: look for the MACs in the switch's table, reserve the address, or give the network an --ip-range that nobody else uses. (A router that answers for others, by proxy ARP, looks the same.)"
 	for _, what := range []string{"B", "gateway"} {
 		a := r.asked(what)
 		if a == nil {
 			continue
 		}
-		if len(a.Answers) > 1 {
-			return say(Duplicate, do, "Two machines have the address %s of %s: %s answer. A sends to whichever answered last.", a.Addr, what, macs(a))
+		if machines(a) > 1 {
+			return say(Duplicate, takeAway, "Two machines have the address %s of %s: %s answer. A sends to whichever answered last.", a.Addr, what, macs(a))
 		}
 		if len(a.Answers) == 1 && a.Answers[0].Count >= 2*a.Sent && a.Sent > 0 {
-			return say(Duplicate, do, "Each question for the address %s of %s is answered twice, from one MAC (%s): two hosts have given it out.", a.Addr, what, a.Answers[0].MAC)
+			return say(Duplicate, takeAway, "Each question for the address %s of %s is answered twice, from one MAC (%s): two hosts have given it out.", a.Addr, what, a.Answers[0].MAC)
 		}
 	}
-	if a, e := r.asked("B"), r.To.Endpoint; a != nil && e != nil && len(a.Answers) == 1 && a.Answers[0].MAC != e.MAC && r.Ping.Received == 0 {
-		return say(Duplicate, do, "The address %s of B, whose MAC is %s, is answered for by another machine, %s, and not by B.", a.Addr, e.MAC, a.Answers[0].MAC)
+	if a, e := r.asked("B"), r.To.Endpoint; a != nil && e != nil && len(a.Answers) == 1 && a.Answers[0].MAC != e.MAC && a.Answers[0].Node != To && r.Ping.Received == 0 {
+		return say(Duplicate, takeAway, "The address %s of B, whose MAC is %s, is answered for by another machine, %s, and not by B.", a.Addr, e.MAC, macs(a))
 	}
-	if a := r.asked("A"); a != nil && len(a.Answers) > 0 {
-		return say(Duplicate, do, "Another machine, %s, has A's own address %s: answers go there.", macs(a), a.Addr)
+	if a := r.asked("A"); a != nil && slices.ContainsFunc(a.Answers, func(one Answer) bool { return one.Node != From }) {
+		return say(Duplicate, takeAway, "Another machine, %s, has A's own address %s: answers go there.", macs(a), a.Addr)
 	}
 	return nil
+}
+
+// machines counts those that answered: one that is looked into may do so by
+// several links, by each for the addresses of all (arp_ignore 0).
+func machines(a *Asked) int {
+	all := map[string]bool{}
+	for _, one := range a.Answers {
+		all[cmp.Or(one.Node, one.MAC)] = true
+	}
+	return len(all)
 }
 
 func macs(a *Asked) string {
 	var all []string
 	for _, one := range a.Answers {
-		all = append(all, one.MAC)
+		mac := one.MAC
+		if one.Node == Host {
+			mac += " (of this host)"
+		}
+		all = append(all, mac)
 	}
 	return strings.Join(all, " and ")
 }
 
-// counting: a firewall's rule that ended at least as many packets as were lost.
-func counting(r *Report) *Verdict {
-	lost := r.Ping.Sent - r.Ping.Received
+func countingAt(r *Report) (found []finding) {
 	for i := range r.Drops {
-		d := &r.Drops[i]
-		beforeARP := d.Family == "arp" || d.Family == "bridge" || d.Family == "netdev"
-		switch {
-		case !d.Counted || d.Packets == 0 || !onTheWay(r, d):
-		case int(d.Packets) >= lost && lost > 0 || beforeARP && !r.answered(r.next()): //nolint:gosec // few
-			return say(Firewalled, remedy(r, d), "%s drops packets: %s, %s, ended %d while %d echoes were sent%s.", culprit(r, d), place(d), rule(d), d.Packets, r.Ping.Sent, silently(d))
+		if v := r.counted(&r.Drops[i]); v != nil {
+			found = append(found, r.at(r.Drops[i].Node, v)...)
 		}
 	}
-	if r.Ping.Blocked {
-		return say(Firewalled, "Look at the output rules there: "+r.in(From)+"nft list ruleset.", "A's own firewall lets nothing out: the kernel refused to send (%s).", r.Ping.Fault)
+	if len(found) == 0 || r.Ping.Blocked && found[0].at > r.inside(From) {
+		found = append(found, r.at(From, blocked(r))...)
+	}
+	return found
+}
+
+// counting: a firewall's rule that ended at least as many packets as were lost.
+func counting(r *Report) *Verdict {
+	if found := countingAt(r); len(found) > 0 {
+		return &found[0].Verdict
 	}
 	return nil
 }
 
-// onTheWay reports whether packets from A to B come by a rule.
-func onTheWay(r *Report, d *Drop) bool {
-	if d.Node != Host || r.ToHost {
-		return true
+func (r *Report) counted(d *Drop) *Verdict {
+	lost := r.Ping.Sent - r.Ping.Received
+	beforeARP := d.Family == "arp" || d.Family == "bridge" || d.Family == "netdev"
+	switch {
+	case !d.Counted || d.Packets == 0 || !onTheWay(r, d):
+	case int(d.Packets) >= lost && lost > 0 || beforeARP && !r.answered(r.next()): //nolint:gosec // few
+		return say(Firewalled, remedy(r, d), "%s drops packets: %s, %s, ended %d while %d echoes were sent%s.", culprit(r, d), place(d), rule(d), d.Packets, r.Ping.Sent, silently(d))
 	}
-	return d.Hook != "input" && d.Hook != "output" || d.Family == "bridge"
+	return nil
+}
+
+func blocked(r *Report) *Verdict {
+	if !r.Ping.Blocked {
+		return nil
+	}
+	return say(Firewalled, "Look at the output rules there: "+r.in(From)+"nft list ruleset.", "A's own firewall lets nothing out: the kernel refused to send (%s).", r.Ping.Fault)
+}
+
+// onTheWay reports whether packets from A to B, or those back, come by a rule.
+func onTheWay(r *Report, d *Drop) bool {
+	v4 := r.To.Addr.Is4()
+	if d.Family == "ip" && !v4 || d.Family == "ip6" && v4 || d.Family == "arp" && !v4 {
+		return false
+	}
+	if d.Node != Host {
+		return d.Hook != "forward"
+	}
+	bridged := r.From.Network != nil && r.From.Network.Mode == "bridge"
+	switch {
+	case d.Family == "netdev" || d.Family == "bridge" && bridged:
+		return true
+	case d.Family == "bridge":
+		return false
+	case r.ToHost:
+		return d.Hook != "forward"
+	case d.Family == "arp":
+		return by(d, "forward")
+	}
+	// What the host only bridges comes by its IP rules where bridged frames are
+	// given to them; and what it routes.
+	call := "bridge/bridge-nf-call-iptables"
+	if !v4 {
+		call = "bridge/bridge-nf-call-ip6tables"
+	}
+	host := r.Nodes[Host]
+	given := bridged && host != nil && host.Settings[call] == "1"
+	return (given || r.hostRoutes()) && by(d, "prerouting", "forward", "postrouting")
+}
+
+// by reports whether packets come to a chain by one of these hooks.
+func by(d *Drop, hooks ...string) bool {
+	return slices.ContainsFunc(strings.Split(d.Hook, ","), func(h string) bool { return slices.Contains(hooks, h) })
+}
+
+// hostRoutes reports whether A's gateway to B is this host.
+func (r *Report) hostRoutes() bool {
+	a := r.Nodes[From]
+	return !r.ToHost && a != nil && a.Way != nil && a.Way.Via.IsValid() && r.has(Host, a.Way.Via)
 }
 
 // culprit is who drops, as far as A can tell.
@@ -109,14 +181,26 @@ func place(d *Drop) string {
 }
 
 func rule(d *Drop) string {
-	if d.Handle == 0 {
-		return fmt.Sprintf("the policy of chain %s in table %s %s", d.Chain, d.Family, d.Table)
+	table := d.Family + " " + d.Table
+	if d.Legacy {
+		table = d.Table + " of " + legacy(d)
 	}
-	words := fmt.Sprintf("rule %d of chain %s in table %s %s", d.Handle, d.Chain, d.Family, d.Table)
+	if d.Handle == 0 {
+		return fmt.Sprintf("the policy of chain %s in table %s", d.Chain, table)
+	}
+	words := fmt.Sprintf("rule %d of chain %s in table %s", d.Handle, d.Chain, table)
 	if d.Comment != "" {
 		words += fmt.Sprintf(" (%q)", d.Comment)
 	}
 	return words
+}
+
+// legacy is the command that a rule is of.
+func legacy(d *Drop) string {
+	if d.Family == "ip6" {
+		return "ip6tables-legacy"
+	}
+	return "iptables-legacy"
 }
 
 func silently(d *Drop) string {
@@ -127,21 +211,25 @@ func silently(d *Drop) string {
 }
 
 func remedy(r *Report, d *Drop) string {
-	return fmt.Sprintf("Look at it with: %snft -a list chain %s %s %s. Accept what is meant to pass before it.", r.in(d.Node), d.Family, d.Table, d.Chain)
+	show := fmt.Sprintf("nft -a list chain %s %s %s", d.Family, d.Table, d.Chain)
+	if d.Legacy {
+		show = fmt.Sprintf("%s -t %s -L %s -nv --line-numbers", legacy(d), d.Table, d.Chain)
+	}
+	return fmt.Sprintf("Look at it with: %s%s. Accept what is meant to pass before it.", r.in(d.Node), show)
 }
 
 // wayBack: B's routes.
-func wayBack(r *Report) *Verdict {
+func wayBack(r *Report) []finding {
 	b := r.Nodes[To]
-	if b == nil {
+	if b == nil || !r.linked(To) || !r.has(To, r.To.Addr) {
 		return nil
 	}
 	if b.Way == nil {
-		return say(NoRoute, "Give B a gateway or a route to A's subnet.", "B gets what A sends and does not know where to answer to: %s.", b.NoWay)
+		return r.at(To, say(NoRoute, "Give B a gateway or a route to A's subnet.", "B gets what A sends and does not know where to answer to: %s.", b.NoWay))
 	}
 	h := r.hop(To, Container)
-	if h != nil && b.Way.Link != h.Name && !strict(b, h.Name) && !r.answered(r.next()) {
-		return say(NoRoute, "Look at the routes of B.", "B answers to A by %s, and not by %s, where A's packets come in.", b.Way.Link, h.Name)
+	if h != nil && b.Way.Link != h.Name && !b.Way.Local && !strict(b, h.Name) {
+		return r.at(To, say(NoRoute, "Look at the routes of B.", "B answers to A by %s, and not by %s, where A's packets come in.", b.Way.Link, h.Name))
 	}
 	return nil
 }
@@ -149,19 +237,19 @@ func wayBack(r *Report) *Verdict {
 func strict(n *Node, link string) bool { return n.Settings["ipv4/conf/"+link+"/rp_filter"] == "1" }
 
 // reversePath: a packet whose answer would leave by another link is dropped (RFC 3704).
-func reversePath(r *Report) *Verdict {
-	if b, h := r.Nodes[To], r.hop(To, Container); b != nil && h != nil && r.To.Addr.Is4() && b.Way != nil && b.Way.Link != h.Name && strict(b, h.Name) {
-		return say(ReversePath, fmt.Sprintf("Give B a route to A by %s, or: %ssysctl -w net.ipv4.conf.%s.rp_filter=2 (and all.rp_filter).", h.Name, r.in(To), h.Name),
-			"B drops what A sends (rp_filter): it comes in by %s, and B's own route to A leads by %s.", h.Name, b.Way.Link)
+func reversePath(r *Report) (found []finding) {
+	if b, h := r.Nodes[To], r.hop(To, Container); b != nil && h != nil && r.To.Addr.Is4() && b.Way != nil && !b.Way.Local && b.Way.Link != h.Name && strict(b, h.Name) {
+		return r.at(To, say(ReversePath, fmt.Sprintf("Give B a route to A by %s, or: %ssysctl -w net.ipv4.conf.%s.rp_filter=2 (and all.rp_filter).", h.Name, r.in(To), h.Name),
+			"B drops what A sends (rp_filter): it comes in by %s, and B's own route to A leads by %s.", h.Name, b.Way.Link))
 	}
-	for _, node := range []string{To, From, Host} {
+	for _, node := range []string{From, Host, To} {
 		n := r.Nodes[node]
 		if n != nil && int(n.Counted["TcpExt:IPReversePathFilter"]) >= r.Ping.Sent && r.Ping.Sent > 0 {
-			return say(ReversePath, "Make the routes there symmetrical, or set net.ipv4.conf.*.rp_filter to 2 there.",
-				"%s drops the packets (rp_filter): it counted %d that came in by another link than its route back leads by.", upper(name(node)), n.Counted["TcpExt:IPReversePathFilter"])
+			found = append(found, r.at(node, say(ReversePath, "Make the routes there symmetrical, or set net.ipv4.conf.*.rp_filter to 2 there.",
+				"%s drops the packets (rp_filter): it counted %d that came in by another link than its route back leads by.", upper(name(node)), n.Counted["TcpExt:IPReversePathFilter"]))...)
 		}
 	}
-	return nil
+	return found
 }
 
 func name(node string) string {
@@ -172,26 +260,20 @@ func name(node string) string {
 }
 
 // forwarding: the host is A's gateway.
-func forwarding(r *Report) *Verdict {
-	a, host := r.Nodes[From], r.Nodes[Host]
-	if a == nil || host == nil || a.Way == nil || !a.Way.Via.IsValid() || r.ToHost {
+func forwarding(r *Report) []finding {
+	if !r.hostRoutes() {
 		return nil
 	}
-	own := false
-	for _, p := range host.Addrs {
-		own = own || p.Addr() == a.Way.Via
-	}
+	via, host := r.Nodes[From].Way.Via, r.Nodes[Host]
 	key := "ipv4/ip_forward"
 	if r.To.Addr.Is6() {
 		key = "ipv6/conf/all/forwarding"
 	}
 	switch {
-	case !own:
-		return nil
 	case host.Settings[key] == "0":
-		return say(NoForwarding, "sysctl -w net."+strings.ReplaceAll(key, "/", ".")+"=1, if the host is to route for its containers.", "A's gateway %s is this host, and it does not route (net.%s is 0).", a.Way.Via, strings.ReplaceAll(key, "/", "."))
+		return r.at(Host, say(NoForwarding, "sysctl -w net."+strings.ReplaceAll(key, "/", ".")+"=1, if the host is to route for its containers.", "A's gateway %s is this host, and it does not route (net.%s is 0).", via, strings.ReplaceAll(key, "/", ".")))
 	case host.Way == nil:
-		return say(NoRoute, "Give the host a route.", "A's gateway %s is this host, which does not know where to send on to: %s.", a.Way.Via, host.NoWay)
+		return r.at(Host, say(NoRoute, "Give the host a route.", "A's gateway %s is this host, which does not know where to send on to: %s.", via, host.NoWay))
 	}
 	return nil
 }
@@ -218,7 +300,18 @@ func unanswered(r *Report) *Verdict {
 		alive = fmt.Sprintf("The gateway %s does not answer either: it may be the wire.", g.Addr)
 		do += " Look at the switch too."
 	}
+	if rec := r.To.Record; rec != nil {
+		alive += fmt.Sprintf(" By the cluster's records the address is host %s's%s.", rec.Host, forWhom(rec))
+		do = "Look on host " + rec.Host + " whether the container runs, and trace from there: docker dockline net trace. " + do
+	}
 	return say(FarDead, do, "B, %s, does not answer %s: it is off, or on another wire or VLAN, or nobody has the address. %s", a.Addr, asking(r), alive)
+}
+
+func forWhom(rec *Record) string {
+	if rec.For == "" {
+		return ""
+	}
+	return ", for " + rec.For
 }
 
 func asking(r *Report) string {
@@ -276,7 +369,7 @@ func suspect(r *Report, families ...string) *Drop {
 			for _, f := range families {
 				of = of || d.Family == f
 			}
-			if of && d.Node == node && !d.Counted && onTheWay(r, d) && !ours(d) && fits(r, d) {
+			if of && d.Node == node && !d.Counted && onTheWay(r, d) && !ours(d) {
 				return d
 			}
 		}
@@ -286,25 +379,6 @@ func suspect(r *Report, families ...string) *Drop {
 
 // ours are chains of the plugin's own, by which no container's packets come.
 func ours(d *Drop) bool { return strings.HasPrefix(d.Table, "dockline") }
-
-// fits reports whether a rule's family is that of the packets. On a host that
-// only bridges, its forward chain is on the way where bridged frames are given to it.
-func fits(r *Report, d *Drop) bool {
-	v4 := r.To.Addr.Is4()
-	if d.Family == "ip" && !v4 || d.Family == "ip6" && v4 {
-		return false
-	}
-	if d.Node != Host || r.ToHost || d.Family == "bridge" || d.Family == "netdev" {
-		return true
-	}
-	call := "bridge/bridge-nf-call-iptables"
-	if !v4 {
-		call = "bridge/bridge-nf-call-ip6tables"
-	}
-	host := r.Nodes[Host]
-	bridged := host != nil && host.Settings[call] == "1" && r.From.Network != nil && r.From.Network.Mode == "bridge"
-	return d.Hook == "forward" && (bridged || r.next() == "gateway")
-}
 
 // errorsBack: somebody on the way says why.
 func errorsBack(r *Report) *Verdict {
@@ -341,10 +415,10 @@ func swallowed(r *Report) *Verdict {
 	}
 	if r.next() == "gateway" {
 		return say(Unknown, "Trace from the gateway on: is B on, has the gateway a route to B and B one back to A's subnet, and does a firewall there drop ICMP?",
-			"A's gateway %s answers ARP and takes the echoes; nothing comes back from beyond it.", r.asked("gateway").Addr)
+			"A's gateway %s answers %s and takes the echoes; nothing comes back from beyond it.", r.asked("gateway").Addr, asking(r))
 	}
 	return say(Firewalled, "Look at the firewall of B, and whether it has a route back to A's subnet by this wire and its rp_filter lets A in.",
-		"B answers ARP but drops ICMP: it is on and on the same wire, and its firewall (or its route back) keeps it from answering.")
+		"B answers %s but drops ICMP: it is on and on the same wire, and its firewall (or its route back) keeps it from answering.", asking(r))
 }
 
 // inside: how far into B the echoes came.
@@ -355,6 +429,9 @@ func inside(r *Report, b *Node, where string) *Verdict {
 		in, out, ignore = "Icmp6InEchos", "Icmp6OutEchoReplies", "ipv6/icmp/echo_ignore_all"
 	}
 	d := suspect(r)
+	if words := r.dropped(); words != "" {
+		return say(Lossy, "Look at its queueing disciplines (tc -s qdisc, tc -s filter) and its errors (ip -s -s link).", "B answers %s, and the echoes or their answers are lost: %s.", asking(r), words)
+	}
 	switch {
 	case b.Settings[ignore] == "1":
 		return say(EchoIgnored, "sysctl -w net."+strings.ReplaceAll(ignore, "/", ".")+"=0 there, or do not judge B by ping.", "B gets the echoes and ignores them (%s is 1); it may well serve all else.", strings.ReplaceAll(ignore, "/", "."))
@@ -365,13 +442,23 @@ func inside(r *Report, b *Node, where string) *Verdict {
 		}
 		return say(Unknown, "Look with tcpdump at each link below where the answers end.", "%s.", words)
 	case d != nil:
-		return say(Firewalled, remedy(r, d), "B answers ARP but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", place(d), rule(d), sent, b.Counted[in])
+		return say(Firewalled, remedy(r, d), "B answers %s but drops ICMP: %s has %s, which does not count its packets, and of %d echoes %d came to B's ICMP.", asking(r), place(d), rule(d), sent, b.Counted[in])
 	}
 	h := r.hop(where, Container)
 	if h != nil && int64(h.Delta.Rx) < sent { //nolint:gosec // few
-		return say(Unknown, "Look with tcpdump at each link below where the echoes end.", "B answers ARP, and of %d echoes only %d packets came to its link %s: they are lost between A and B.", sent, h.Delta.Rx, h.Name)
+		return say(Unknown, "Look with tcpdump at each link below where the echoes end.", "B answers %s, and of %d echoes only %d packets came to its link %s: they are lost between A and B.", asking(r), sent, h.Delta.Rx, h.Name)
 	}
-	return say(Unknown, "Look at B's firewall (also iptables-legacy) and at what it runs.", "B answers ARP and gets the packets, but %d of %d echoes came to its ICMP: something in B's namespace drops them.", b.Counted[in], sent)
+	return say(Unknown, "Look at B's firewall (also ebtables, arptables and what is in eBPF) and at what it runs.", "B answers %s and gets the packets, but %d of %d echoes came to its ICMP: something in B's namespace drops them.", asking(r), b.Counted[in], sent)
+}
+
+// dropped names the first link that dropped at least as many packets as were sent.
+func (r *Report) dropped() string {
+	for i := range r.Hops {
+		if h := &r.Hops[i]; h.Delta.lost() >= uint64(r.Ping.Sent) { //nolint:gosec // few
+			return fmt.Sprintf("the link %s %s dropped %d packets meanwhile", h.Name, where(h), h.Delta.lost())
+		}
+	}
+	return ""
 }
 
 // blackHole: great packets vanish without a word.
@@ -397,9 +484,9 @@ func lossy(r *Report) Verdict {
 	do := "Trace again, longer; look at the cable, the load of both hosts, and duplex and errors of the switch's ports."
 	for i := range r.Hops {
 		h := &r.Hops[i]
-		if n := h.Delta.RxDropped + h.Delta.TxDropped + h.Delta.RxErrors + h.Delta.TxErrors; n > 0 {
+		if n := h.Delta.lost(); n > 0 {
 			words += fmt.Sprintf("; meanwhile %s (%s) dropped or damaged %d", h.Name, h.Role, n)
-			do = "Look at " + h.Name + " (ip -s -s link show, ethtool -S)."
+			do = fmt.Sprintf("Look at %s: %sip -s -s link show %s, tc -s qdisc show dev %s, ethtool -S %s.", h.Name, r.in(h.Node), h.Name, h.Name, h.Name)
 		}
 	}
 	return Verdict{Fault: Lossy, Words: words + ".", Do: do}

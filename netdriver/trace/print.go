@@ -39,7 +39,7 @@ func (r *Report) Print(w io.Writer) error {
 	for _, d := range r.Drops {
 		if d.Counted {
 			t.line("firewall %s: %s ended %d packets meanwhile", d.Node, rule(&d), d.Packets)
-		} else if !ours(&d) && onTheWay(r, &d) && fits(r, &d) {
+		} else if !ours(&d) && onTheWay(r, &d) {
 			t.line("firewall %s: %s may end packets, and does not count them", d.Node, rule(&d))
 		}
 	}
@@ -64,19 +64,29 @@ func (t *text) line(format string, args ...any) {
 
 func (t *text) end(name string, in Intended) {
 	if in.Endpoint == nil {
-		t.line("%s        %s, %s", name, in.Asked, in.Addr)
+		line := fmt.Sprintf("%s        %s", name, in.Asked)
+		if in.Addr.IsValid() && in.Addr.String() != in.Asked {
+			line += ", " + in.Addr.String()
+		}
+		if rec := in.Record; rec != nil {
+			line += fmt.Sprintf(": of host %s by the cluster's records%s", rec.Host, forWhom(rec))
+		}
+		t.line("%s", line)
 		return
 	}
 	state := "joined"
 	if !in.Endpoint.Joined {
 		state = "not joined"
 	}
-	t.line("%s        %s, %s, %s: endpoint %s (%s), network %s (%s)", name, in.Asked, in.Addr, in.Endpoint.MAC, cut(in.Endpoint.ID), state, cut(in.Network.ID), where(in.Network))
+	t.line("%s        %s, %s, %s: endpoint %s (%s), network %s (%s)", name, in.Asked, in.Addr, in.Endpoint.MAC, cut(in.Endpoint.ID), state, cut(in.Network.ID), which(in.Network))
 }
 
 func cut(id string) string { return id[:min(len(id), 12)] }
 
 func (t *text) hops(hops []Hop) {
+	if len(hops) == 0 {
+		return
+	}
 	tab := tabwriter.NewWriter(t.w, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(tab, "\nLINK\tWHERE\tSTATE\tMTU\tRX\tTX\tDROPPED\tERRORS")
 	for _, h := range hops {
@@ -91,7 +101,7 @@ func (t *text) hops(hops []Hop) {
 			continue
 		}
 		d := h.Delta
-		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t+%d\t+%d\t+%d\t+%d\n", h.Name, where, state(h), h.MTU, d.Rx, d.Tx, d.RxDropped+d.TxDropped, d.RxErrors+d.TxErrors)
+		_, _ = fmt.Fprintf(tab, "%s\t%s\t%s\t%d\t+%d\t+%d\t+%d\t+%d\n", h.Name, where, state(h), h.MTU, d.Rx, d.Tx, d.RxDropped+d.TxDropped+d.Queue, d.RxErrors+d.TxErrors)
 	}
 	if err := tab.Flush(); t.err == nil {
 		t.err = err
@@ -206,6 +216,12 @@ func (t *text) verdict(v Verdict) {
 	t.line("\n%s", v.Words)
 	if v.Do != "" {
 		t.line("What to do: %s", v.Do)
+	}
+	for _, c := range v.Also {
+		t.line("Also wrong: %s", c.Words)
+		if c.Do != "" {
+			t.line("What to do: %s", c.Do)
+		}
 	}
 	for _, n := range v.Notes {
 		t.line("Also: %s.", n)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -23,6 +24,11 @@ type Config struct {
 // Within bounds a whole trace, whatever its context says.
 const Within = 60 * time.Second
 
+// elsewhereError says that A sends to B by another endpoint of A's.
+type elsewhereError struct{ alias string }
+
+func (e *elsewhereError) Error() string { return "A sends to B by its link " + e.alias }
+
 // run is a trace under way.
 type run struct {
 	Config
@@ -36,7 +42,7 @@ type run struct {
 // Run looks at everything between two ends and judges it. An error says that
 // the trace itself could not be made.
 func Run(ctx context.Context, c Config) (*Report, error) {
-	ctx, cancel := context.WithTimeout(ctx, Within)
+	ctx, cancel := context.WithTimeoutCause(ctx, Within, fmt.Errorf("it took longer than %v", Within))
 	defer cancel()
 	begun := time.Now()
 	r := &run{Config: c, report: &Report{From: c.Known.From, To: c.Known.To, Nodes: map[string]*Node{}, Hops: []Hop{}, FDB: []Learned{}, ARP: []Asked{}, Drops: []Drop{}, Unseen: []string{}}}
@@ -45,11 +51,12 @@ func Run(ctx context.Context, c Config) (*Report, error) {
 		return nil, err
 	}
 	for _, step := range []func(context.Context) error{r.open, r.question, r.echo, r.size, r.look} {
-		if err := step(ctx); err != nil {
-			return nil, err
+		err := step(ctx)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("trace: %w", context.Cause(ctx))
 		}
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("trace: %w", err)
+		if err != nil {
+			return nil, err
 		}
 	}
 	r.report.Took = time.Since(begun)
@@ -86,6 +93,8 @@ func (r *run) ends() error {
 		return fmt.Errorf("%q has no address", to.Asked)
 	case r.to.IsMulticast() || r.to.IsUnspecified() || r.to == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%s is no address of one machine", r.to)
+	case r.to.IsLoopback() || r.to.IsLinkLocalUnicast():
+		return fmt.Errorf("%s is another machine's wherever it is asked for (loopback, or link-local): name an address that routes lead to", r.to)
 	case !own.IsValid():
 		return fmt.Errorf("%s has no address of the family of %s", from.Asked, r.to)
 	case own.Addr() == r.to:
@@ -123,6 +132,9 @@ func (r *run) open(context.Context) error {
 		if err := r.a.describe(r.to); err != nil {
 			return err
 		}
+		if err := r.apart(); err != nil {
+			return err
+		}
 	}
 	if r.b != nil && r.b != r.host {
 		return r.b.describe(r.from)
@@ -130,20 +142,60 @@ func (r *run) open(context.Context) error {
 	return nil
 }
 
+// apart refuses ends that are one, and A's endpoint if another of A's leads to B.
+func (r *run) apart() error {
+	if r.b != nil {
+		a, err1 := r.a.k.ID()
+		b, err2 := r.b.k.ID()
+		if err := errors.Join(err1, err2); err != nil {
+			return err
+		}
+		if a == b {
+			return fmt.Errorf("%s and %s are one container: a trace needs two ends", r.Known.From.Asked, r.Known.To.Asked)
+		}
+	}
+	way := r.a.way
+	switch {
+	case way == nil:
+		return nil
+	case way.Local && r.b == nil:
+		return fmt.Errorf("%s is an address of A itself, by its link %s: a trace needs two ends", r.to, way.Link)
+	case way.Local || r.Known.To.Network != nil && r.Known.To.Network.ID == r.Known.From.Network.ID:
+		return nil // that it leads elsewhere is a fault
+	}
+	links, err := r.a.k.LinkStates()
+	if err != nil {
+		return err
+	}
+	if alias := links[way.Link].Alias; alias != r.Known.From.Endpoint.Alias && kernel.EndpointOf(alias) != "" {
+		return &elsewhereError{alias}
+	}
+	return nil
+}
+
+// sandboxTries is how often a sandbox is looked for: the process that stood for
+// it may end meanwhile.
+const sandboxTries = 3
+
 func (r *run) sandbox(node string, e *Endpoint) (*space, error) {
-	path, err := r.host.k.Sandbox(e.Alias)
-	if err != nil {
-		return nil, err
+	for range sandboxTries {
+		path, err := r.host.k.Sandbox(e.Alias)
+		if err != nil {
+			return nil, err
+		}
+		if path == "" {
+			break
+		}
+		k, err := kernel.OpenAt(path, "")
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		return &space{node: node, path: path, k: k}, nil
 	}
-	if path == "" {
-		r.unseen("%s: no namespace has its link", node)
-		return nil, nil
-	}
-	k, err := kernel.OpenAt(path, "")
-	if err != nil {
-		return nil, err
-	}
-	return &space{node: node, path: path, k: k}, nil
+	r.unseen("%s: no namespace has its link", node)
+	return nil, nil
 }
 
 func (r *run) close() {
@@ -310,7 +362,24 @@ func (r *run) look(context.Context) error {
 		}
 	}
 	r.hops()
+	r.whose()
 	return r.learned()
+}
+
+// whose says which of those that answered are links that are looked into: a
+// container or host with several links on one wire answers by all of them.
+func (r *run) whose() {
+	of := map[string]string{}
+	for _, s := range r.spaces() {
+		for _, l := range s.after.links {
+			of[l.MAC.String()] = s.node
+		}
+	}
+	for _, a := range r.report.ARP {
+		for i := range a.Answers {
+			a.Answers[i].Node = of[a.Answers[i].MAC]
+		}
+	}
 }
 
 // drops are the rules that ended packets, and those that cannot say whether
@@ -325,7 +394,7 @@ func (r *run) drops(s *space) {
 	for _, d := range hit {
 		r.report.Drops = append(r.report.Drops, Drop{
 			Node: s.node, Family: d.Family, Table: d.Table, Chain: d.Chain, Hook: d.Hook, Handle: d.Handle,
-			Verdict: d.Verdict, Comment: d.Comment, Counted: d.Counted, Packets: d.Packets,
+			Verdict: d.Verdict, Comment: d.Comment, Counted: d.Counted, Packets: d.Packets, Legacy: d.Legacy,
 		})
 	}
 }

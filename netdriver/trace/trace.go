@@ -28,6 +28,15 @@ type Intended struct {
 	Addr     netip.Addr `json:"address,omitzero"`  // invalid: none is known
 	Endpoint *Endpoint  `json:"endpoint"`          // null: it is no endpoint of ours
 	Network  *Network   `json:"network,omitempty"` // of the endpoint
+	// Record is what the cluster's records say of an address that is no endpoint's
+	// of this host; null: nothing.
+	Record *Record `json:"record,omitempty"`
+}
+
+// Record says which host of a cluster has an address, and for whom.
+type Record struct {
+	Host string `json:"host"`
+	For  string `json:"for,omitempty"` // the container's name or MAC
 }
 
 // Endpoint is an endpoint as the plugin journals it.
@@ -52,6 +61,7 @@ type Network struct {
 	HostAccess  bool     `json:"host_access"`
 	Internal    bool     `json:"internal"`
 	Isolated    bool     `json:"isolated"` // its containers are not to reach each other
+	Foreign     bool     `json:"foreign"`  // the bridge is its owner's, and has what uplink that one gave it
 	Differences []string `json:"differences"`
 }
 
@@ -149,6 +159,8 @@ type Hop struct {
 	// Delta is what was counted while the echoes were sent.
 	Delta Counters `json:"delta"`
 	Total Counters `json:"total"`
+	// Left is set where the link was there when the trace began, and is not any more.
+	Left bool `json:"left,omitempty"`
 }
 
 // Counters are a link's, seen from the link.
@@ -159,6 +171,7 @@ type Counters struct {
 	Tx        uint64 `json:"tx_packets"`
 	TxDropped uint64 `json:"tx_dropped"`
 	TxErrors  uint64 `json:"tx_errors"`
+	Queue     uint64 `json:"queue_dropped"` // by its queueing disciplines (tc), also on ingress
 }
 
 // Learned is where a bridge of the host has a hardware address.
@@ -183,6 +196,7 @@ type Asked struct {
 type Answer struct {
 	MAC   string `json:"mac"`
 	Count int    `json:"count"`
+	Node  string `json:"node,omitempty"` // where there is a link with that MAC; "": in none that is looked into
 }
 
 // Ping is what became of the echoes from A to B.
@@ -231,6 +245,7 @@ type Drop struct {
 	Chain   string `json:"chain"`
 	Hook    string `json:"hook,omitempty"`
 	Handle  uint64 `json:"handle,omitempty"` // 0: the chain's policy
+	Legacy  bool   `json:"legacy,omitempty"` // of iptables in its legacy form; Handle is the rule's number then
 	Verdict string `json:"verdict"`
 	Comment string `json:"comment,omitempty"`
 	Counted bool   `json:"counted"`

@@ -32,7 +32,7 @@ func seen() *Report {
 			up(From, From, Container, "eth0", ""), up(Host, From, Port, "dlh-a", "br"), up(Host, From+To, Bridge, "br", ""),
 			up(Host, To, Port, "dlh-b", "br"), up(To, To, Container, "eth0", ""),
 		},
-		ARP:  []Asked{{Addr: netip.MustParseAddr("10.7.0.3"), What: "B", Sent: 3, Answers: []Answer{{"02:00:00:00:00:03", 3}}}},
+		ARP:  []Asked{{Addr: netip.MustParseAddr("10.7.0.3"), What: "B", Sent: 3, Answers: []Answer{{MAC: "02:00:00:00:00:03", Count: 3}}}},
 		Ping: Ping{Sent: 5, Received: 5, Avg: time.Millisecond},
 		MTU:  MTU{Link: 1500, Path: 1500},
 	}
@@ -49,7 +49,7 @@ func viaGateway(r *Report) {
 	delete(r.Nodes, To)
 	r.Hops = r.Hops[:3]
 	r.Nodes[From].Way.Via = netip.MustParseAddr("10.7.0.1")
-	r.ARP = []Asked{{Addr: netip.MustParseAddr("10.7.0.1"), What: "gateway", Sent: 3, Answers: []Answer{{"02:00:00:00:00:01", 3}}}}
+	r.ARP = []Asked{{Addr: netip.MustParseAddr("10.7.0.1"), What: "gateway", Sent: 3, Answers: []Answer{{MAC: "02:00:00:00:00:01", Count: 3}}}}
 }
 
 func TestJudge(t *testing.T) {
@@ -70,11 +70,13 @@ func TestJudge(t *testing.T) {
 			r.Ping.Received = 3
 			r.Drops = []Drop{{Node: To, Family: "ip", Table: "t", Chain: "c", Handle: 4, Verdict: "drop", Counted: true, Packets: 2}}
 		}, Firewalled, "ended 2 while 5"},
-		"a twin that does not hurt yet": {func(r *Report) { r.ARP[0].Answers = append(r.ARP[0].Answers, Answer{"02:00:00:00:00:99", 3}) }, Duplicate, "02:00:00:00:00:03 and 02:00:00:00:00:99"},
-		"a twin with one MAC":           {func(r *Report) { r.ARP[0].Answers[0].Count = 6 }, Duplicate, "answered twice"},
-		"another in its place":          {func(r *Report) { silent(r); r.ARP[0].Answers[0].MAC = "02:00:00:00:00:99" }, Duplicate, "by another machine, 02:00:00:00:00:99"},
-		"not started":                   {func(r *Report) { silent(r); delete(r.Nodes, To); r.To.Endpoint.Joined = false }, NotRunning, "its container does not run"},
-		"no sandbox of A":               {func(r *Report) { r.Ping = Ping{}; delete(r.Nodes, From) }, NotRunning, "A is meant to be in a sandbox"},
+		"a twin that does not hurt yet": {func(r *Report) {
+			r.ARP[0].Answers = append(r.ARP[0].Answers, Answer{MAC: "02:00:00:00:00:99", Count: 3})
+		}, Duplicate, "02:00:00:00:00:03 and 02:00:00:00:00:99"},
+		"a twin with one MAC":  {func(r *Report) { r.ARP[0].Answers[0].Count = 6 }, Duplicate, "answered twice"},
+		"another in its place": {func(r *Report) { silent(r); r.ARP[0].Answers[0].MAC = "02:00:00:00:00:99" }, Duplicate, "by another machine, 02:00:00:00:00:99"},
+		"not started":          {func(r *Report) { silent(r); delete(r.Nodes, To); r.To.Endpoint.Joined = false }, NotRunning, "its container does not run"},
+		"no sandbox of A":      {func(r *Report) { r.Ping = Ping{}; delete(r.Nodes, From) }, NotRunning, "A is meant to be in a sandbox"},
 		"parent gone": {func(r *Report) {
 			silent(r)
 			r.Hops[2] = Hop{Node: Host, Side: From, Role: Uplink, Name: "nic", Missing: true}

@@ -158,7 +158,7 @@ func (w *wire) roundLocked(a netip.Addr, p pace, delay time.Duration) <-chan str
 	for _, at := range p.asks {
 		w.afterLocked(delay+at, func() {
 			if w.inRound(a, round) {
-				w.ask(a, nil)
+				_ = w.ask(a, nil)
 			}
 		})
 	}
@@ -271,7 +271,7 @@ func (w *wire) recheck() {
 	w.mu.Unlock()
 	for _, a := range free {
 		if a.IsValid() {
-			w.ask(a, nil)
+			_ = w.ask(a, nil)
 		}
 	}
 }

@@ -124,7 +124,7 @@ func (w *wire) confirm(l *live) {
 	if !w.waitsFor(l) {
 		return
 	}
-	w.ask(l.addr, l.mac)
+	_ = w.ask(l.addr, l.mac)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.afterLocked(confirmEvery, func() { w.confirm(l) })
@@ -275,7 +275,7 @@ func (w *wire) check(l *live) {
 	}
 	l.checked, l.answers, l.asked = time.Now(), 0, true
 	w.mu.Unlock()
-	w.ask(l.addr, nil)
+	_ = w.ask(l.addr, nil)
 }
 
 // twinLocked looks at the second answer to one question.

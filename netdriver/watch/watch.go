@@ -69,6 +69,9 @@ type Config struct {
 	Log       *slog.Logger
 }
 
+// ErrUnwatched says that there is no port on a network's wire.
+var ErrUnwatched = errors.New("nobody looks at the wire")
+
 // Stats counts what happened since the start.
 type Stats struct {
 	Asked, Announced, Conflicts, Answered atomic.Uint64
@@ -79,6 +82,7 @@ type Stats struct {
 type Manager struct {
 	cfg   Config
 	pools Pools
+	heard func(networkID string, c neighbour.Claim)
 	Stats Stats
 
 	syncing sync.Mutex // one Sync at a time; guards wires, closed and started
@@ -111,6 +115,10 @@ func New(cfg Config) *Manager {
 
 // SetPools names the pools, which come late because they ask this Manager.
 func (m *Manager) SetPools(p Pools) { m.pools = p }
+
+// SetHeard has every claim that comes by a network's wire told, by the goroutine
+// that listens there, without a mutex of this package. Call it before the first Sync.
+func (m *Manager) SetHeard(heard func(networkID string, c neighbour.Claim)) { m.heard = heard }
 
 // Run follows the networks and endpoints until ctx ends, and closes every port.
 func (m *Manager) Run(ctx context.Context) error {
@@ -146,7 +154,7 @@ func (m *Manager) Sync() {
 	}
 	want := map[string]network.Definition{}
 	for _, d := range m.cfg.Networks.List() {
-		if watched(d) {
+		if Watched(d) {
 			want[d.ID] = d
 		}
 	}
@@ -176,10 +184,10 @@ func (m *Manager) Sync() {
 	m.started = true
 }
 
-// watched reports whether a network's addresses are asked about: nobody but our
+// Watched reports whether a network's addresses are asked about: nobody but our
 // own endpoints is on a bridge without an uplink, and an interface that is passed
 // through to a container carries no port beside.
-func watched(d network.Definition) bool {
+func Watched(d network.Definition) bool {
 	return d.Complete && !d.Going && !d.NoProbe && (d.Parent != "" || d.Foreign) && !d.Passthru()
 }
 
@@ -235,6 +243,17 @@ func (m *Manager) holder(a netip.Addr) bool {
 	return slices.ContainsFunc(m.cfg.Endpoints.List(), func(e endpoint.Endpoint) bool {
 		return e.IPv4.Addr() == a || e.IPv6.Addr() == a
 	})
+}
+
+// Ask asks on a network's wire who has an address: one machine, by its MAC, or
+// everybody if that is nil. Who answers is told to what SetHeard named.
+func (m *Manager) Ask(networkID string, a netip.Addr, to net.HardwareAddr) error {
+	for _, w := range m.index.Load().wires {
+		if w.id == networkID {
+			return w.ask(a, to)
+		}
+	}
+	return ErrUnwatched
 }
 
 // Look implements ipam.Wire.

@@ -163,6 +163,9 @@ func (w *wire) receive(port Port) {
 			w.lost(port, err)
 			return
 		}
+		if w.m.heard != nil {
+			w.m.heard(w.id, c)
+		}
 		w.heard(c)
 	}
 }
@@ -185,18 +188,21 @@ func (w *wire) lost(port Port, err error) {
 	w.afterLocked(w.pause, func() { w.open(reopenAfter) })
 }
 
-// ask sends one question, if there is a port to send it by.
-func (w *wire) ask(a netip.Addr, to []byte) {
+// ask sends one question, if there is a port to send it by. Most callers have
+// nothing to do about one that is not sent.
+func (w *wire) ask(a netip.Addr, to []byte) error {
 	w.mu.Lock()
 	port := w.port
 	w.mu.Unlock()
 	if port == nil {
-		return
+		return ErrUnwatched
 	}
 	w.m.Stats.Asked.Add(1)
-	if err := port.Ask(a, to); err != nil {
+	err := port.Ask(a, to)
+	if err != nil {
 		w.lost(port, err)
 	}
+	return err
 }
 
 func (w *wire) announce(a netip.Addr, mac []byte) {

@@ -82,6 +82,7 @@ var forbidden = map[string][]string{
 	"netdriver/endpoint":  {"netdriver/engine", "netdriver/ipam", "netdriver/state", "netdriver/reconcile"},
 	"netdriver/neighbour": {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/kernel", "netdriver/state", "netdriver/reconcile", "netdriver/watch"},
 	"netdriver/watch":     {"netdriver/engine", "netdriver/state", "netdriver/reconcile"},
+	"netdriver/probe":     {"netdriver/engine", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile", "netdriver/admin"},
 	"netdriver/dhcp":      {"netdriver/engine", "netdriver/endpoint", "netdriver/state", "netdriver/reconcile", "netdriver/watch", "netdriver/neighbour"},
 	"netdriver/trace":     {"netdriver/engine", "netdriver/network", "netdriver/endpoint", "netdriver/ipam", "netdriver/state", "netdriver/reconcile", "netdriver/watch", "netdriver/admin"},
 	"netdriver/admin":     {"netdriver/engine", "netdriver/state"},
