@@ -94,7 +94,10 @@ func (m *metrics) network(ch chan<- prometheus.Metric, n Network) {
 		Metrics.Put(ch, "pool_addresses", float64(len(p.Given)), id, pool, "given")
 		Metrics.Put(ch, "pool_addresses", float64(reserve), id, pool, "reserve")
 		Metrics.Put(ch, "pool_addresses", float64(used), id, pool, "quarantined")
-		Metrics.Put(ch, "pool_size", p.Size, id, pool)
+		if p.Size != nil && p.Free != nil {
+			Metrics.Put(ch, "pool_size", *p.Size, id, pool)
+			Metrics.Put(ch, "pool_free", *p.Free, id, pool)
+		}
 	}
 }
 
@@ -108,8 +111,11 @@ func (m *metrics) counters(ch chan<- prometheus.Metric, s Status) {
 	}
 	for _, n := range s.Networks {
 		for _, l := range []*Seen{n.Link, n.Parent} {
-			if l != nil {
-				traffic(ch, "network", links[l.Name], network.Short(n.ID), l.Name)
+			if l == nil {
+				continue
+			}
+			if c, there := links[l.Name]; there { // still: else its counters would seem to begin anew
+				traffic(ch, "network", c, network.Short(n.ID), l.Name)
 			}
 		}
 	}
