@@ -153,6 +153,6 @@ func traffic(ch chan<- prometheus.Metric, of string, c kernel.Counters, labels .
 		"rx_bytes": c.RxBytes, "rx_packets": c.RxPackets, "rx_errors": c.RxErrors, "rx_dropped": c.RxDropped,
 		"tx_bytes": c.TxBytes, "tx_packets": c.TxPackets, "tx_errors": c.TxErrors, "tx_dropped": c.TxDropped,
 	} {
-		Metrics.Put(ch, of+"_"+what+"_total", float64(n), labels...)
+		Metrics.PutFormer(ch, of+"_"+what+"_total", float64(n), labels...)
 	}
 }
