@@ -10,7 +10,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/admin"
-	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
@@ -78,10 +77,9 @@ func (d downgraded) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (d downgraded) Collect(ch chan<- prometheus.Metric) {
 	used, dropped := d.Used()
-	Metrics.Put(ch, "build_info", 1, build.Values()...)
-	Metrics.Put(ch, "downgraded", 1)
+	besides(ch, dropped, droppedBesides)
+	modes(ch, map[string]bool{"downgraded": true})
 	Metrics.Put(ch, "put_aside_bytes", float64(used))
-	Metrics.Put(ch, "spool_dropped_bytes_total", float64(dropped), droppedBesides)
 }
 
 // takeOver makes what was put aside after a downgrade part of the spool. It is

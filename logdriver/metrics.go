@@ -20,6 +20,11 @@ import (
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
+// idleCollector is how long the counters of a collector to which nothing goes any
+// more are there: what a container logs that lives for a second would be in none
+// otherwise.
+const idleCollector = time.Hour
+
 // maxContainers bounds how many have metrics of their own.
 const maxContainers = 1000
 
@@ -185,6 +190,7 @@ func (m *metrics) health(ch chan<- prometheus.Metric) {
 	put(ch, map[string]float64{
 		"spool_bytes":                 float64(used),
 		"spool_max_bytes":             float64(m.p.cfg.SpoolMax),
+		"spool_limit_bytes":           float64(m.p.spool.Limit()),
 		"spooled_bytes_total":         float64(h.Spooled),
 		"slow_splices_total":          float64(h.Slow),
 		"stuck_splices":               float64(h.Stuck),
@@ -198,10 +204,23 @@ func (m *metrics) health(ch chan<- prometheus.Metric) {
 		"slow_syncs_total":            float64(syncs.Slow),
 		"sync_errors_total":           float64(syncs.Failed),
 		"throttled_seconds_total":     m.p.pumps.Slowed().Seconds(),
-		"drain_only":                  metric.Truth(m.p.drainOnly.Load()),
-		"downgraded":                  0,
-		"refusing":                    0,
 	})
+	modes(ch, map[string]bool{"drain_only": m.p.drainOnly.Load()})
+}
+
+// modes says in which of its states the plugin is. Every state says so of all:
+// what is summed over hosts, or over metrics, would else miss those in another.
+func modes(ch chan<- prometheus.Metric, is map[string]bool) {
+	for _, name := range []string{"drain_only", "downgraded", "refusing"} {
+		Metrics.Put(ch, name, metric.Truth(is[name]))
+	}
+}
+
+// besides reports what is lost while nothing is shipped.
+func besides(ch chan<- prometheus.Metric, dropped int64, reason string) {
+	Metrics.Put(ch, "build_info", 1, build.Values()...)
+	Metrics.Put(ch, "spool_dropped_bytes_total", float64(dropped), reason)
+	put(ch, map[string]float64{"lost_bytes_total": 0, "given_up_bytes_total": 0})
 }
 
 // behind is a stream and what of it is not acknowledged.
@@ -218,14 +237,41 @@ func (b behind) age() float64 {
 	return max(0, time.Since(b.since).Seconds())
 }
 
+// poolBehind is a pool and what it has not acknowledged.
+type poolBehind struct {
+	bytes uint64
+	age   float64
+}
+
+// pools returns those of the configuration. Others are owed something only.
+func (m *metrics) pools() map[string]poolBehind {
+	all := map[string]poolBehind{}
+	if conf := m.p.conf.current(); conf != nil {
+		for name := range conf.Pools {
+			all[name] = poolBehind{}
+		}
+	}
+	return all
+}
+
+func poolOf(route string) string {
+	name, _ := spool.SplitRoute(route)
+	return name
+}
+
 func (m *metrics) streams(ch chan<- prometheus.Metric) {
-	all := []behind{}
+	all, pools := []behind{}, m.pools()
 	live, bytes, age, giving := 0, uint64(0), 0.0, map[spool.OnFull]float64{}
 	for _, st := range m.p.spool.Streams() {
 		b := behind{stream: st}
 		b.bytes, b.since = backlog(st)
 		all = append(all, b)
 		bytes, age = bytes+b.bytes, max(age, b.age())
+		for _, r := range st.Routes() {
+			one, name := behind{}, poolOf(r)
+			one.bytes, one.since = st.Backlog(r)
+			pools[name] = poolBehind{pools[name].bytes + one.bytes, max(pools[name].age, one.age())}
+		}
 		if st.GivesWay() {
 			giving[st.OnFull()]++
 		}
@@ -235,6 +281,10 @@ func (m *metrics) streams(ch chan<- prometheus.Metric) {
 	}
 	Metrics.Put(ch, "backlog_bytes", float64(bytes))
 	Metrics.Put(ch, "backlog_age_seconds", age)
+	for name, p := range pools {
+		Metrics.Put(ch, "pool_backlog_bytes", float64(p.bytes), name)
+		Metrics.Put(ch, "pool_backlog_age_seconds", p.age, name)
+	}
 	Metrics.Put(ch, "streams", float64(live), "live")
 	Metrics.Put(ch, "streams", float64(len(all)-live), "ended")
 	for _, o := range []spool.OnFull{spool.DropNewest, spool.Throttle} {
@@ -263,7 +313,7 @@ func (m *metrics) containers(ch chan<- prometheus.Metric, all []behind) {
 			m.p.log.Debug("what is known of a container is not understood", "container", id, "err", err)
 		}
 		Metrics.Put(ch, "container_info", 1, id, info.Name())
-		Metrics.Put(ch, "container_logged_bytes_total", float64(b.stream.End()), id)
+		Metrics.PutFormer(ch, "container_logged_bytes_total", float64(b.stream.End()), id)
 		Metrics.Put(ch, "container_spool_bytes", float64(b.stream.Bytes()), id)
 		Metrics.Put(ch, "container_backlog_bytes", float64(b.bytes), id)
 		Metrics.Put(ch, "container_backlog_age_seconds", b.age(), id)
@@ -345,8 +395,10 @@ func (m *metrics) collectors(ch chan<- prometheus.Metric) {
 		Metrics.Put(ch, "collector_streams", float64(c.Streams), name)
 		Metrics.Put(ch, "collector_shed_ratio", c.Shed, name)
 		Metrics.Put(ch, "collector_ack_seconds", c.AckTime.Seconds(), name)
-		Metrics.Put(ch, "collector_records_acknowledged_total", float64(c.Counts.Acked.Load()), name)
-		Metrics.Put(ch, "collector_connection_failures_total", float64(c.Counts.Failures.Load()), name)
+	}
+	for name, c := range m.p.ship.Counts(idleCollector) {
+		Metrics.Put(ch, "collector_records_acknowledged_total", float64(c.Acked.Load()), name)
+		Metrics.Put(ch, "collector_connection_failures_total", float64(c.Failures.Load()), name)
 	}
 }
 

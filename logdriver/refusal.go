@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/admin"
-	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
@@ -131,9 +130,8 @@ func (r *Refusal) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (r *Refusal) Collect(ch chan<- prometheus.Metric) {
-	Metrics.Put(ch, "build_info", 1, build.Values()...)
-	Metrics.Put(ch, "refusing", 1)
-	Metrics.Put(ch, "spool_dropped_bytes_total", float64(r.Dropped()), "refused")
+	besides(ch, r.Dropped(), "refused")
+	modes(ch, map[string]bool{"refusing": true})
 }
 
 // Start implements engine.Driver.

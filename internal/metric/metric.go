@@ -5,6 +5,7 @@ package metric
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -44,12 +45,13 @@ type Table struct {
 	prefix string
 	groups []Group
 	byName map[string]entry
+	began  time.Time // the process, nearly
 }
 
 // New returns the table of the metrics whose names begin with the prefix. It
 // panics if one is there twice or not described.
 func New(prefix string, groups ...Group) *Table {
-	t := &Table{prefix: prefix, groups: groups, byName: map[string]entry{}}
+	t := &Table{prefix: prefix, groups: groups, byName: map[string]entry{}, began: time.Now()}
 	for _, g := range groups {
 		for _, m := range g.Metrics {
 			if _, twice := t.byName[m.Name]; twice || m.Help == "" || m.Type == "" {
@@ -69,13 +71,20 @@ func (t *Table) entry(name string) entry {
 	return e
 }
 
-// Put hands over the value of a counter or gauge, with the values of its labels.
+// Put hands over the value of a gauge, or of a counter that began with the process,
+// with the values of its labels.
 func (t *Table) Put(ch chan<- prometheus.Metric, name string, value float64, labels ...string) {
-	e, kind := t.entry(name), prometheus.GaugeValue
+	e := t.entry(name)
 	if e.Type == Counter {
-		kind = prometheus.CounterValue
+		ch <- prometheus.MustNewConstMetricWithCreatedTimestamp(e.desc, prometheus.CounterValue, value, t.began, labels...)
+		return
 	}
-	ch <- prometheus.MustNewConstMetric(e.desc, kind, value, labels...)
+	ch <- prometheus.MustNewConstMetric(e.desc, prometheus.GaugeValue, value, labels...)
+}
+
+// PutFormer is Put for a counter that was there before the process: the kernel's, say.
+func (t *Table) PutFormer(ch chan<- prometheus.Metric, name string, value float64, labels ...string) {
+	ch <- prometheus.MustNewConstMetric(t.entry(name).desc, prometheus.CounterValue, value, labels...)
 }
 
 // PutHistogram hands over a histogram: how many values there were, their sum, and

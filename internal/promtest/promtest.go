@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -22,14 +23,14 @@ import (
 )
 
 const (
-	scrapeEvery = "500ms"
-	scrapes     = 4 // that rates are made of, at least
-	patience    = 60 * time.Second
+	scrapes  = 4 // that rates are made of, at least
+	patience = 60 * time.Second
 )
 
 // Prometheus is a server of its own, which ends with the test.
 type Prometheus struct {
 	t      testing.TB
+	setup  Setup
 	url    string
 	client *http.Client
 	at     string // when queries are evaluated: at a scrape that succeeded, for a loaded machine may miss one
@@ -41,21 +42,26 @@ type Sample struct {
 	Value  [2]any            `json:"value"`
 }
 
+// Setup is what a Prometheus scrapes and evaluates.
+type Setup struct {
+	Rules   []string          // files, by their whole paths
+	Targets map[string]string // host:port by the name of the job
+	Every   time.Duration     // between scrapes, and between evaluations; 0: half a second
+	// Command starts the server where its targets are, and Dial connects to there;
+	// nil: here.
+	Command func(ctx context.Context, name string, args ...string) *exec.Cmd
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error)
+	// Address is where the server listens, there; "": at a free port here.
+	Address string
+}
+
 // Start scrapes the handler as a job until that has succeeded some times. rules
 // are files, by their whole paths.
 func Start(t testing.TB, rules []string, job string, h http.Handler) *Prometheus {
 	t.Helper()
-	dir := t.TempDir()
 	target := httptest.NewServer(h)
 	t.Cleanup(target.Close)
-	conf := fmt.Sprintf("global: {scrape_interval: %s, evaluation_interval: %s}\nrule_files: [%s]\nscrape_configs:\n  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n",
-		scrapeEvery, scrapeEvery, strings.Join(rules, ", "), job, strings.TrimPrefix(target.URL, "http://"))
-	file := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := &Prometheus{t: t, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}}
-	p.run(file, dir)
+	p := Run(t, Setup{Rules: rules, Targets: map[string]string{job: strings.TrimPrefix(target.URL, "http://")}})
 	p.await("scrapes", func() bool {
 		got := p.Query(fmt.Sprintf("timestamp(up == 1) and sum_over_time(up[1h]) >= %d", scrapes))
 		if len(got) == 1 {
@@ -66,21 +72,59 @@ func Start(t testing.TB, rules []string, job string, h http.Handler) *Prometheus
 	return p
 }
 
+// Run starts a server, and waits until it answers.
+func Run(t testing.TB, s Setup) *Prometheus {
+	t.Helper()
+	dir := t.TempDir()
+	if s.Every == 0 {
+		s.Every = 500 * time.Millisecond
+	}
+	if s.Command == nil {
+		s.Command = exec.CommandContext
+	}
+	conf := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}\nrule_files: [%[2]s]\nscrape_configs:\n",
+		model(s.Every), strings.Join(s.Rules, ", "))
+	for job, target := range s.Targets {
+		conf += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n", job, target)
+	}
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := &Prometheus{t: t, setup: s, client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: s.Dial}}}
+	p.run(file, dir)
+	return p
+}
+
+// model writes a duration as Prometheus reads it.
+func model(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
+
 // run starts the server, again if another program was quicker to take its port.
 func (p *Prometheus) run(file, dir string) {
 	p.t.Helper()
 	for range 3 {
-		address := freePort(p.t)
+		address := p.setup.Address
+		if address == "" {
+			address = freePort(p.t)
+		}
 		var said bytes.Buffer
-		cmd := exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		cmd := p.setup.Command(context.Background(), "prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
 			"--web.listen-address="+address, "--log.level=warn")
 		cmd.Stdout, cmd.Stderr = &said, &said
 		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		if err := cmd.Start(); err != nil {
+		started, ended := make(chan error), make(chan struct{})
+		go func() {
+			defer close(ended)
+			runtime.LockOSThread() // with which it would die
+			defer runtime.UnlockOSThread()
+			err := cmd.Start()
+			if started <- err; err == nil {
+				_ = cmd.Wait() // killed, as a rule
+			}
+		}()
+		if err := <-started; err != nil {
 			p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
 		}
-		ended := make(chan struct{})
-		go func() { defer close(ended); _ = cmd.Wait() }() // killed, as a rule
 		p.url = "http://" + address
 		if p.ready(ended) {
 			p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
@@ -119,13 +163,10 @@ func freePort(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// await polls, for nobody tells when Prometheus has scraped or evaluated.
 func (p *Prometheus) await(what string, done func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(patience); !done(); time.Sleep(50 * time.Millisecond) {
-		if time.Now().After(end) {
-			p.t.Fatalf("no %s within %v", what, patience)
-		}
+	if !p.awaits(done) {
+		p.t.Fatalf("no %s within %v", what, patience)
 	}
 }
 

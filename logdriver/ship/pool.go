@@ -215,9 +215,10 @@ func (p *pool) status() []CollectorStatus {
 	var all []CollectorStatus
 	for _, l := range slices.AppendSeq(slices.Collect(maps.Values(p.lanes)), maps.Keys(p.leaving)) {
 		_, leaving := p.leaving[l]
+		l.counts.used.Store(time.Now().UnixNano())
 		all = append(all, CollectorStatus{
 			Pool: p.id, Name: l.name, Healthy: l.healthy.Load(), Trouble: l.trouble.Load(), Leaving: leaving, Streams: streams[l],
-			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()), Counts: l.counts,
+			Shed: l.shed(), AckTime: time.Duration(l.gauge.ackTime.Load()),
 		})
 	}
 	return all

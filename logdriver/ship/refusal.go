@@ -34,14 +34,16 @@ func refused(c Conn) []Refusal {
 	return nil
 }
 
-// putAside is for what the lane's collector has refused.
-func (l *lane) putAside(refused []Refusal) {
+// putAside is for what the lane's collector has refused. It returns how many
+// records that is.
+func (l *lane) putAside(refused []Refusal) (records uint64) {
 	if len(refused) == 0 {
-		return
+		return 0
 	}
 	for _, r := range refused {
-		l.stats.Refused.Add(uint64(r.Records))
+		records += uint64(r.Records)
 	}
+	l.stats.Refused.Add(records)
 	first := refused[0]
 	l.aside += len(refused)
 	if _, due := l.refuses.Due(time.Now()); due {
@@ -52,6 +54,7 @@ func (l *lane) putAside(refused []Refusal) {
 	if keep := l.pool.owner.Aside; keep != nil {
 		keep(l.pool.id, l.name, refused)
 	}
+	return records
 }
 
 // maxAsked bounds for how long a collector may ask us to stay away.

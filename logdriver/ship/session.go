@@ -246,6 +246,10 @@ func (s *session) send(ctx context.Context) error {
 	s.batch = batch{bytes: b.bytes[:0]}
 	s.sent = append(s.sent, batch{at: s.gauge.now(), records: b.records, marks: b.marks})
 	s.gauge.oldest.Store(s.sent[0].at)
+	// Counted before it is known what became of it: part of it may have arrived.
+	s.stats.Batches.Add(1)
+	s.stats.Sent.Add(uint64(b.records))
+	s.stats.SentBytes.Add(uint64(len(b.bytes)))
 	s.gauge.block(true)
 	err := s.conn.Send(sctx, b.bytes)
 	s.gauge.block(false)
@@ -255,15 +259,12 @@ func (s *session) send(ctx context.Context) error {
 		}
 		return fmt.Errorf("send a batch: %w", err)
 	}
-	s.stats.Batches.Add(1)
-	s.stats.Sent.Add(uint64(b.records))
-	s.stats.SentBytes.Add(uint64(len(b.bytes)))
 	return nil
 }
 
 // apply moves the cursors of the batches that are acknowledged.
 func (s *session) apply(e ackEvent) {
-	s.putAside(e.refused)
+	refused := s.putAside(e.refused)
 	for s.ackCount < e.count && len(s.sent) > 0 {
 		b := s.sent[0]
 		s.sent = s.sent[1:]
@@ -273,8 +274,10 @@ func (s *session) apply(e ackEvent) {
 			s.trouble.Store(nil)
 		}
 		s.gauge.acknowledged(b.at)
-		s.stats.Acked.Add(uint64(b.records))
-		s.counts.Acked.Add(uint64(b.records))
+		not := min(refused, uint64(b.records))
+		refused -= not
+		s.stats.Acked.Add(uint64(b.records) - not)
+		s.counts.Acked.Add(uint64(b.records) - not)
 		for _, m := range b.marks {
 			s.tellHeld(m.feed, m.held)
 			if m.parcel != nil {

@@ -209,18 +209,35 @@ type CollectorStatus struct {
 	Streams int           // that go to it now
 	Shed    float64       // part of all keys that do not go to it because it pushes back
 	AckTime time.Duration // that batches took lately; 0: none was acknowledged
-	Counts  *Counts       // of that name, in all pools
 }
 
 // Counts counts what became of one collector since the process began.
 type Counts struct {
 	Acked    atomic.Uint64 // records
 	Failures atomic.Uint64 // connections that failed or broke
+
+	used atomic.Int64 // when it was known to be in use last, nanoseconds since 1970
 }
 
 func (s *Shipper) countsOf(collector string) *Counts {
 	c, _ := s.counts.LoadOrStore(collector, new(Counts))
-	return c.(*Counts)
+	counts := c.(*Counts)
+	counts.used.Store(time.Now().UnixNano())
+	return counts
+}
+
+// Counts returns the counts of all collectors that were in use within the time
+// given, by their names: one that gets records now and then is in none of
+// Collectors in between.
+func (s *Shipper) Counts(within time.Duration) map[string]*Counts {
+	all := map[string]*Counts{}
+	s.counts.Range(func(name, c any) bool {
+		if counts := c.(*Counts); name != "" && time.Since(time.Unix(0, counts.used.Load())) <= within {
+			all[name.(string)] = counts
+		}
+		return true
+	})
+	return all
 }
 
 // Collectors returns the collectors in use. One that is in several pools is

@@ -152,6 +152,10 @@ func (s *Spool) limit() int64 {
 	return limit
 }
 
+// Limit is how much disk space the spool may take now: less than it was given where
+// its disk has less than what is to be left alone.
+func (s *Spool) Limit() int64 { return max(1, s.limit()) }
+
 // room is how much more protected data the spool can take.
 func (s *Spool) room() int64 {
 	if at := s.fullAt.Load(); at != 0 && time.Since(time.Unix(0, at)) < fullTime {

@@ -194,7 +194,8 @@ func wantMetrics(t *testing.T, p *Plugin) {
 		`dockline_net_endpoints{network="n",state="joined"} 1`,
 		`dockline_net_differences{network="n"} 0`,
 		`dockline_net_pool_addresses{network="n",pool="10.1.0.0/24",state="given"} 1`,
-		`dockline_net_pool_size{network="n",pool="10.1.0.0/24"} 256`,
+		`dockline_net_pool_size{network="n",pool="10.1.0.0/24"} 254`,
+		`dockline_net_pool_free{network="n",pool="10.1.0.0/24"} 253`,
 		`dockline_net_conflicts_total 0`,
 		`dockline_net_wire_events_total{event="quarantined"} 0`,
 	} {

@@ -95,7 +95,10 @@ func (m *metrics) network(ch chan<- prometheus.Metric, n Network) {
 		Metrics.Put(ch, "pool_addresses", float64(len(p.Given)), id, pool, "given")
 		Metrics.Put(ch, "pool_addresses", float64(reserve), id, pool, "reserve")
 		Metrics.Put(ch, "pool_addresses", float64(used), id, pool, "quarantined")
-		Metrics.Put(ch, "pool_size", p.Size, id, pool)
+		if p.Size != nil && p.Free != nil {
+			Metrics.Put(ch, "pool_size", *p.Size, id, pool)
+			Metrics.Put(ch, "pool_free", *p.Free, id, pool)
+		}
 	}
 }
 
@@ -109,8 +112,11 @@ func (m *metrics) counters(ch chan<- prometheus.Metric, s Status) {
 	}
 	for _, n := range s.Networks {
 		for _, l := range []*Seen{n.Link, n.Parent} {
-			if l != nil {
-				traffic(ch, "network", links[l.Name], network.Short(n.ID), l.Name)
+			if l == nil {
+				continue
+			}
+			if c, there := links[l.Name]; there { // still: else its counters would seem to begin anew
+				traffic(ch, "network", c, network.Short(n.ID), l.Name)
 			}
 		}
 	}
@@ -148,6 +154,6 @@ func traffic(ch chan<- prometheus.Metric, of string, c kernel.Counters, labels .
 		"rx_bytes": c.RxBytes, "rx_packets": c.RxPackets, "rx_errors": c.RxErrors, "rx_dropped": c.RxDropped,
 		"tx_bytes": c.TxBytes, "tx_packets": c.TxPackets, "tx_errors": c.TxErrors, "tx_dropped": c.TxDropped,
 	} {
-		Metrics.Put(ch, of+"_"+what+"_total", float64(n), labels...)
+		Metrics.PutFormer(ch, of+"_"+what+"_total", float64(n), labels...)
 	}
 }

@@ -49,8 +49,11 @@ type Pool struct {
 	// Backend is who decides about its addresses; empty is this host alone.
 	Backend string       `json:"backend,omitempty"`
 	Range   netip.Prefix `json:"range"`
-	Size    float64      `json:"size"` // of the range
-	Given   []netip.Addr `json:"given"`
+	// Size is how many addresses containers of this host can have, and Free how many
+	// of these one could get now. Both are left out where a server chooses.
+	Size  *float64     `json:"size,omitempty"`
+	Free  *float64     `json:"free,omitempty"`
+	Given []netip.Addr `json:"given"` // the gateway, and those outside of the range that were asked for, too
 }
 
 // Endpoint is one endpoint: what is meant, where its link is, and the difference.
@@ -286,7 +289,10 @@ func (p *Plugin) pools(d network.Definition) []Pool {
 		if !slices.ContainsFunc(d.Pools, func(q network.Pool) bool { return q.Space == of.Space && q.Prefix == of.Prefix }) {
 			continue
 		}
-		one := Pool{Prefix: of.Prefix, Range: of.Range, Backend: of.Backend, Size: size(of.Range), Given: []netip.Addr{}}
+		one := Pool{Prefix: of.Prefix, Range: of.Range, Backend: of.Backend, Given: []netip.Addr{}}
+		if use, known := p.IPAM.Use(of.ID); known {
+			one.Size, one.Free = &use.Size, &use.Free
+		}
 		for _, g := range p.IPAM.Addresses(of.ID) {
 			one.Given = append(one.Given, g.Addr)
 		}
@@ -295,13 +301,4 @@ func (p *Plugin) pools(d network.Definition) []Pool {
 	}
 	slices.SortFunc(pools, func(a, b Pool) int { return a.Prefix.Addr().Compare(b.Prefix.Addr()) })
 	return pools
-}
-
-// size is how many addresses a range has that can be given.
-func size(p netip.Prefix) float64 {
-	n := 1.0
-	for range p.Addr().BitLen() - p.Bits() {
-		n *= 2
-	}
-	return n
 }

@@ -4,13 +4,11 @@
 package monitoring
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -141,37 +139,6 @@ func leadsSomewhere(link string) error {
 		}
 	}
 	return fmt.Errorf("%s has no heading %s", path, anchor)
-}
-
-// What Grafana provisions is JSON with ids that it takes, each once.
-func TestDashboardsCanBeProvisioned(t *testing.T) {
-	files, err := filepath.Glob(top + "/plugin-config/grafana/dashboards/*.json")
-	if err != nil || len(files) != 2 {
-		t.Fatalf("%q, %v", files, err)
-	}
-	uids := map[string]bool{}
-	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var d struct {
-			UID, Title string
-			Panels     []struct{ ID int }
-		}
-		if err := json.Unmarshal(data, &d); err != nil {
-			t.Fatal(err)
-		}
-		var ids []int
-		for _, p := range d.Panels {
-			ids = append(ids, p.ID)
-		}
-		slices.Sort(ids)
-		if uids[d.UID] || d.UID == "" || d.Title == "" || len(slices.Compact(slices.Clone(ids))) != len(ids) {
-			t.Errorf("%s: uid %q, title %q, panels %v", file, d.UID, d.Title, ids)
-		}
-		uids[d.UID] = true
-	}
 }
 
 // docs/metrics.md says what the tables and the rules say.
