@@ -130,9 +130,12 @@ var metricName = regexp.MustCompile(`\b(?:dockline|process|go)_\w+`)
 // fits wants the unit in which an expression has its values.
 func fits(unit, expr string) error {
 	name, rate := metricName.FindString(expr), strings.Contains(expr, "rate(")
+	_, divisor, divided := strings.Cut(expr, " / ")
 	want := []string{"short"}
 	switch {
-	case strings.Contains(expr, " / "), strings.Contains(name, "_ratio"), rate && strings.Contains(name, "_seconds_total"):
+	case divided && strings.Contains(name, "_seconds_total") && !strings.Contains(divisor, "_seconds_total"): // a mean
+		want = []string{"s"}
+	case divided, strings.Contains(name, "_ratio"), rate && strings.Contains(name, "_seconds_total"):
 		want = []string{"percentunit"}
 	case strings.Contains(name, "_seconds"):
 		want = []string{"s"}
