@@ -2,7 +2,6 @@ package logdriver
 
 import (
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,21 +13,10 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 )
 
-// nowhere is an address where nobody listens.
-func nowhere(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // A pool that the configuration no longer has, and that is owed records, keeps
 // the files beside the configuration that it named, for as long as it is owed any.
 func TestAFormerPoolKeepsItsFiles(t *testing.T) {
-	addr := nowhere(t)
+	addr := refusing(t)
 	h, put := configured(t, "")
 	file := func(name, text string) { members(t, filepath.Join(h.cfg.ConfigMount, name), text) }
 	file("old-time", "17s\n")
@@ -65,7 +53,7 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 
 // That the file is damaged says nothing of the records.
 func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
-	addr := nowhere(t)
+	addr := refusing(t)
 	h, put := configured(t, "")
 	put("pools:\n  old: {collectors: 'json+tcp://" + addr + "?name=c'}\ndefaults: {pools: [old]}\n")
 	first := h.untilVersion("")
@@ -161,7 +149,7 @@ func TestAPoolsFileIsAPipe(t *testing.T) {
 // A version that misses a file of the host is taken when that is there, though
 // the source says nothing new.
 func TestARefusedVersionIsLookedAtAgain(t *testing.T) {
-	addr := nowhere(t)
+	addr := refusing(t)
 	secret := filepath.Join(t.TempDir(), "time")
 	c := newHost(t, "").plugin.conf // which has no source of its own
 	was := c.Status().Version

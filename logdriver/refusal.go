@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/stream"
 )
 
 const (
@@ -30,7 +30,8 @@ const (
 
 // Refusal is the driver of a plugin that must not touch its spool: it says why
 // to whoever starts a container. Containers that run already must not wait for
-// a reader: what they write is dropped, counted, and said.
+// a reader: what they write is dropped, counted, and said. Package rescue, which
+// has a place to put it, lets containers start.
 type Refusal struct {
 	why error
 	log *slog.Logger
@@ -52,16 +53,11 @@ type fifoSink struct {
 func Refuse(cfg Config, why error, log *slog.Logger) *Refusal {
 	r := &Refusal{why: why, log: log, sinks: map[string]*fifoSink{}}
 	log.Error("dockline-log takes no containers; what those write that run already is dropped", "err", why)
-	folder := filepath.Dir(cfg.StateDir)
-	entries, err := os.ReadDir(folder)
+	files, err := stream.FIFOs(filepath.Dir(cfg.StateDir))
 	if err != nil {
 		log.Error("containers that run already may wait for ever: their FIFOs are not found", "err", err)
 	}
-	for _, e := range entries {
-		if e.Type()&fs.ModeNamedPipe == 0 {
-			continue
-		}
-		file := filepath.Join(folder, e.Name())
+	for _, file := range files {
 		if err := r.begin(file); err != nil {
 			log.Error("a container cannot be read", "fifo", file, "err", err)
 		}

@@ -11,10 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -58,16 +56,13 @@ func Open(aside *spool.Rescue, fifos string, why error, log *slog.Logger) (*Driv
 	d := &Driver{log: log, why: why, aside: aside, movers: map[string]*mover{}}
 	log.Error("dockline-log was downgraded and cannot read the spool. Containers go on, and what they write is put aside, but nothing is shipped, "+
 		"and docker logs shows nothing: upgrade the plugin again, or disable it and delete the spool", "err", why)
-	entries, err := os.ReadDir(fifos)
+	files, err := stream.FIFOs(fifos)
 	if err != nil {
-		return nil, fmt.Errorf("look for FIFOs: %w", err)
+		return nil, err
 	}
-	for _, e := range entries {
-		if e.Type()&fs.ModeNamedPipe == 0 {
-			continue
-		}
-		if err := d.begin(filepath.Join(fifos, e.Name()), nil); err != nil {
-			log.Error("a container cannot be read", "fifo", e.Name(), "err", err)
+	for _, file := range files {
+		if err := d.begin(file, nil); err != nil {
+			log.Error("a container cannot be read", "fifo", file, "err", err)
 		}
 	}
 	return d, nil

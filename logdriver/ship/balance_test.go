@@ -308,6 +308,16 @@ func TestOneThatWasDownIsProbed(t *testing.T) {
 	})
 }
 
+// steadily writes so many records every 100 ms, from number n on, and returns the next.
+func steadily(t *testing.T, m *memory, n, each int, d time.Duration) int {
+	for range d / (100 * time.Millisecond) {
+		m.write(frames(t, n, each))
+		n += each
+		time.Sleep(100 * time.Millisecond) // of the test's own clock
+	}
+	return n
+}
+
 // So it is with records that are placed one by one.
 func TestOneThatWasDownIsProbedWithRecords(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -318,13 +328,7 @@ func TestOneThatWasDownIsProbedWithRecords(t *testing.T) {
 		defer s.Close()
 		m, n := newMemory(), 0
 		addSpread(s, m, "s", membersOf(peers, nil))
-		write := func(d time.Duration) {
-			for range d / (100 * time.Millisecond) {
-				m.write(frames(t, n, 20))
-				n += 20
-				time.Sleep(100 * time.Millisecond)
-			}
-		}
+		write := func(d time.Duration) { n = steadily(t, m, n, 20, d) }
 		write(10 * time.Second)
 		c.set(func() { c.down, c.silent = false, true })
 		write(2 * time.Second)
@@ -381,13 +385,7 @@ func TestSpreadRecordsAreShed(t *testing.T) {
 		defer s.Close()
 		m, n := newMemory(), 0
 		addSpread(s, m, "s", membersOf(peers, nil))
-		write := func(d time.Duration) {
-			for range d / (100 * time.Millisecond) {
-				m.write(frames(t, n, 50))
-				n += 50
-				time.Sleep(100 * time.Millisecond)
-			}
-		}
+		write := func(d time.Duration) { n = steadily(t, m, n, 50, d) }
 		write(20 * time.Second)
 		peers["c"].set(func() { peers["c"].delay = 10 * time.Second })
 		write(30 * time.Second)

@@ -93,10 +93,7 @@ func killAmidStacks(t *testing.T, seed uint64) {
 	want := stacks(t, m, rnd, 4000)
 	m.ended = true
 	peers := peersNamed("a b c")
-	pool := membersOf(peers, nil)
-	for i := range pool.Collectors {
-		pool.Collectors[i].Sink = quoted{pool.Collectors[i].Sink.(*peer)}
-	}
+	pool := quotedOf(peers)
 	spec := specOf(t, "multiline-start=^#", "multiline-timeout=1s")
 	for run := 0; m.Cursor() < uint64(len(m.data)); run++ {
 		if run > 200 {
@@ -114,11 +111,7 @@ func killAmidStacks(t *testing.T, seed uint64) {
 		s := New(quiet)
 		s.Add(m, &Meta{Stream: "s", Process: spec}, pool, Key{Value: "s", PerRecord: seed%2 == 0})
 		time.Sleep(time.Duration(rnd.IntN(12)) * time.Millisecond)
-		m.mu.Lock() // what is acknowledged from here on is as if it had not been
-		next := &memory{data: m.data, session: m.session, ended: true, cursor: m.cursor, beyond: slices.Clone(m.beyond), watchers: map[*func()]struct{}{}}
-		m.mu.Unlock()
-		s.Close()
-		m = next
+		m = crash(s, m)
 	}
 	ids := map[string]string{}
 	for _, p := range peers {

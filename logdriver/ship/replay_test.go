@@ -28,9 +28,18 @@ func part(t *testing.T, source, text string, ordinal int, last bool) []byte {
 	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
 }
 
+// quotedOf is the pool of peers that write down what they are sent in quotes.
+func quotedOf(peers map[string]*peer) Pool {
+	pool := membersOf(peers, nil)
+	for i := range pool.Collectors {
+		pool.Collectors[i].Sink = quoted{pool.Collectors[i].Sink.(*peer)}
+	}
+	return pool
+}
+
 // crash has a stream be read again from its cursor by a process that knows nothing.
 func crash(s *Shipper, m *memory) *memory {
-	m.mu.Lock()
+	m.mu.Lock() // what is acknowledged from here on is as if it had not been
 	next := &memory{data: m.data, session: m.session, ended: m.ended, cursor: m.cursor, beyond: slices.Clone(m.beyond), watchers: map[*func()]struct{}{}}
 	m.mu.Unlock()
 	s.Close()
@@ -49,10 +58,7 @@ func TestWhatTimeCutOffHasAnIDOfItsOwn(t *testing.T) {
 func replay(t *testing.T, seed uint64) {
 	rnd := rand.New(rand.NewPCG(seed, 3))
 	peers := peersNamed("a b")
-	pool := membersOf(peers, nil)
-	for i := range pool.Collectors {
-		pool.Collectors[i].Sink = quoted{pool.Collectors[i].Sink.(*peer)}
-	}
+	pool := quotedOf(peers)
 	meta := &Meta{Stream: "s"}
 	if seed%3 == 0 {
 		meta.Process = specOf(t, "multiline-start=^#", "multiline-timeout=50ms")

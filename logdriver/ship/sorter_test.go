@@ -304,11 +304,7 @@ func killAmidRanges(t *testing.T, seed uint64) {
 		s := New(quiet)
 		addSpread(s, m, "s", membersOf(peers, nil))
 		time.Sleep(time.Duration(rnd.IntN(12)) * time.Millisecond)
-		m.mu.Lock() // what is acknowledged from here on is as if it had not been
-		next := &memory{data: m.data, session: m.session, ended: true, cursor: m.cursor, beyond: slices.Clone(m.beyond), watchers: map[*func()]struct{}{}}
-		m.mu.Unlock()
-		s.Close()
-		m = next
+		m = crash(s, m)
 	}
 	got := map[string]bool{}
 	for _, p := range peers {

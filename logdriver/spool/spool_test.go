@@ -159,28 +159,6 @@ func TestAttachTwiceIsOneSession(t *testing.T) {
 	}
 }
 
-func TestTwoSessionsDoNotMix(t *testing.T) {
-	s := open(t, t.TempDir(), Config{})
-	p := Params{Container: owner, KeepBytes: 1 << 20}
-	r1, w1 := pipe(t)
-	r2, w2 := pipe(t)
-	a, b := attach(t, s, p, "/fifo/1"), attach(t, s, p, "/fifo/2")
-	write(t, w1, []byte("first"))
-	drain(t, a, r1)
-	write(t, w2, []byte("second"))
-	var busy *BusyError
-	if _, err := b.Splice(r2, 100); !errors.As(err, &busy) || busy.Other != a {
-		t.Fatalf("got %v, want the first session to be in the way", err)
-	}
-	if err := a.Detach(); err != nil {
-		t.Fatal(err)
-	}
-	drain(t, b, r2)
-	if got := string(readAll(t, s.Of(owner), 0)); got != "first|second" {
-		t.Errorf("got %q", got)
-	}
-}
-
 func TestFinalSaysThatNothingFollows(t *testing.T) {
 	s := open(t, t.TempDir(), Config{SegmentBytes: 4})
 	r, w := pipe(t)

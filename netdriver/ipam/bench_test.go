@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/dockline/dockline/netdriver/ipam"
-	"github.com/dockline/dockline/netdriver/ipam/ipamtest"
+	"github.com/dockline/dockline/netdriver/ipamtest"
 	"github.com/dockline/dockline/netdriver/kernel"
 )
 

@@ -3,16 +3,14 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"maps"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
@@ -30,23 +28,11 @@ func adminGet(ctx context.Context, t *testing.T, e *harness.Engine, path string)
 	if _, err := os.Stat(sock); err != nil {
 		sock = filepath.Join(e.ExecRoot, "plugins", strings.TrimSpace(id), "admin.sock")
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", sock)
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
-	if err != nil {
-		t.Fatal(err)
+	var answer strings.Builder
+	if err := admin.Get(ctx, sock, path, &answer); err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %d %s, %v", path, res.StatusCode, body, err)
-	}
-	return string(body)
+	return answer.String()
 }
 
 // A container's records that went to one collector until it died, and to another

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"os"
@@ -10,14 +9,11 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/collector/component/componenttest"
-	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumertest"
-	"go.opentelemetry.io/collector/receiver/otlpreceiver"
-	"go.opentelemetry.io/collector/receiver/receivertest"
 
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/journald"
+	"github.com/dockline/dockline/test/harness/otlp"
 )
 
 // What the OpenTelemetry Collector's receiver gets by gRPC, and systemd's journal
@@ -119,23 +115,6 @@ func startReceiver(t *testing.T, to *consumertest.LogsSink) string {
 	}
 	addr := l.Addr().String()
 	_ = l.Close()
-	factory := otlpreceiver.NewFactory()
-	config := factory.CreateDefaultConfig()
-	protocols := map[string]any{"protocols": map[string]any{"grpc": map[string]any{"endpoint": addr}}}
-	if err := confmap.NewFromStringMap(protocols).Unmarshal(config); err != nil {
-		t.Fatal(err)
-	}
-	receiver, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(factory.Type()), config, to)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := receiver.Start(t.Context(), componenttest.NewNopHost()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := receiver.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	otlp.Receive(t, map[string]any{"protocols": map[string]any{"grpc": map[string]any{"endpoint": addr}}}, to)
 	return addr
 }

@@ -14,18 +14,15 @@ import (
 	"testing"
 	"time"
 
-	"go.opentelemetry.io/collector/component/componenttest"
-	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog"
-	"go.opentelemetry.io/collector/receiver/otlpreceiver"
-	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.yaml.in/yaml/v3"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
+	harness "github.com/dockline/dockline/test/harness/otlp"
 )
 
 // otlpCollector is the OpenTelemetry Collector's receiver, with the configuration
@@ -61,27 +58,11 @@ func startOTLP(t *testing.T, secure bool, change func(grpc map[string]any)) *otl
 	if change != nil {
 		change(grpc)
 	}
-	factory := otlpreceiver.NewFactory()
-	config := factory.CreateDefaultConfig()
-	if err := confmap.NewFromStringMap(all.Receivers["otlp"]).Unmarshal(config); err != nil {
-		t.Fatal(err)
-	}
 	next, err := consumer.NewLogs(c.take)
 	if err != nil {
 		t.Fatal(err)
 	}
-	receiver, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(factory.Type()), config, next)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := receiver.Start(t.Context(), componenttest.NewNopHost()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := receiver.Shutdown(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	harness.Receive(t, all.Receivers["otlp"], next)
 	return c
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 // template makes an action and a document of each record of one stream.
@@ -60,7 +59,7 @@ func fields(m *ship.Meta) []byte {
 	used := map[string]bool{}
 	var labels []ship.Attr
 	for _, a := range slices.Concat(m.Workload, m.Attrs) {
-		labels = append(labels, ship.Attr{Key: wire.Unique(used, string(appendName(nil, []byte(a.Key))), 0), Value: a.Value})
+		labels = append(labels, ship.Attr{Key: lifted.Unique(used, string(appendName(nil, []byte(a.Key))), 0), Value: a.Value})
 	}
 	return appendObject(dst, "labels", labels...)
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 // noTag is what records go by that have no tag, for there has to be one.
@@ -57,7 +56,7 @@ func head(m *ship.Meta, source string, cut bool) (dst []byte, size uint32) {
 		used[f.Name] = true
 	}
 	for _, a := range m.Attrs {
-		fields = append(fields, ship.Attr{Key: wire.Unique(used, valid(a.Key), 0), Value: a.Value})
+		fields = append(fields, ship.Attr{Key: lifted.Unique(used, valid(a.Key), 0), Value: a.Value})
 	}
 	size = uint32(len(fields) + 2) //nolint:gosec // and id and log
 	for _, f := range fields {

@@ -88,6 +88,9 @@ func TestGolden(t *testing.T) {
 			{Key: []byte("n"), Value: []byte("42"), Raw: true}, {Key: []byte(`a"b`), Value: []byte("\xff\n")}, {Key: []byte("n"), Value: []byte("[1,\n2]"), Raw: true},
 			{Key: []byte("n"), Value: []byte("[\"\xff\"]"), Raw: true}, {Key: []byte("o"), Value: []byte(`{"a":null}`), Raw: true},
 		}}, `"stream":"stdout","id":"` + id + `",` + fields + `"level":"notice","fields":{"n":42,"a\"b":"` + "\ufffd" + `\n","n~2":"[1,\n2]","n~3":"[\"` + "\ufffd" + `\"]","o":{"a":null}},"message":"x"}`},
+		{"names that a number would make the same", ship.Record{Line: []byte("x"), Fields: []ship.Field{
+			{Key: []byte("n"), Value: []byte("1")}, {Key: []byte("n"), Value: []byte("2")}, {Key: []byte("n~2"), Value: []byte("3")}, {Key: []byte("\xff")}, {Key: []byte("\xfe")},
+		}}, `"stream":"stdout","id":"` + id + `",` + fields + `"fields":{"n":"1","n~2":"2","n~2~2":"3","` + "\ufffd" + `":"","` + "\ufffd" + `~2":""},"message":"x"}`},
 	} {
 		tc.r.Time, tc.r.Offset = 1_700_000_000_000_000_120, 0xdeadbeef
 		got := string(jsonline.New(sinktest.Meta()).Append(nil, &tc.r))
@@ -140,7 +143,7 @@ func FuzzAppend(f *testing.F) {
 func TestAppendDoesNotAllocate(t *testing.T) {
 	tmpl, buf := jsonline.New(sinktest.Meta()), make([]byte, 0, 4096)
 	for _, line := range []string{"plain", "not \xff UTF-8", "\x00\n"} {
-		r := ship.Record{Line: []byte(line)}
+		r := ship.Record{Line: []byte(line), Fields: sinktest.Fields()}
 		if n := testing.AllocsPerRun(100, func() { r.Time += 1e8; buf = tmpl.Append(buf[:0], &r) }); n != 0 {
 			t.Errorf("%q: %v allocations", line, n)
 		}

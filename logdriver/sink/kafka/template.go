@@ -8,8 +8,8 @@ import (
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 // template makes the messages of one stream's records.
@@ -20,13 +20,14 @@ type template struct {
 	key       []byte // nil: each record's is its id
 	place     int    // see ship.Spreader
 	json      *jsonline.Template
+	fields    jsonline.Fields
 	headers   []kgo.RecordHeader // of all records; nil where they have no more than the id
 	clock     stamp.Cache
 	measured  batch // of Measure
 }
 
 func newTemplate(c *cluster, m *ship.Meta) *template {
-	t := &template{topic: c.topic.of(m), container: m.ContainerName, stream: m.Stream, clock: stamp.New()}
+	t := &template{topic: c.topic.of(m), container: m.ContainerName, stream: m.Stream, clock: stamp.New(), fields: jsonline.NewFields()}
 	if !m.PerRecord {
 		t.key = []byte(m.Key)
 	}
@@ -52,7 +53,7 @@ func headers(m *ship.Meta) []kgo.RecordHeader {
 		all = append(all, kgo.RecordHeader{Key: f.Key, Value: []byte(f.Value)})
 	}
 	for _, a := range m.Attrs {
-		all = append(all, kgo.RecordHeader{Key: wire.Unique(used, string([]rune(a.Key)), 0), Value: []byte(a.Value)})
+		all = append(all, kgo.RecordHeader{Key: lifted.Unique(used, string([]rune(a.Key)), 0), Value: []byte(a.Value)})
 	}
 	return all
 }
@@ -119,7 +120,7 @@ func (t *template) appendHeaders(b *batch, id []byte, r *ship.Record) {
 	}
 	if len(r.Fields) > 0 && t.json == nil {
 		from = len(b.notes)
-		b.notes = jsonline.AppendFields(b.notes, r.Fields)
+		b.notes = t.fields.Append(b.notes, r.Fields)
 		b.headers = append(b.headers, kgo.RecordHeader{Key: "fields", Value: b.note(from)})
 	}
 	if r.Cut {

@@ -16,7 +16,6 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 // Fields of Loki's pkg/push/push.proto.
@@ -93,7 +92,7 @@ func divide(m *ship.Meta, labels []string) (head, metadata []byte, used map[stri
 	for i, v := range append(values, m.Attrs...) {
 		key, value := name(v.Key), shorten(valid(v.Value))
 		if i >= fields {
-			key = strings.ReplaceAll(wire.Unique(used, key, 0), "~", "_")
+			key = strings.ReplaceAll(lifted.Unique(used, key, 0), "~", "_")
 		}
 		switch {
 		case value == "":

@@ -7,8 +7,8 @@ import (
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsonline"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 const (
@@ -25,6 +25,7 @@ type template struct {
 	first             []byte // up to the offset in the id
 	headers           []byte // of all records; nil where they have no more than the id
 	json              *jsonline.Template
+	fields            jsonline.Fields
 	lines             bool
 	head              int // length of the headers of the last message
 
@@ -35,7 +36,7 @@ type template struct {
 func newTemplate(c *cluster, m *ship.Meta) *template {
 	t := &template{
 		subject: ours(c.subject.Expand(m, token)), stream: m.Stream, container: m.ContainerName,
-		first: append([]byte(begin), value(m.Stream)+"-"...), json: jsonline.New(m), lines: c.lines, clock: stamp.New(),
+		first: append([]byte(begin), value(m.Stream)+"-"...), json: jsonline.New(m), fields: jsonline.NewFields(), lines: c.lines, clock: stamp.New(),
 	}
 	if c.allHeaders {
 		if t.headers = headers(m); len(t.headers) > maxHead {
@@ -65,7 +66,7 @@ func headers(m *ship.Meta) []byte {
 		all = append(all, f.Key+": "+value(f.Value)+"\r\n"...)
 	}
 	for _, a := range m.Attrs {
-		all = append(all, wire.Unique(used, name(a.Key), 0)+": "+value(a.Value)+"\r\n"...)
+		all = append(all, lifted.Unique(used, name(a.Key), 0)+": "+value(a.Value)+"\r\n"...)
 	}
 	return all
 }
@@ -129,7 +130,7 @@ func (t *template) appendHeaders(dst []byte, r *ship.Record) []byte {
 		dst = append(append(append(dst, "level: "...), r.Level.String()...), "\r\n"...)
 	}
 	if len(r.Fields) > 0 && t.lines {
-		dst = append(jsonline.AppendFields(append(dst, "fields: "...), r.Fields), "\r\n"...)
+		dst = append(t.fields.Append(append(dst, "fields: "...), r.Fields), "\r\n"...)
 	}
 	if r.Cut {
 		dst = append(dst, "cut: true\r\n"...)

@@ -13,7 +13,6 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 // Fields of opentelemetry-proto's logs, common and resource.
@@ -93,7 +92,7 @@ func resource(m *ship.Meta) []byte {
 		attrs = appendAttr(attrs, resourceAttr, a.Key, a.Value)
 	}
 	for _, a := range m.Attrs {
-		attrs = appendAttr(attrs, resourceAttr, wire.Unique(used, valid(a.Key), 0), a.Value)
+		attrs = appendAttr(attrs, resourceAttr, lifted.Unique(used, valid(a.Key), 0), a.Value)
 	}
 	dst := protowire.AppendTag(nil, resourceLogsOf, protowire.BytesType)
 	return protowire.AppendBytes(dst, attrs)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
-	"github.com/dockline/dockline/netdriver/ipam/ipamtest"
+	"github.com/dockline/dockline/netdriver/ipamtest"
 	"github.com/dockline/dockline/netdriver/state"
 )
 

@@ -2,15 +2,14 @@ package network_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/test/harness/debian"
 	"github.com/dockline/dockline/test/harness/proc"
 )
@@ -150,21 +149,13 @@ func (m *machine) confirm(t *testing.T, network string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", fmt.Sprintf("/proc/%d/root/run/docker/plugins/admin.sock", p.PID))
-	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://plugin/confirm?network="+network, nil)
+	var answer strings.Builder
+	err = admin.Post(ctx, fmt.Sprintf("/proc/%d/root/run/docker/plugins/admin.sock", p.PID), "/confirm?network="+network, &answer)
+	if refused := new(admin.RefusedError); errors.As(err, &refused) {
+		return refused.Text
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	res, err := client.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(body)
+	return answer.String()
 }

@@ -2,43 +2,36 @@ package jsonline
 
 import (
 	"bytes"
-	"strconv"
 	"unicode/utf8"
 
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 )
 
-// appendFields appends the fields under their key, and a comma.
-func appendFields(dst []byte, fields []ship.Field) []byte {
-	return append(AppendFields(append(dst, `"fields":`...), fields), ',')
-}
+// Fields makes objects of the fields of records.
+type Fields struct{ names lifted.Names }
 
-// AppendFields appends an object with the fields, of which there is at least one.
-// Of names that are the same, all but the first get a number.
-func AppendFields(dst []byte, fields []ship.Field) []byte {
-	dst = append(dst, '{')
-	for i := range fields {
-		f := &fields[i]
-		dst, _ = jsontext.Append(append(dst, '"'), f.Key)
-		if n := number(fields, i); n > 1 {
-			dst = strconv.AppendInt(append(dst, '~'), int64(n), 10)
-		}
-		dst = appendJSON(append(dst, `":`...), f)
-		dst = append(dst, ',')
-	}
-	dst[len(dst)-1] = '}' // instead of the last comma
+// NewFields returns one for a template.
+func NewFields() Fields { return Fields{lifted.Names{Encode: appendName, Mark: '~'}} }
+
+func appendName(dst, key []byte) []byte {
+	dst, _ = jsontext.Append(dst, key)
 	return dst
 }
 
-func number(fields []ship.Field, i int) int {
-	n := 1
-	for j := range i {
-		if bytes.Equal(fields[j].Key, fields[i].Key) {
-			n++
-		}
+// Append appends an object with the fields, of which there is at least one. Of
+// names that are the same, all but the first get a number.
+func (o *Fields) Append(dst []byte, fields []ship.Field) []byte {
+	o.names.Reset()
+	dst = append(dst, '{')
+	for i := range fields {
+		f := &fields[i]
+		dst = append(append(append(dst, '"'), o.names.Next(f.Key)...), `":`...)
+		dst = append(appendJSON(dst, f), ',')
 	}
-	return n
+	dst[len(dst)-1] = '}' // instead of the last comma
+	return dst
 }
 
 // appendJSON appends a field's value. JSON that would not go into one line of

@@ -8,8 +8,8 @@ import (
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/jsontext"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 	"github.com/dockline/dockline/logdriver/sink/internal/stamp"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
 const timeHead = `{"time":"`
@@ -19,11 +19,12 @@ type Template struct {
 	source [2][]byte // from behind the time to the offset in the id
 	fields []byte    // from behind the offset up to cut
 	clock  stamp.Cache
+	lifted Fields
 }
 
 // New returns the template of a stream.
 func New(m *ship.Meta) *Template {
-	t := &Template{clock: stamp.New(), fields: fields(m)}
+	t := &Template{clock: stamp.New(), fields: fields(m), lifted: NewFields()}
 	for i, source := range [2]string{"stdout", "stderr"} {
 		dst := []byte(`","stream":"` + source + `","id":"`)
 		dst, _ = jsontext.Append(dst, []byte(m.Stream))
@@ -52,7 +53,7 @@ func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
 	dst = append(dst, `"attrs":{`...)
 	used := make(map[string]bool, len(attrs))
 	for _, a := range attrs {
-		dst = jsontext.AppendField(dst, wire.Unique(used, string([]rune(a.Key)), 0), a.Value)
+		dst = jsontext.AppendField(dst, lifted.Unique(used, string([]rune(a.Key)), 0), a.Value)
 	}
 	dst[len(dst)-1] = '}' // instead of the last comma
 	return append(dst, ',')
@@ -71,7 +72,7 @@ func (t *Template) Append(dst []byte, r *ship.Record) []byte {
 		dst = append(append(append(dst, `"level":"`...), r.Level.String()...), `",`...)
 	}
 	if len(r.Fields) > 0 {
-		dst = appendFields(dst, r.Fields)
+		dst = append(t.lifted.Append(append(dst, `"fields":`...), r.Fields), ',')
 	}
 	if r.Cut {
 		dst = append(dst, `"cut":true,`...)

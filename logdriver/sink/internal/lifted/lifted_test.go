@@ -31,6 +31,22 @@ func TestNames(t *testing.T) {
 	}
 }
 
+func TestUnique(t *testing.T) {
+	used := map[string]bool{"id": true}
+	for _, tc := range []struct {
+		name string
+		max  int
+		want string
+	}{
+		{"a", 0, "a"}, {"a", 0, "a~2"}, {"a", 0, "a~3"}, {"id", 0, "id~2"},
+		{"abcd", 4, "abcd"}, {"abcd", 4, "ab~2"}, {"ab~2", 4, "ab~3"}, {"abcd", 4, "ab~4"},
+	} {
+		if got := Unique(used, tc.name, tc.max); got != tc.want {
+			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
+		}
+	}
+}
+
 func TestOf(t *testing.T) {
 	for text, want := range map[string]Value{
 		"": {}, "true": {Kind: Bool, Bool: true}, "false": {Kind: Bool}, "null": {Kind: Null},

@@ -6,7 +6,7 @@ import (
 
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/ship"
-	"github.com/dockline/dockline/logdriver/sink/internal/wire"
+	"github.com/dockline/dockline/logdriver/sink/internal/lifted"
 )
 
 // Field returns s as a header field of at most max bytes: PRINTUSASCII
@@ -47,7 +47,7 @@ func appendAttrs(dst []byte, attrs []ship.Attr) []byte {
 		used[f.Name] = true
 	}
 	for _, a := range attrs {
-		dst = appendParam(dst, wire.Unique(used, paramName(a.Key), maxParam), a.Value)
+		dst = appendParam(dst, lifted.Unique(used, paramName(a.Key), maxParam), a.Value)
 	}
 	return dst
 }

@@ -10,17 +10,23 @@ import (
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
-// testContents sends what lines may hold, and expects the same bytes.
-func testContents(t *testing.T, p Protocol) {
+// lines are what lines may hold: every byte, and much of it.
+func lines() []string {
 	every := make([]byte, 256)
 	for i := range every {
 		every[i] = byte(i)
 	}
 	huge := strings.Repeat("0123456789abcdef", 10<<20/16)
-	want := []string{"", string(every), "\n", "\r\n", "\x00", "a\nb", strings.Repeat(string(every), 5), huge, "", "the end"}
+	all := []string{"", string(every), "\n", "\r\n", "\x00", "a\nb", strings.Repeat(string(every), 5), huge, "", "the end"}
 	for i := range every {
-		want = append(want, string(every[i:i+1]))
+		all = append(all, string(every[i:i+1]))
 	}
+	return all
+}
+
+// testContents sends what lines may hold, and expects the same bytes.
+func testContents(t *testing.T, p Protocol) {
+	want := lines()
 	var got []string
 	ended := make(chan struct{})
 	conn, tmpl := p.dial(t, func(peer *Peer) {

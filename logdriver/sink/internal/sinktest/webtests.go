@@ -80,15 +80,7 @@ func webDelivers(t *testing.T, h HTTP) {
 }
 
 func webContents(t *testing.T, h HTTP) {
-	every := make([]byte, 256)
-	for i := range every {
-		every[i] = byte(i)
-	}
-	huge := strings.Repeat("0123456789abcdef", 10<<20/16)
-	want := []string{"", string(every), "\n", "\r\n", "\x00", "a\nb", strings.Repeat(string(every), 5), huge, "", "the end"}
-	for i := range every {
-		want = append(want, string(every[i:i+1]))
-	}
+	want := lines()
 	w, addr, _ := h.serve(t)
 	conn, tmpl := w.open(addr, "max-line=0")
 	var dst []byte
