@@ -170,8 +170,6 @@ func TestCommandsExist(t *testing.T) {
 // unbracketed takes the brackets of what may be left out away.
 var unbracketed = strings.NewReplacer("[", "", "]", "", "…", "", "|", "")
 
-var plainWord = regexp.MustCompile(`^[\w./:=@+,-]*$`)
-
 // each calls fn for each simple command of a script, with its words without
 // their quotes; what the shell would put in stands as it is written.
 func each(script string, fn func(args []string) error) error {

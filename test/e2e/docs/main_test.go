@@ -20,8 +20,8 @@ import (
 	"github.com/dockline/dockline/test/harness"
 )
 
-// page has a scene for each section whose commands need one, by its anchor; "" is
-// what stands before the first heading.
+// page has a scene for each section whose commands need one, by its anchor. The
+// world is as at first when a page begins.
 type page map[string]scene
 
 // scene is what surrounds the commands of one section.
@@ -79,7 +79,7 @@ func TestPages(t *testing.T) {
 func (w *world) read(p *docs.Page) {
 	scenes, known := pages[p.Name]
 	for section := range scenes {
-		if section != "" && !p.Anchors[section] {
+		if !p.Anchors[section] {
 			w.Errorf("%s has no section #%s", p.Name, section)
 		}
 	}
@@ -98,7 +98,9 @@ func (w *world) read(p *docs.Page) {
 			w.Fatalf("%s: nobody has said what the page assumes: see pages_test.go", b.Place())
 		}
 		if b.Section != section {
-			end()
+			if end(); section == "\x00" && scenes[b.Section].given == nil {
+				w.reset()
+			}
 			section, printed = b.Section, nil
 			w.set(scenes[section])
 		}

@@ -129,6 +129,7 @@ func (s *shell) await(ctx context.Context, done <-chan bool, out, until string) 
 			return errors.Join(context.Cause(ctx), s.signal(syscall.SIGKILL))
 		case <-tick.C:
 			if printed, err := os.ReadFile(out); until != "" && err == nil && strings.Contains(string(printed), until) {
+				until = ""
 				if err := s.signal(syscall.SIGINT); err != nil {
 					return err
 				}
