@@ -18,7 +18,7 @@ import (
 	"github.com/dockline/dockline/test/harness/hosts"
 )
 
-const stepTime = 2 * time.Minute
+const stepTime = 5 * time.Minute
 
 // world is what the documentation takes for granted: a Docker host on a LAN, and
 // the machines that it sends to. Names and addresses are those of the pages.
