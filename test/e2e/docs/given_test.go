@@ -24,6 +24,8 @@ func (w *world) given(b docs.Block) {
 		w.yaml(b)
 	case "json":
 		w.daemonJSON(b)
+	case "record":
+		w.captured(b)
 	case "nats":
 		w.files(b.Text)
 		w.rack1.write("/tmp/nats.conf", b.Text)

@@ -7,6 +7,7 @@ var pages = map[string]page{
 	"docs/quickstart.md":    quickstart,
 	"docs/cli.md":           commands,
 	"docs/configuration.md": configuration,
+	"docs/formats.md":       formats,
 	"docs/log-driver.md":    logDriver,
 	"docs/metrics.md":       metrics,
 

@@ -249,6 +249,7 @@ func (w *world) kafka(addr string) {
 			return conn, err
 		}))...)
 	}
+	w.dialKafka = client
 	w.kafkaTopics, w.kafkaConsumer = func(args []string) (string, error) {
 		return createTopic(w.Context(), client, addr, args)
 	}, func(args []string) (string, error) {

@@ -40,6 +40,7 @@ type world struct {
 	closers   []func() error // of what stands until the next reset
 	machines  map[string]*machine
 
+	dialKafka                  dialKafka
 	kafkaTopics, kafkaConsumer func(args []string) (string, error) // nil without a broker
 }
 
