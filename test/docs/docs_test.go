@@ -136,6 +136,24 @@ func TestPagesAreReached(t *testing.T) {
 	}
 }
 
+// Every setting of a plugin is in the documentation, by its name.
+func TestSettingsAreDocumented(t *testing.T) {
+	there := map[string]bool{}
+	for _, p := range pages(t) {
+		for _, c := range p.Codes {
+			name, _, _ := strings.Cut(c.Text, "=")
+			there[name] = true
+		}
+	}
+	for plugin, settings := range newCommands(t).settings {
+		for _, s := range settings {
+			if !there[s] {
+				t.Errorf("nothing says what %s of %s is", s, plugin)
+			}
+		}
+	}
+}
+
 // Commands, in blocks and in sentences, are ones that there are.
 func TestCommandsExist(t *testing.T) {
 	c := newCommands(t)

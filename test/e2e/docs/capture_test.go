@@ -26,14 +26,15 @@ import (
 	"github.com/dockline/dockline/test/docs"
 )
 
-// What is here notes records as they come, for the page that shows them. A
-// record is known by its protocol, the anchor of the page's section.
+// captor notes records as they come, for the page that shows them. A record is
+// known by its protocol, the anchor of the page's section.
+type captor struct{ inbox *inbox }
 
-// takes notes a record, with its JSON spread over lines.
-func (w *world) takes(protocol, record string) {
-	w.inbox.add(letter{collector: protocol, line: record})
+func (c captor) takes(protocol, record string) {
+	c.inbox.add(letter{collector: protocol, line: record})
 }
 
+// spread puts JSON on several lines.
 func spread(record []byte) string {
 	var b bytes.Buffer
 	if err := json.Indent(&b, record, "", "  "); err != nil {
@@ -64,21 +65,23 @@ func (w *world) captured(b docs.Block) {
 // captors listen where the page has its pools.
 func (w *world) captors() {
 	w.Helper()
+	c := captor{w.inbox}
 	w.stream("10.0.0.11:601", octets("syslog"))
 	w.stream("10.0.0.11:602", octets("syslog-the-old-way"))
 	w.stream("10.0.0.11:5170", until("json-lines", '\n'))
 	w.stream("10.0.0.11:12201", until("gelf", 0))
 	w.stream("10.0.0.11:24224", forwarded)
-	w.serve("10.0.0.11:9200", http.HandlerFunc(w.bulk))
-	w.serve("10.0.0.11:3100", http.HandlerFunc(w.pushed))
-	w.serve("10.0.0.11:4318", http.HandlerFunc(w.exported))
+	w.serve("10.0.0.11:9200", http.HandlerFunc(c.bulk))
+	w.serve("10.0.0.11:3100", http.HandlerFunc(c.pushed))
+	w.serve("10.0.0.11:4318", http.HandlerFunc(c.exported))
 }
 
 // stream serves connections of a protocol without answers, or with its own.
-func (w *world) stream(addr string, serve func(*world, *bufio.Reader, net.Conn) error) {
+func (w *world) stream(addr string, serve func(captor, *bufio.Reader, net.Conn) error) {
 	w.Helper()
 	ln := w.listen(addr)
 	w.until(ln.Close)
+	c := captor{w.inbox}
 	go func() {
 		for {
 			conn, err := ln.Accept()
@@ -88,7 +91,7 @@ func (w *world) stream(addr string, serve func(*world, *bufio.Reader, net.Conn) 
 			go func() {
 				defer conn.Close()
 				r := bufio.NewReader(conn)
-				for serve(w, r, conn) == nil {
+				for serve(c, r, conn) == nil {
 				}
 			}()
 		}
@@ -96,8 +99,8 @@ func (w *world) stream(addr string, serve func(*world, *bufio.Reader, net.Conn) 
 }
 
 // octets reads a message that its length stands before (RFC 6587, 3.4.1).
-func octets(protocol string) func(*world, *bufio.Reader, net.Conn) error {
-	return func(w *world, r *bufio.Reader, _ net.Conn) error {
+func octets(protocol string) func(captor, *bufio.Reader, net.Conn) error {
+	return func(c captor, r *bufio.Reader, _ net.Conn) error {
 		length, err := r.ReadString(' ')
 		if err != nil {
 			return err
@@ -110,23 +113,23 @@ func octets(protocol string) func(*world, *bufio.Reader, net.Conn) error {
 		if _, err := io.ReadFull(r, message); err != nil {
 			return err
 		}
-		w.takes(protocol, string(message))
+		c.takes(protocol, string(message))
 		return nil
 	}
 }
 
-func until(protocol string, end byte) func(*world, *bufio.Reader, net.Conn) error {
-	return func(w *world, r *bufio.Reader, _ net.Conn) error {
+func until(protocol string, end byte) func(captor, *bufio.Reader, net.Conn) error {
+	return func(c captor, r *bufio.Reader, _ net.Conn) error {
 		record, err := r.ReadBytes(end)
 		if err == nil {
-			w.takes(protocol, spread(record[:len(record)-1]))
+			c.takes(protocol, spread(record[:len(record)-1]))
 		}
 		return err
 	}
 }
 
 // forwarded reads a message in PackedForward mode, and acknowledges it.
-func forwarded(w *world, r *bufio.Reader, conn net.Conn) error {
+func forwarded(c captor, r *bufio.Reader, conn net.Conn) error {
 	m := msgp.NewReader(r)
 	if n, err := m.ReadArrayHeader(); err != nil || n != 3 {
 		return fmt.Errorf("no message: %d, %w", n, err)
@@ -158,25 +161,25 @@ func forwarded(w *world, r *bufio.Reader, conn net.Conn) error {
 		if err != nil {
 			return err
 		}
-		w.takes("fluentd-forward", tag+"\n"+string(text))
+		c.takes("fluentd-forward", tag+"\n"+string(text))
 	}
 	_, err = conn.Write(msgp.AppendString(msgp.AppendString(msgp.AppendMapHeader(nil, 1), "ack"), options["chunk"].(string)))
 	return err
 }
 
-func (w *world) bulk(rw http.ResponseWriter, r *http.Request) {
+func (c captor) bulk(rw http.ResponseWriter, r *http.Request) {
 	lines := bufio.NewScanner(r.Body)
 	items := []any{}
 	for lines.Scan() {
 		action := lines.Text()
 		lines.Scan()
-		w.takes("elasticsearch", action+"\n"+spread(lines.Bytes()))
+		c.takes("elasticsearch", action+"\n"+spread(lines.Bytes()))
 		items = append(items, map[string]any{"create": map[string]any{"status": 201}})
 	}
 	reply(rw, http.StatusOK, map[string]any{"errors": false, "items": items})
 }
 
-func (w *world) pushed(rw http.ResponseWriter, r *http.Request) {
+func (c captor) pushed(rw http.ResponseWriter, r *http.Request) {
 	var request push.PushRequest
 	body, err := io.ReadAll(r.Body)
 	if err == nil {
@@ -192,7 +195,7 @@ func (w *world) pushed(rw http.ResponseWriter, r *http.Request) {
 				metadata[m.Name] = m.Value
 			}
 			record, _ := json.MarshalIndent(metadata, "", "  ") // text can always be
-			w.takes("loki", s.Labels+"\n"+e.Line+"\n"+string(record))
+			c.takes("loki", s.Labels+"\n"+e.Line+"\n"+string(record))
 		}
 	}
 	if err != nil {
@@ -202,7 +205,7 @@ func (w *world) pushed(rw http.ResponseWriter, r *http.Request) {
 	rw.WriteHeader(http.StatusNoContent)
 }
 
-func (w *world) exported(rw http.ResponseWriter, r *http.Request) {
+func (c captor) exported(rw http.ResponseWriter, r *http.Request) {
 	var request logspb.ExportLogsServiceRequest
 	body, err := io.ReadAll(r.Body)
 	if err == nil {
@@ -221,7 +224,7 @@ func (w *world) exported(rw http.ResponseWriter, r *http.Request) {
 		http.Error(rw, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.takes("opentelemetry", attribute.ReplaceAllString(spread(compact.Bytes()), `{ "key": $1, "value": { "$2": $3 } }`))
+	c.takes("opentelemetry", attribute.ReplaceAllString(spread(compact.Bytes()), `{ "key": $1, "value": { "$2": $3 } }`))
 	rw.Header().Set("Content-Type", "application/x-protobuf")
 	rw.WriteHeader(http.StatusOK)
 }
@@ -235,6 +238,7 @@ func (w *world) consumed(ctx context.Context, dial dialKafka, topic string) {
 	if err != nil {
 		w.Fatal(err)
 	}
+	c := captor{w.inbox}
 	go func() {
 		defer client.Close()
 		for ctx.Err() == nil {
@@ -243,7 +247,7 @@ func (w *world) consumed(ctx context.Context, dial dialKafka, topic string) {
 				for _, h := range r.Headers {
 					headers = append(headers, h.Key+"="+string(h.Value))
 				}
-				w.takes("kafka", fmt.Sprintf("%s\n%s\n%s", r.Key, strings.Join(headers, " "), spread(r.Value)))
+				c.takes("kafka", fmt.Sprintf("%s\n%s\n%s", r.Key, strings.Join(headers, " "), spread(r.Value)))
 			}
 		}
 	}()

@@ -152,6 +152,7 @@ func (w *world) typed(b docs.Block, fails string) string {
 	printed, failures, err := on.shell.run(ctx, b)
 	w.Logf("%s: %.1f s", b.Place(), time.Since(begun).Seconds())
 	if err != nil {
+		on.shell = startShell(on)
 		w.Fatalf("%s: %v\n%s\nprinted:\n%s", b.Place(), err, b.Text, printed)
 	}
 	exited := b.Exit == 0
