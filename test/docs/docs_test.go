@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -137,6 +136,24 @@ func TestPagesAreReached(t *testing.T) {
 	}
 }
 
+// Every setting of a plugin is in the documentation, by its name.
+func TestSettingsAreDocumented(t *testing.T) {
+	there := map[string]bool{}
+	for _, p := range pages(t) {
+		for _, c := range p.Codes {
+			name, _, _ := strings.Cut(c.Text, "=")
+			there[name] = true
+		}
+	}
+	for plugin, settings := range newCommands(t).settings {
+		for _, s := range settings {
+			if !there[s] {
+				t.Errorf("nothing says what %s of %s is", s, plugin)
+			}
+		}
+	}
+}
+
 // Commands, in blocks and in sentences, are ones that there are.
 func TestCommandsExist(t *testing.T) {
 	c := newCommands(t)
@@ -169,8 +186,6 @@ func TestCommandsExist(t *testing.T) {
 
 // unbracketed takes the brackets of what may be left out away.
 var unbracketed = strings.NewReplacer("[", "", "]", "", "…", "", "|", "")
-
-var plainWord = regexp.MustCompile(`^[\w./:=@+,-]*$`)
 
 // each calls fn for each simple command of a script, with its words without
 // their quotes; what the shell would put in stands as it is written.

@@ -12,7 +12,7 @@
 //	<!-- docs: figures of COMMAND -->               measured once, by a command that takes minutes
 //	<!-- docs: not run, REASON -->                  nothing here can
 //
-// Several are parted by semicolons.
+// Several but the last are parted by semicolons.
 package docs
 
 import (
@@ -195,7 +195,7 @@ func plain(n ast.Node, source []byte) string {
 	return b.String()
 }
 
-const opens, closes = "<!-- docs: ", " -->"
+const opens, closes, notRun = "<!-- docs: ", " -->", "not run, "
 
 // parseNote reads a comment; one that is not for us says nothing.
 func parseNote(comment string) (note Note, err error) {
@@ -206,6 +206,9 @@ func parseNote(comment string) (note Note, err error) {
 	body, ended := strings.CutSuffix(body, closes)
 	if !ended {
 		return note, fmt.Errorf("the comment %q does not end in %q", comment, closes)
+	}
+	if strings.HasPrefix(body, notRun) {
+		return note, note.read(body)
 	}
 	for part := range strings.SplitSeq(body, ";") {
 		if err := note.read(strings.TrimSpace(part)); err != nil {
@@ -222,7 +225,7 @@ func (n *Note) read(part string) error {
 		value  *string
 	}{
 		{"on ", &n.On}, {"until ", &n.Until}, {"exit ", &code}, {"tested in ", &n.TestedIn},
-		{"figures of ", &n.Figures}, {"not run, ", &n.NotRun},
+		{"figures of ", &n.Figures}, {notRun, &n.NotRun},
 	} {
 		if rest, ok := strings.CutPrefix(part, is.prefix); ok && rest != "" {
 			*is.value = rest

@@ -10,9 +10,11 @@ import (
 
 	"github.com/open-telemetry/opentelemetry-collector-contrib/receiver/fluentforwardreceiver"
 	"go.opentelemetry.io/collector/component/componenttest"
+	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/receiver/receivertest"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/forward"
@@ -23,9 +25,17 @@ func TestForward(t *testing.T) {
 	for _, params := range []string{"", "?compress=gzip"} {
 		var got consumertest.LogsSink
 		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+		var documents struct {
+			Receivers map[string]map[string]any
+		}
+		if err := yaml.Unmarshal([]byte(strings.ReplaceAll(documented(t, "forward.md", "yaml"), "0.0.0.0:24224", addr)), &documents); err != nil {
+			t.Fatal(err)
+		}
 		factory := fluentforwardreceiver.NewFactory()
-		config := factory.CreateDefaultConfig().(*fluentforwardreceiver.Config)
-		config.ListenAddress = addr
+		config := factory.CreateDefaultConfig()
+		if err := confmap.NewFromStringMap(documents.Receivers["fluentforward"]).Unmarshal(config); err != nil {
+			t.Fatal(err)
+		}
 		receiver, err := factory.CreateLogs(t.Context(), receivertest.NewNopSettings(factory.Type()), config, &got)
 		if err != nil {
 			t.Fatal(err)

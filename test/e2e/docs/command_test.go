@@ -11,7 +11,8 @@ import (
 
 // command gives a machine a command that the test carries out itself, for those
 // that belong to systems which are not there: the service manager's, Kafka's.
-// What it does not know it has to refuse.
+// What it does not know it has to refuse. It is called by the test's goroutine,
+// while that waits for a block.
 func (m *machine) command(name string, do func(args []string) (string, error)) {
 	m.world.Helper()
 	socket := filepath.Join(m.dir, name+".sock")
@@ -23,8 +24,12 @@ func (m *machine) command(name string, do func(args []string) (string, error)) {
 		body, err := io.ReadAll(r.Body)
 		var out string
 		if err == nil {
-			args := strings.Split(strings.TrimSuffix(string(body), "\x00"), "\x00")
-			out, err = do(args)
+			args, done := strings.Split(strings.TrimSuffix(string(body), "\x00"), "\x00"), make(chan struct{})
+			m.world.asked <- func() {
+				defer close(done)
+				out, err = do(args)
+			}
+			<-done
 		}
 		if err != nil {
 			http.Error(rw, fmt.Sprintf("%s: %v", name, err), http.StatusBadRequest)

@@ -24,12 +24,14 @@ func (w *world) given(b docs.Block) {
 		w.yaml(b)
 	case "json":
 		w.daemonJSON(b)
+	case "record":
+		w.captured(b)
 	case "nats":
 		w.files(b.Text)
 		w.rack1.write("/tmp/nats.conf", b.Text)
 		w.rack1.sh("mkdir -p /var/lib/nats; nats-server -t -c /tmp/nats.conf")
 	case "ini":
-		w.journaldConf(b)
+		w.ini(b)
 	default:
 		w.Fatalf("%s: nothing here reads a block of %s", b.Place(), b.Kind)
 	}
@@ -154,6 +156,20 @@ func (w *world) compose(b docs.Block) {
 	}
 }
 
-func (w *world) journaldConf(b docs.Block) {
-	w.Fatalf("%s: not yet", b.Place())
+// ini has journald read a file, which the first line names, and say what it does
+// not understand.
+func (w *world) ini(b docs.Block) {
+	w.Helper()
+	name, ok := strings.CutPrefix(strings.SplitN(b.Text, "\n", 2)[0], "# ")
+	if !ok {
+		w.Fatalf("%s: the first line does not say where this belongs", b.Place())
+	}
+	w.reset()
+	w.rack1.write(name, b.Text)
+	w.journald()
+	said, err := os.ReadFile(filepath.Join(w.rack1.dir, "systemd-journald.log"))
+	if err != nil || len(bytes.TrimSpace(said)) > 0 {
+		w.Errorf("%s: journald says, %v:\n%s", b.Place(), err, said)
+	}
+	w.rack1.sh("rm " + name)
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/dockline/dockline/test/harness"
 )
 
-// page has a scene for each section whose commands need one, by its anchor; "" is
-// what stands before the first heading.
+// page has a scene for each section whose commands need one, by its anchor. The
+// world is as at first when a page begins.
 type page map[string]scene
 
 // scene is what surrounds the commands of one section.
@@ -79,7 +79,7 @@ func TestPages(t *testing.T) {
 func (w *world) read(p *docs.Page) {
 	scenes, known := pages[p.Name]
 	for section := range scenes {
-		if section != "" && !p.Anchors[section] {
+		if !p.Anchors[section] {
 			w.Errorf("%s has no section #%s", p.Name, section)
 		}
 	}
@@ -98,7 +98,9 @@ func (w *world) read(p *docs.Page) {
 			w.Fatalf("%s: nobody has said what the page assumes: see pages_test.go", b.Place())
 		}
 		if b.Section != section {
-			end()
+			if end(); section == "\x00" && scenes[b.Section].given == nil {
+				w.reset()
+			}
 			section, printed = b.Section, nil
 			w.set(scenes[section])
 		}
@@ -150,6 +152,7 @@ func (w *world) typed(b docs.Block, fails string) string {
 	printed, failures, err := on.shell.run(ctx, b)
 	w.Logf("%s: %.1f s", b.Place(), time.Since(begun).Seconds())
 	if err != nil {
+		on.shell = startShell(on)
 		w.Fatalf("%s: %v\n%s\nprinted:\n%s", b.Place(), err, b.Text, printed)
 	}
 	exited := b.Exit == 0
@@ -178,34 +181,51 @@ func (w *world) typed(b docs.Block, fails string) string {
 const interrupted = 130
 
 // prints compares what commands printed with what a page shows of it: the lines
-// that it shows, one after the other, where words with a digit may differ, and …
-// is anything.
+// that it shows, one after the other. What has a digit in it may have another
+// value, blanks may be more or fewer, and … is anything.
 func (w *world) prints(b docs.Block, printed string) {
 	w.Helper()
 	rest := printed
 	for line := range strings.Lines(b.Text) {
 		at := like(line).FindStringIndex(rest)
 		if at == nil {
-			w.Fatalf("%s: what the commands print has no (further) line like\n%s\nbut is\n%s", b.Place(), line, printed)
+			w.Fatalf("%s: there is no (further) line like\n%s\nin\n%s", b.Place(), line, printed)
 		}
 		rest = rest[at[1]:]
 	}
 }
 
-var digits = regexp.MustCompile(`\d`)
+// part is what may differ in a line, or the blanks between the others.
+var part = regexp.MustCompile(`[\w.:+-]*\d[\w.:+-]*|\s+|…`)
 
 func like(line string) *regexp.Regexp {
-	var words []string
-	for word := range strings.FieldsSeq(line) {
-		switch {
-		case word == "…":
-			word = ".*"
-		case digits.MatchString(word):
-			word = `\S+`
+	line = strings.TrimSpace(line)
+	var b strings.Builder
+	end := 0
+	for _, at := range part.FindAllStringIndex(line, -1) {
+		b.WriteString(regexp.QuoteMeta(line[end:at[0]]))
+		switch is := line[at[0]:at[1]]; {
+		case is == "…":
+			b.WriteString(".*")
+		case strings.TrimSpace(is) == "":
+			b.WriteString(`[ \t]+`)
 		default:
-			word = regexp.QuoteMeta(word)
+			b.WriteString(`[\w.:+-]+`)
 		}
-		words = append(words, word)
+		end = at[1]
 	}
-	return regexp.MustCompile(`(?m)^\s*` + strings.Join(words, `\s+`) + `\s*$`)
+	return regexp.MustCompile(`(?m)^[ \t]*` + b.String() + regexp.QuoteMeta(line[end:]) + `[ \t]*$`)
+}
+
+func TestLike(t *testing.T) {
+	const shown = `{"id":"a-0f", "n": 12}  …  c1`
+	for printed, want := range map[string]bool{
+		"x\n  {\"id\":\"b-77\", \"n\": 3} whatever c22\ny": true,
+		`{"id":"b-77", "m": 3} whatever c22`:               false,
+		`{"id":"b-77", "n": 3, "x": 1} whatever c22`:       false,
+	} {
+		if got := like(shown).MatchString(printed); got != want {
+			t.Errorf("%q is like %q: %v", printed, shown, got)
+		}
+	}
 }

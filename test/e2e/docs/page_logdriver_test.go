@@ -146,6 +146,8 @@ var metrics = page{
 		given: func(w *world) {
 			w.rack1.sh("docker plugin disable dockline-log && docker plugin set dockline-log PPROF=on && docker plugin enable dockline-log")
 		},
-		shown: func(w *world, _ []string) { w.rack1.sh(`cd "$1" && go tool pprof -top cpu.pprof && go tool pprof -top heap.pprof`, w.rack1.tree()) },
+		shown: func(w *world, _ []string) {
+			w.rack1.sh(`cd "$1" && go tool pprof -top cpu.pprof && go tool pprof -top heap.pprof`, w.rack1.tree())
+		},
 	},
 }

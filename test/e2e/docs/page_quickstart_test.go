@@ -15,7 +15,7 @@ var quickstart = page{
 	},
 	"logs-to-elasticsearch": {
 		given: func(w *world) {
-			w.elastic("10.0.0.11:9200", "")
+			w.elastic("10.0.0.11:9200")
 			w.elastic("10.0.0.12:9200", "ApiKey a2V5")
 			w.rack1.write(w.rack1.tree()+"/ca.pem", string(w.authority.PEM))
 			w.rack1.write(w.rack1.tree()+"/elastic.key", "a2V5\n")

@@ -7,10 +7,11 @@ var pages = map[string]page{
 	"docs/quickstart.md":    quickstart,
 	"docs/cli.md":           commands,
 	"docs/configuration.md": configuration,
+	"docs/formats.md":       formats,
 	"docs/log-driver.md":    logDriver,
 	"docs/metrics.md":       metrics,
 
-	"docs/sinks/elasticsearch.md": sinks,
+	"docs/sinks/elasticsearch.md": elasticsearch,
 	"docs/sinks/forward.md":       sinks,
 	"docs/sinks/gelf.md":          sinks,
 	"docs/sinks/journald.md":      journal,

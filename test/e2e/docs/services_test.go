@@ -21,9 +21,10 @@ import (
 )
 
 // run starts a daemon on the machine, which ends at the next reset, and waits
-// until it listens.
+// until it listens, at an address or on a socket.
 func (m *machine) run(ctx context.Context, listens string, name string, args ...string) error {
 	cmd := m.Command(context.WithoutCancel(ctx), name, args...)
+	cmd.Env = append(os.Environ(), "SYSTEMD_LOG_TARGET=console")
 	log, err := os.Create(filepath.Join(m.dir, filepath.Base(name)+".log"))
 	if err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
@@ -48,6 +49,10 @@ func (m *machine) run(ctx context.Context, listens string, name string, args ...
 		return err
 	})
 	err = proc.Await(ctx, func(ctx context.Context) error {
+		if strings.HasPrefix(listens, "/") {
+			_, err := m.Host.Host.Run(ctx, "test", "-S", listens)
+			return err
+		}
 		return m.Host.Host.Do(func() error {
 			conn, err := new(net.Dialer).DialContext(ctx, "tcp", listens)
 			if err != nil {
@@ -76,6 +81,27 @@ func (m *machine) rsyslog(ctx context.Context) error {
 		return fmt.Errorf("rsyslogd -N1: %w: %s", err, said)
 	}
 	return m.run(ctx, "10.0.0.11:2514", "rsyslogd", "-n", "-f", "/etc/rsyslog.conf", "-i", "/run/rsyslogd.pid")
+}
+
+// journaldConf keeps the world's journal from what is this machine's.
+const journaldConf = `[Journal]
+Storage=volatile
+ReadKMsg=no
+Audit=no
+ForwardToSyslog=no
+ForwardToWall=no
+`
+
+// journald starts the host's journal.
+func (w *world) journald() {
+	w.Helper()
+	ctx, cancel := w.rack1.context()
+	defer cancel()
+	w.rack1.write("/etc/systemd/journald.conf.d/00-world.conf", journaldConf)
+	w.rack1.sh("rm -rf /run/systemd/journal /run/log/journal; mkdir -p /run/systemd/journal /run/log/journal")
+	if err := w.rack1.run(ctx, "/run/systemd/journal/socket", "/usr/lib/systemd/systemd-journald"); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // serve has a handler answer at an address of the world.

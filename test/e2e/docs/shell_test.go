@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"testing"
 	"time"
 
 	"github.com/dockline/dockline/test/docs"
@@ -26,6 +25,7 @@ type shell struct {
 	said  *bufio.Scanner
 	pid   int
 	n     int
+	asked <-chan func()
 }
 
 // failure is a command that ended with another exit code than 0.
@@ -43,12 +43,14 @@ func (f failure) String() string {
 const trap = `set -E -o pipefail; trap 'c=$? l=$LINENO; printf "%%d %%d %%s\n" $l $c "${BASH_COMMAND//[$'\''\n'\'']/ }" >>%s' ERR
 `
 
-func startShell(t *testing.T, m *machine) *shell {
+func startShell(m *machine) *shell {
+	t := m.world.parent
 	t.Helper()
-	s := &shell{dir: filepath.Join(m.dir, "shell")}
-	if err := os.Mkdir(s.dir, 0o755); err != nil {
+	dir, err := os.MkdirTemp(m.dir, "shell")
+	if err != nil {
 		t.Fatal(err)
 	}
+	s := &shell{dir: dir, asked: m.world.asked}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	cmd := m.Command(ctx, "bash")
 	cmd.Env = environment()
@@ -91,7 +93,7 @@ func (s *shell) send(line string) { _, _ = io.WriteString(s.stdin, line) } // a 
 
 func (s *shell) cd(dir string) { s.send("cd " + dir + "\n") }
 
-// type_ has a block carried out and returns what it printed, stderr among it.
+// run has a block carried out and returns what it printed, stderr among it.
 func (s *shell) run(ctx context.Context, b docs.Block) (out string, failures []failure, err error) {
 	s.n++
 	script := filepath.Join(s.dir, strconv.Itoa(s.n))
@@ -125,10 +127,13 @@ func (s *shell) await(ctx context.Context, done <-chan bool, out, until string) 
 				return errors.New("the shell ended")
 			}
 			return nil
+		case do := <-s.asked:
+			do()
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), s.signal(syscall.SIGKILL))
 		case <-tick.C:
 			if printed, err := os.ReadFile(out); until != "" && err == nil && strings.Contains(string(printed), until) {
+				until = ""
 				if err := s.signal(syscall.SIGINT); err != nil {
 					return err
 				}
@@ -137,14 +142,14 @@ func (s *shell) await(ctx context.Context, done <-chan bool, out, until string) 
 	}
 }
 
-// signal is sent to what the shell runs.
+// signal is sent to what the shell runs; SIGKILL to the shell, too.
 func (s *shell) signal(sig syscall.Signal) error {
 	all, err := proc.All()
 	if err != nil {
 		return err
 	}
 	for pid := range proc.Descendants(all, map[int]bool{s.pid: true}) {
-		if pid != s.pid {
+		if pid != s.pid || sig == syscall.SIGKILL {
 			_ = syscall.Kill(pid, sig) // which may be gone
 		}
 	}

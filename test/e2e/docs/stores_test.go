@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -88,23 +89,57 @@ type elastic struct {
 	documents map[string]map[string]map[string]any // by index and id
 }
 
-// elastic serves plainly, or by TLS and for who has a key.
-func (w *world) elastic(addr, authorization string) {
+// elastic serves plainly, or by TLS and for who may.
+func (w *world) elastic(addr string, may ...string) {
 	e, mux := &elastic{templates: map[string]bool{}, documents: map[string]map[string]map[string]any{}}, http.NewServeMux()
 	mux.HandleFunc("PUT /_index_template/{name}", e.template)
 	mux.HandleFunc("POST /{index}/_bulk", e.bulk)
 	mux.HandleFunc("GET /{index}/_search", e.search)
-	if authorization == "" {
+	if len(may) == 0 {
 		w.serve(addr, mux)
 		return
 	}
+	mux.HandleFunc("POST /_security/api_key", func(rw http.ResponseWriter, r *http.Request) {
+		key, err := apiKey(r)
+		if err != nil {
+			reply(rw, http.StatusBadRequest, map[string]any{"error": err.Error(), "status": 400})
+			return
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		may = append(may, "ApiKey "+key)
+		reply(rw, http.StatusOK, map[string]any{"name": "dockline", "encoded": key})
+	})
 	w.serveTLS(addr, "logs.example", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if r.Header.Get("Authorization") != authorization {
+		e.mu.Lock()
+		allowed := slices.Contains(may, r.Header.Get("Authorization"))
+		e.mu.Unlock()
+		if !allowed {
 			reply(rw, http.StatusUnauthorized, map[string]any{"error": "security_exception", "status": 401})
 			return
 		}
 		mux.ServeHTTP(rw, r)
 	}))
+}
+
+// apiKey makes a key for what is asked for, if all that writing needs is.
+func apiKey(r *http.Request) (string, error) {
+	var body struct {
+		Name  string
+		Roles map[string]struct {
+			Indices []struct{ Names, Privileges []string }
+		} `json:"role_descriptors"`
+	}
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&body); err != nil {
+		return "", err
+	}
+	indices := body.Roles["dockline"].Indices
+	if body.Name == "" || len(indices) != 1 || !slices.Equal(indices[0].Names, []string{"logs-dockline-*"}) || !slices.Equal(indices[0].Privileges, []string{"auto_configure", "create_doc"}) {
+		return "", fmt.Errorf("the key would not do: %+v", body)
+	}
+	return "bmV3IGtleQ==", nil
 }
 
 func (e *elastic) template(rw http.ResponseWriter, r *http.Request) {
@@ -214,6 +249,7 @@ func (w *world) kafka(addr string) {
 			return conn, err
 		}))...)
 	}
+	w.dialKafka = client
 	w.kafkaTopics, w.kafkaConsumer = func(args []string) (string, error) {
 		return createTopic(w.Context(), client, addr, args)
 	}, func(args []string) (string, error) {

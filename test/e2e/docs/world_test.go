@@ -18,7 +18,7 @@ import (
 	"github.com/dockline/dockline/test/harness/hosts"
 )
 
-const stepTime = 2 * time.Minute
+const stepTime = 5 * time.Minute
 
 // world is what the documentation takes for granted: a Docker host on a LAN, and
 // the machines that it sends to. Names and addresses are those of the pages.
@@ -37,9 +37,11 @@ type world struct {
 	parent    *testing.T
 	authority *testcert.Authority // of everything in this world that has a certificate
 	inbox     *inbox
+	asked     chan func()    // what commands of the test's own are to do
 	closers   []func() error // of what stands until the next reset
 	machines  map[string]*machine
 
+	dialKafka                  dialKafka
 	kafkaTopics, kafkaConsumer func(args []string) (string, error) // nil without a broker
 }
 
@@ -71,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{T: t, parent: t, lab: hosts.Open(t), authority: authority, inbox: newInbox(), machines: map[string]*machine{}}
+	w := &world{T: t, parent: t, lab: hosts.Open(t), authority: authority, inbox: newInbox(), asked: make(chan func()), machines: map[string]*machine{}}
 	w.lan = w.lab.Wire(t, "lan")
 	dmz := w.lab.Wire(t, "dmz")
 	w.logs = w.machine("logs", hosts.Bare(), hosts.On(w.lan, lanAddresses...), hosts.On(dmz, dmzAddresses...))
@@ -81,6 +83,7 @@ func newWorld(t *testing.T) *world {
 	w.rack1.command("kafka-console-consumer.sh", func(args []string) (string, error) { return w.kafkaConsumer(args) })
 	w.logs.write("/etc/rsyslog.conf", rsyslogConf)
 	w.logs.sh("rm -f /etc/rsyslog.d/*; mkdir -p /var/spool/rsyslog /run/registry")
+	t.Cleanup(w.end)
 	return w
 }
 
@@ -92,7 +95,7 @@ func (w *world) machine(name string, options ...hosts.Option) *machine {
 	w.machines[name] = m
 	m.write("/etc/hosts", hostsFile)
 	m.write("/etc/resolv.conf", "")
-	m.shell = startShell(w.T, m)
+	m.shell = startShell(m)
 	m.command("systemctl", m.systemctl)
 	return m
 }
@@ -227,13 +230,18 @@ func (w *world) reset() {
 		}
 	}
 	w.rack1.sh("rm -rf /etc/dockline /usr/local/lib/docker/cli-plugins /data")
+	w.end()
+	w.inbox = newInbox()
+}
+
+// end closes what stands since the last reset.
+func (w *world) end() {
 	for _, c := range w.closers {
 		if err := c(); err != nil {
 			w.Error(err)
 		}
 	}
 	w.closers = nil
-	w.inbox = newInbox()
 }
 
 // until has something end at the next reset.
