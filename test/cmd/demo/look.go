@@ -42,6 +42,15 @@ func (s *site) lookAtNetworks(ctx context.Context, h *host.Host, from string, to
 	if err != nil {
 		return err
 	}
+	// The host has a /tmp of its own, in which a checkout may lie here.
+	data, err := os.ReadFile(binary)
+	if err == nil {
+		binary = filepath.Join(h.Dir(), "docker-dockline")
+		err = os.WriteFile(binary, data, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("put docker dockline on %s: %w", h.Name, err)
+	}
 	for _, args := range [][]string{{"net", "check"}, {"net", "addr", "ls"}, {"net", "trace", from, to.IPAddress}} {
 		cmd := h.Command(ctx, binary)
 		cmd.Env = append(os.Environ(), "DOCKER_HOST="+h.Engine.Addr)
@@ -55,12 +64,10 @@ func (s *site) lookAtNetworks(ctx context.Context, h *host.Host, from string, to
 // look runs a command of docker dockline and prints what it says. It is an error
 // where that is that something is not well.
 func look(where string, cmd *exec.Cmd, args []string) error {
-	note("%s$ docker dockline %s", where, strings.Join(args, " "))
 	cmd.Args = append(append(cmd.Args, "dockline"), args...)
 	out, err := cmd.CombinedOutput()
-	for line := range bytes.Lines(out) {
-		note("  %s", bytes.TrimRight(line, "\n"))
-	}
+	said := bytes.ReplaceAll(bytes.TrimSpace(out), []byte("\n"), []byte("\n      ")) // in one, for others print too
+	note("%s$ docker dockline %s\n      %s", where, strings.Join(args, " "), said)
 	if err != nil {
 		return fmt.Errorf("docker dockline %s: %w", strings.Join(args, " "), err)
 	}

@@ -52,7 +52,7 @@ func run(ctx context.Context) (result string, err error) {
 		err = errors.Join(err, d.close(context.WithoutCancel(ctx)))
 	}()
 	for _, part := range []func(context.Context) error{
-		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.finish, d.showLogs, d.lookAtLogs, d.showNetworks,
+		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.lookAtLogs, d.finish, d.showLogs, d.showNetworks,
 	} {
 		if err := part(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
