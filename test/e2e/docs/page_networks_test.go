@@ -178,6 +178,16 @@ var operations = page{
 	},
 }
 
+// refused has a docker command end in an error that says this.
+func (w *world) refused(says string, args ...string) {
+	w.Helper()
+	ctx, cancel := w.rack1.context()
+	defer cancel()
+	if out, err := w.rack1.Engine.Run(ctx, args...); err == nil || !strings.Contains(err.Error(), says) {
+		w.Errorf("docker %q says %q, %v, without %q", args, out, err, says)
+	}
+}
+
 var troubles = page{
 	"troubleshooting": {
 		given: func(w *world) { w.lanWith("web", "db") },
@@ -186,9 +196,18 @@ var troubles = page{
 			w.contains(printed[0], "all is as it is meant to be")
 		},
 	},
+	"a-plugin-does-not-start": {
+		given: func(w *world) {
+			w.install("dockline-log", "METRICS=9741")
+			w.install("dockline-net", "METRICS=9742")
+			w.refused(`METRICS="9741"`, "run", "--log-driver", "dockline-log", "alpine", "true")
+			w.refused(`METRICS="9742"`, "network", "create", "-d", "dockline-net:latest", "-o", "parent=eth0", "lan")
+			w.refused(`METRICS="9742"`, "network", "create", "-d", "dockline-net:latest", "--ipam-driver", "dockline-net:latest", "-o", "parent=eth0", "lan")
+		},
+		shown: func(w *world, _ []string) { w.network("lan", "eth0") },
+	},
 	"docker-plugin-disable-plugin-is-in-use": {
-		goesOn: true,
-		given:  func(*world) {},
+		given: func(w *world) { w.lanWith("web", "db") },
 		shown:  func(w *world, printed []string) { w.contains(printed[0], "/web dockline-log") },
 	},
 	"nothing-arrives": {
