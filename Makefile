@@ -42,8 +42,8 @@ cli: toolchain ## build the plugin of the docker command, build/docker-dockline
 
 .PHONY: install
 install: plugins cli engine ## build, create (or upgrade) and enable the plugins, or those in PLUGINS, and docker dockline; SETTINGS="KEY=VALUE ..." sets theirs
-	@scripts/plugin.sh install $(PLUGINS) $(SETTINGS)
 	@scripts/cli.sh install
+	@scripts/plugin.sh install $(PLUGINS) $(SETTINGS)
 
 .PHONY: uninstall
 uninstall: ## remove the plugins from the engine, once all records are delivered; FORCE=yes does not wait

@@ -107,7 +107,9 @@ func printStatus(w io.Writer, s logdriver.Status) error {
 // troubles says in words what is not well, and what to do.
 func troubles(s logdriver.Status) (all []string) {
 	add := func(text string, args ...any) { all = append(all, fmt.Sprintf(text, args...)) }
-	if s.DrainOnly {
+	if s.Refuses != "" {
+		add("%s", s.Refuses)
+	} else if s.DrainOnly {
 		add("nothing is shipped for a while, for dockline-log died again and again; its log says why: docker dockline bug-report")
 	}
 	if s.Config.Refused != "" {

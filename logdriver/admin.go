@@ -103,8 +103,9 @@ type Status struct {
 	DroppedBytes int64             `json:"dropped_bytes"` // since the process began
 	Spool        spool.Health      `json:"spool"`
 	Config       ConfigStatus      `json:"config"`
-	Warnings     []string          `json:"warnings"`   // of secrets that are sent without encryption
-	DrainOnly    bool              `json:"drain_only"` // nothing is shipped, after a loop of crashes
+	Warnings     []string          `json:"warnings"`          // of secrets that are sent without encryption
+	DrainOnly    bool              `json:"drain_only"`        // nothing is shipped, after a loop of crashes or for what Refuses says
+	Refuses      string            `json:"refuses,omitempty"` // why no container is taken, or none that names no collectors
 	Collectors   []CollectorStatus `json:"collectors"`
 	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
 	Streams      []StreamStatus    `json:"streams"`
@@ -123,6 +124,9 @@ func (p *Plugin) Status() Status {
 			one.Error, one.ErrorSince = c.Trouble.Err, c.Trouble.Since
 		}
 		s.Collectors = append(s.Collectors, one)
+	}
+	if err := p.refuses(); err != nil {
+		s.Refuses = err.Error()
 	}
 	at := map[[2]string]ship.Place{}
 	for _, place := range p.ship.Places() {
@@ -187,6 +191,9 @@ func (p *Plugin) Drain(ctx context.Context) error {
 
 // why says why nothing is delivered, where that is known.
 func (p *Plugin) why() string {
+	if err := p.misset(); err != nil {
+		return "; " + err.Error()
+	}
 	if p.drainOnly.Load() {
 		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
 	}

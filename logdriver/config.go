@@ -40,6 +40,8 @@ type Config struct {
 	LeaveTime time.Duration
 	// PerContainer has metrics of each container.
 	PerContainer bool
+	// Misset is why settings cannot be read, see misset.go; nil: they can.
+	Misset error
 }
 
 // segmentBytes is how much of a stream one file holds: what is evicted at a
@@ -50,7 +52,7 @@ const segmentBytes = 4 << 20
 const minSpool = 4 * segmentBytes
 
 // ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
-// name setting and value.
+// name setting and value; those after it are not read.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), ConfigFrom: getenv("CONFIG"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20, LeaveTime: 10 * time.Minute}
 	if c.HostName == "" {

@@ -83,6 +83,9 @@ func (p *Plugin) spoolMoves() error {
 }
 
 func (p *Plugin) ships() error {
+	if err := p.misset(); err != nil {
+		return err
+	}
 	if p.drainOnly.Load() {
 		return fmt.Errorf("dockline-log died again and again right after its start, so that it only spools for %v; the engine's log has what came before", drainOnlyFor)
 	}
@@ -205,7 +208,8 @@ func (m *metrics) health(ch chan<- prometheus.Metric) {
 		"sync_errors_total":           float64(syncs.Failed),
 		"throttled_seconds_total":     m.p.pumps.Slowed().Seconds(),
 	})
-	modes(ch, map[string]bool{"drain_only": m.p.drainOnly.Load()})
+	misset := m.p.misset() != nil
+	modes(ch, map[string]bool{"drain_only": m.p.drainOnly.Load() && !misset, "refusing": misset})
 }
 
 // modes says in which of its states the plugin is. Every state says so of all:

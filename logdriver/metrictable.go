@@ -14,7 +14,7 @@ var Metrics = metric.New("dockline_log_",
 		{Name: "call_errors_total", Type: metric.Counter, Labels: []string{"call"}, Help: "Calls of the engine that ended in an error.", Do: "A Start that is refused is a container that does not start; the engine's log says why."},
 		{Name: "drain_only", Type: metric.Gauge, Help: "1 while nothing is shipped, after a loop of crashes.", Do: "It tries again after 30 s. The engine's log has the panics that came before: report them."},
 		{Name: "downgraded", Type: metric.Gauge, Help: "1 while a newer version's spool is left alone and nothing is shipped.", Do: "Install that version again."},
-		{Name: "refusing", Type: metric.Gauge, Help: "1 while the spool is out of reach and containers are refused.", Do: "Put `spool.source` back to where the spool is; the engine's log names it."},
+		{Name: "refusing", Type: metric.Gauge, Help: "1 while containers are refused, for the spool is out of reach or a setting cannot be read.", Do: "`docker dockline log status` and the engine's log say which: put `spool.source` back to where the spool is, or set that setting right."},
 		{Name: "put_aside_bytes", Type: metric.Gauge, Help: "Disk space of what containers wrote while the plugin is downgraded.", Do: "It is delivered when the newer version is back."},
 	}},
 	metric.Group{Title: "Spool", Metrics: []metric.Metric{

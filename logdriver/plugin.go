@@ -62,6 +62,9 @@ type Plugin struct {
 // that it names, then shipping. A stream that makes trouble is reported and
 // holds up no other.
 func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
+	if cfg.Misset != nil {
+		cfg = cfg.harmless()
+	}
 	sp, where, err := openSpool(cfg, log)
 	if err != nil {
 		return nil, err
@@ -84,7 +87,10 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	for _, st := range all {
 		p.resumeReading(st)
 	}
-	if noteStart(cfg.StateDir, time.Now(), log) {
+	if err := p.misset(); err != nil {
+		p.drainOnly.Store(true)
+		log.Error("no container is taken; what those write that run waits in the spool", "err", err)
+	} else if noteStart(cfg.StateDir, time.Now(), log) {
 		p.beginDrainOnly()
 	} else {
 		for _, st := range all {
@@ -162,6 +168,9 @@ func (p *Plugin) reconfigure(next *config.Config) {
 
 // Start implements engine.Driver. Nothing in it waits for a collector.
 func (p *Plugin) Start(_ context.Context, file string, info *container.Info) error {
+	if err := p.misset(); err != nil && !p.live(info.ContainerID) {
+		return err
+	}
 	conf := p.conf.current()
 	pl, err := p.plan(info, conf, !p.live(info.ContainerID))
 	if err != nil {

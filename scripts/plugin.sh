@@ -119,10 +119,41 @@ configure() {
     shift
     (($# > 0)) || return 0
     if [[ $(inspect "$name" '{{.Enabled}}') == true ]]; then
-        docker plugin disable "$name" >/dev/null ||
-            die "$name is in use, so its settings cannot change now: stop the containers that log through it"
+        disable "$name" || die "$name is in use (see above), so its settings stay as they are. $(in_spite_of "$name" "$@")"
     fi
     docker plugin set "$name" "$@"
+}
+
+# in_spite_of says how settings are changed under containers, which go on.
+in_spite_of() {
+    local name=$1 what
+    shift
+    case $name in
+    dockline-log) what="what containers write meanwhile waits" ;;
+    *) what="containers stay connected" ;;
+    esac
+    printf 'To change them all the same (%s): docker plugin disable -f %s && docker plugin set %s %s; docker plugin enable %s' \
+        "$what" "$name" "$name" "${*@Q}" "$name"
+}
+
+# enable starts a plugin and says what it says of its settings. What it says of an
+# end of its own is in the engine's log alone.
+enable() {
+    local name=$1 said
+    docker plugin enable "$name" >/dev/null ||
+        die "$name does not start; why is in the engine's log, as plugin=$(inspect "$name" '{{.Id}}'): journalctl -u docker, or /var/log/dockline-dockerd.log where scripts/setup.sh started it"
+    said=$(refuses "$name") || true
+    case $said in *'is not set up right'* | *'setting COLLECTORS='*) die "$name is enabled, but: $said" ;; esac
+}
+
+# refuses prints why a plugin that is enabled does nothing, where that can be asked
+# from here.
+refuses() {
+    [[ -x build/docker-dockline ]] || return 0
+    case $1 in
+    dockline-log) build/docker-dockline dockline log status --format '{{.Refuses}}' 2>&1 ;;
+    dockline-net) build/docker-dockline dockline net ls 2>&1 ;;
+    esac
 }
 
 # disable fails where the plugin is in use; the engine may let go of it only some
@@ -131,7 +162,7 @@ disable() {
     local name=$1 said
     for _ in {1..20}; do
         ! said=$(docker plugin disable "$name" 2>&1 >/dev/null) || return 0
-        [[ $said == *"in use"* && $(users "$name") == 0 ]] || break
+        [[ $said == *"in use"* && $(users "$name") == 0 && -z $(networks "$name") ]] || break
         sleep 1
     done
     printf '%s\n' "$said" >&2
@@ -142,6 +173,9 @@ disable() {
 users() {
     docker ps -q | xargs -r docker inspect --format '{{.HostConfig.LogConfig.Type}}' 2>/dev/null | grep -c "^$1\(:latest\)\?$" || true
 }
+
+# networks prints those of a plugin.
+networks() { docker network ls --filter "driver=$1:latest" --format '{{.Name}}' | paste -sd ' '; }
 
 install_plugin() {
     local name=$1
@@ -156,7 +190,7 @@ install_plugin() {
     fi
     configure "$name" "$@"
     if [[ $(inspect "$name" '{{.Enabled}}') != true ]]; then
-        docker plugin enable "$name" >/dev/null
+        enable "$name"
     fi
     say "$name is enabled ($(head -n 1 "build/plugins/$name/rootfs/etc/dockline-build"))"
 }
@@ -171,7 +205,7 @@ drain_plugin() {
     [[ -x $command ]] || die "the engine's files cannot be seen from here; drain $name on the engine's machine, as root"
     if [[ $(inspect "$name" '{{.Enabled}}') != true ]]; then
         say "enabling $name, which has to run to deliver anything"
-        docker plugin enable "$name" >/dev/null
+        enable "$name"
     fi
     "$command" drain -timeout "$timeout"
 }
@@ -186,9 +220,9 @@ uninstall_plugin() {
         drain_plugin "$name" "$timeout" ||
             die "$name holds records that are not delivered (see above), and would delete them. FORCE=yes removes it all the same"
     fi
-    local networks
-    networks=$(docker network ls --filter "driver=$name:latest" --format '{{.Name}}' | paste -sd ' ')
-    [[ -z $networks ]] || die "$name has networks, and would leave what it made for them: docker network rm $networks"
+    local left
+    left=$(networks "$name")
+    [[ -z $left ]] || die "$name has networks, and would leave what it made for them: docker network rm $left"
     if [[ $force == yes ]]; then
         docker plugin disable -f "$name" >/dev/null 2>&1 || true
     elif [[ $(inspect "$name" '{{.Enabled}}') == true ]]; then
@@ -197,6 +231,14 @@ uninstall_plugin() {
     fi
     docker plugin rm -f "$name" >/dev/null
     say "$name is removed"
+}
+
+# known prints the settings that plugins have.
+known() {
+    local name
+    for name in "$@"; do
+        sed -n '/"env":/,$ s/.*"name": *"\([A-Z_]*\)".*/\1/p; /"mounts":/,/"env":/ s/.*"name": *"\([a-z]*\)".*/\1.source/p' "plugin-config/$name/config.json"
+    done | sort -u | paste -sd ' '
 }
 
 # own prints the settings that a plugin has, of those given.
@@ -208,13 +250,31 @@ own() {
     done
 }
 
+readonly oldest_api=1.41 # of engine 20.10
+
+# check_engine sees that the engine is one that plugins run in.
+check_engine() {
+    local said
+    command -v docker >/dev/null || die "there is no docker command here: run scripts/setup.sh --for install"
+    if ! said=$(docker version --format '{{.Server.APIVersion}}' 2>&1); then
+        case $said in
+        *'permission denied'*) die "the engine lets you not in: run this as root, with sudo for example ($said)" ;;
+        *) die "no engine answers ($said): start it, or have scripts/setup.sh --for install do that" ;;
+        esac
+    fi
+    [[ $(printf '%s\n' "$said" "$oldest_api" | sort -V | head -n 1) == "$oldest_api" ]] ||
+        die "the engine is older than 20.10 (its API is $said, not $oldest_api), which the plugins need"
+    said=$(docker info --format '{{.SecurityOptions}}' 2>&1) || die "$said"
+    [[ $said != *name=rootless* ]] || die "the engine is a rootless one, which cannot run plugins on the host's network: use root's"
+}
+
 main() {
     case ${1:-} in
     -h | --help) usage; exit 0 ;;
     install | drain | uninstall) (($# >= 2)) || { usage >&2; exit 2; } ;;
     *) usage >&2; exit 2 ;;
     esac
-    docker version >/dev/null 2>&1 || die "no engine answers: run scripts/setup.sh"
+    check_engine
     local action=$1 arg name names=() settings=() timeout=30s force=no its
     shift
     for arg in "$@"; do
@@ -230,7 +290,7 @@ main() {
         for name in "${names[@]}"; do
             [[ -z $(own "$name" "$arg") ]] || continue 2
         done
-        die "there is no setting ${arg%%=*} of ${names[*]}"
+        die "there is no setting ${arg%%=*} of ${names[*]}: there are $(known "${names[@]}")"
     done
     for name in "${names[@]}"; do
         case $action in # in a shell of its own: its clean-up comes with its end

@@ -45,15 +45,12 @@ func run() error {
 	if err := privilege.Keep(); err != nil { // nothing is needed
 		return err
 	}
-	cfg, err := logdriver.ConfigFromEnv(os.Getenv)
-	if err != nil {
-		return err
+	cfg, misset := logdriver.ConfigFromEnv(os.Getenv)
+	window, err := admin.ParseSettings(os.Getenv)
+	if cfg.Misset = misset; misset == nil {
+		cfg.Misset = err
 	}
 	if err := cfg.FindMounts(); err != nil {
-		return err
-	}
-	window, err := admin.ParseSettings(os.Getenv)
-	if err != nil {
 		return err
 	}
 	cfg.Version, cfg.PerContainer = build.Version, window.PerContainer

@@ -32,11 +32,11 @@ func newBackends(kept *state.Dir, networks *network.Manager, getenv func(string)
 	b := &backends{all: map[string]ipam.Backend{ipam.SplitName: ipam.Split{}}}
 	var err error
 	if b.defaults, err = parseDefaults(getenv("IPAM_OPTIONS")); err != nil {
-		return nil, err
+		return nil, &missetError{err}
 	}
 	settings, ok, err := etcd.ParseSettings(getenv)
 	if err != nil {
-		return nil, err
+		return nil, &missetError{err}
 	}
 	if ok {
 		if b.etcd, err = newEtcd(settings, kept, networks, getenv, log); err != nil {

@@ -65,12 +65,9 @@ func main() {
 	signal.Ignore(syscall.SIGHUP) // which asks for what is done at the start anyway; see onDemand
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	set, err := readSettings(os.Getenv)
+	set, misset := readSettings(os.Getenv)
 	set.recent = &recent
-	if err == nil {
-		err = run(ctx, *socket, *dir, set, log)
-	}
-	if err != nil {
+	if err := run(ctx, *socket, *dir, set, misset, log); err != nil {
 		log.Error("dockline-net ends", "err", err)
 		os.Exit(1)
 	}
@@ -87,8 +84,9 @@ func logger(level string, recent *pluginlog.Recent) *slog.Logger {
 }
 
 // run listens before it does anything slow: the engine gives up soon on a
-// plugin that it cannot dial, and a call made meanwhile waits in the socket.
-func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger) error {
+// plugin that it cannot dial, and a call made meanwhile waits in the socket. misset
+// is what is wrong with the settings.
+func run(ctx context.Context, socket, dir string, set settings, misset error, log *slog.Logger) error {
 	l, err := pluginserver.Listen(socket)
 	if err != nil {
 		return err
@@ -98,6 +96,9 @@ func run(ctx context.Context, socket, dir string, set settings, log *slog.Logger
 	// root's own.
 	if err := privilege.Keep(cap.NET_ADMIN, cap.NET_RAW); err != nil {
 		return fmt.Errorf("drop capabilities: %w", err)
+	}
+	if misset != nil {
+		return refuse(ctx, l, &missetError{misset}, set, log)
 	}
 	boot, err := state.BootID()
 	if err != nil {
@@ -185,7 +186,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 		Wire: wires, Backends: from.all, Missing: from.missing, Defaults: from.defaults, Now: time.Now, Log: log,
 	}
 	if err := conf.CheckDefaults(); err != nil {
-		return nil, fmt.Errorf("IPAM_OPTIONS: %w", err)
+		return nil, &missetError{fmt.Errorf("IPAM_OPTIONS: %w", err)}
 	}
 	addresses, err := ipam.New(conf)
 	if err != nil {

@@ -37,17 +37,33 @@ type plugin struct {
 	recent    *pluginlog.Recent // what was said lately; nil: nobody kept it
 }
 
-// refuse answers every call with the damage, where err is that of a state file.
-// Ending would have the engine start the process over and over, and going on
-// would give away what the file reserves; nothing is deleted, so that a copy of
-// the file can be put back.
+// missetError is a setting that cannot be read.
+type missetError struct{ err error }
+
+func (e *missetError) Error() string {
+	return fmt.Sprintf("dockline-net is not set up right: %v; docker plugin disable -f dockline-net, docker plugin set dockline-net KEY=VALUE, docker plugin enable dockline-net", e.err)
+}
+
+func (e *missetError) Unwrap() error { return e.err }
+
+// refuse answers every call with the reason, where err is a damaged state file or a
+// wrong setting: whoever creates a network or starts a container reads it, whereas
+// of a plugin that ends the engine says only that its socket is not there. To go on
+// would give away what the file reserves, or not be what was asked for. Nothing is
+// deleted, so that a copy of the file can be put back.
 func refuse(ctx context.Context, l net.Listener, err error, set settings, log *slog.Logger) error {
 	var corrupt *state.CorruptError
-	if !errors.As(err, &corrupt) {
+	var misset *missetError
+	var why error
+	switch {
+	case errors.As(err, &corrupt):
+		why = fmt.Errorf("%w; put a copy of it back, or remove it and make the networks again, and enable the plugin", err)
+	case errors.As(err, &misset):
+		why = misset
+	default:
 		return err
 	}
 	log.Error("dockline-net refuses all calls", "err", err)
-	why := fmt.Errorf("%w; put a copy of it back, or remove it and make the networks again, and enable the plugin", err)
 	al, err := operatorsSocket(l)
 	if err != nil {
 		return err
@@ -60,7 +76,7 @@ func refuse(ctx context.Context, l net.Listener, err error, set settings, log *s
 		operators.HandleProcess(set.recent.Lines)
 	}
 	show(ctx, &beside, operators, al, set.window, log)
-	err = pluginserver.Refusing(why, log).Serve(ctx, l)
+	err = engine.Refusing(why, log).Serve(ctx, l)
 	cancel()
 	return errors.Join(err, beside.Wait())
 }

@@ -168,7 +168,7 @@ func (p *Plugin) Server() *shared.Server {
 // Refusing returns the server of a plugin that refuses all calls.
 func Refusing(why error, log *slog.Logger) *shared.Server {
 	s := shared.New(log, refusing{})
-	s.Ready("the state is whole", func() error { return why })
+	s.Ready("calls are taken", func() error { return why })
 	s.Refuse(func() error { return why })
 	return s
 }

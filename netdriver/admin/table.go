@@ -12,7 +12,7 @@ import (
 var Metrics = metric.New("dockline_net_",
 	metric.Group{Title: "The plugin", Metrics: []metric.Metric{
 		{Name: "build_info", Type: metric.Gauge, Labels: build.Labels(), Help: "1 for the build that runs.", Do: "Compare hosts with each other; join it to others by `instance`."},
-		{Name: "refusing", Type: metric.Gauge, Help: "1 while the state is damaged and all calls are refused.", Do: "The engine's log names the file: put a copy of it back, or remove it and make the networks again; then enable the plugin."},
+		{Name: "refusing", Type: metric.Gauge, Help: "1 while all calls are refused, for the state is damaged or a setting cannot be read.", Do: "The engine's log names the file or the setting: put a copy of the file back, or remove it and make the networks again, or set it right; then enable the plugin."},
 		{Name: "call_duration_seconds", Type: metric.Histogram, Labels: []string{"call"}, Help: "How long calls of the engine took.", Do: "They are part of `docker run`, and take milliseconds."},
 		{Name: "call_errors_total", Type: metric.Counter, Labels: []string{"call"}, Help: "Calls of the engine that ended in an error.", Do: "The user of `docker` has seen it; the engine's log has it too."},
 	}},

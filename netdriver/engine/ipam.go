@@ -12,17 +12,24 @@ import (
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
+const (
+	addressesAre  = "/IpamDriver.GetCapabilities"
+	addressSpaces = "/IpamDriver.GetDefaultAddressSpaces"
+)
+
+func spaces() (*plugin.AddressSpacesResponse, error) {
+	return &plugin.AddressSpacesResponse{
+		LocalDefaultAddressSpace:  ipam.LocalSpace,
+		GlobalDefaultAddressSpace: ipam.GlobalSpace,
+	}, nil
+}
+
 func (d *Driver) registerIPAM(s *pluginserver.Server) {
-	handleEmpty(d, s, "/IpamDriver.GetCapabilities", func() (*ipamCapabilities, error) {
+	handleEmpty(d, s, addressesAre, func() (*ipamCapabilities, error) {
 		d.IPAM.Registered()
 		return &ipamCapabilities{RequiresRequestReplay: true, RequiresMACAddress: d.RequireMAC}, nil
 	})
-	handleEmpty(d, s, "/IpamDriver.GetDefaultAddressSpaces", func() (*plugin.AddressSpacesResponse, error) {
-		return &plugin.AddressSpacesResponse{
-			LocalDefaultAddressSpace:  ipam.LocalSpace,
-			GlobalDefaultAddressSpace: ipam.GlobalSpace,
-		}, nil
-	})
+	handleEmpty(d, s, addressSpaces, spaces)
 	handle(d, s, "/IpamDriver.RequestPool", d.requestPool)
 	handle(d, s, "/IpamDriver.ReleasePool", d.releasePool)
 	handle(d, s, "/IpamDriver.RequestAddress", d.requestAddress)

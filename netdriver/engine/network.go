@@ -17,11 +17,15 @@ const (
 	deleteNetwork = "/NetworkDriver.DeleteNetwork"
 )
 
+const networksAre = "/NetworkDriver.GetCapabilities"
+
+// ofNetworks: they are known to one host, what they reach is not (driverapi.Capability).
+func ofNetworks() (*networkCapabilities, error) {
+	return &networkCapabilities{Scope: plugin.LocalScope, ConnectivityScope: plugin.GlobalScope, GwAllocChecker: true}, nil
+}
+
 func (d *Driver) registerNetworks(s *pluginserver.Server) {
-	handleEmpty(d, s, "/NetworkDriver.GetCapabilities", func() (*networkCapabilities, error) {
-		// Networks are known to one host, what they reach is not (driverapi.Capability).
-		return &networkCapabilities{Scope: plugin.LocalScope, ConnectivityScope: plugin.GlobalScope, GwAllocChecker: true}, nil
-	})
+	handleEmpty(d, s, networksAre, ofNetworks)
 	handle(d, s, "/NetworkDriver.GwAllocCheck", d.gwAllocCheck)
 	handleThen(d, s, createNetwork, d.createNetwork, func(r *plugin.CreateNetworkRequest, answered bool) {
 		d.Networks.Answered(r.NetworkID, answered)

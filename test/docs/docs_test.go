@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,6 +50,9 @@ func TestBlocksAreAccountedFor(t *testing.T) {
 			if b.TestedIn != "" {
 				testedIn(t, b)
 			}
+			if b.Step != "" {
+				stepOf(t, b)
+			}
 		}
 	}
 	t.Logf("%d of %d blocks are not run", notRun, blocks)
@@ -73,6 +77,17 @@ func testedIn(t *testing.T, b Block) {
 		}
 	}
 	t.Errorf("%s: no test in %s reads the block of %s", b.Place(), b.TestedIn, b.Kind)
+}
+
+// stepOf finds where a new user types the block.
+func stepOf(t *testing.T, b Block) {
+	script, err := os.ReadFile(filepath.Join(top, "test/newuser/newuser.sh"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`(typed \w+|block) '?` + regexp.QuoteMeta(b.Step) + `\b`).Match(script) {
+		t.Errorf("%s: test/newuser/newuser.sh does not take the step %q", b.Place(), b.Step)
+	}
 }
 
 // Links lead somewhere, within the documentation and to files of the tree.

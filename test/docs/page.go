@@ -9,6 +9,7 @@
 //	<!-- docs: exit 1 -->                           a command in it ends with this code, too
 //	<!-- docs: until TEXT -->                       it does not end by itself: ^C once it has printed this
 //	<!-- docs: tested in DIR -->                    another package's tests read it from here and run it
+//	<!-- docs: step NAME -->                        test/newuser/newuser.sh types it, on a bare Debian
 //	<!-- docs: figures of COMMAND -->               measured once, by a command that takes minutes
 //	<!-- docs: not run, REASON -->                  nothing here can
 //
@@ -72,12 +73,15 @@ type Note struct {
 	Exit     int
 	Until    string
 	TestedIn string
+	Step     string
 	Figures  string
 	NotRun   string
 }
 
 // Elsewhere reports whether the block is none of the runner's business.
-func (n Note) Elsewhere() bool { return n.TestedIn != "" || n.Figures != "" || n.NotRun != "" }
+func (n Note) Elsewhere() bool {
+	return n.TestedIn != "" || n.Step != "" || n.Figures != "" || n.NotRun != ""
+}
 
 // Pages reads README.md and all that is below docs, in the order of their names.
 func Pages(top string) ([]*Page, error) {
@@ -224,7 +228,7 @@ func (n *Note) read(part string) error {
 		prefix string
 		value  *string
 	}{
-		{"on ", &n.On}, {"until ", &n.Until}, {"exit ", &code}, {"tested in ", &n.TestedIn},
+		{"on ", &n.On}, {"until ", &n.Until}, {"exit ", &code}, {"tested in ", &n.TestedIn}, {"step ", &n.Step},
 		{"figures of ", &n.Figures}, {notRun, &n.NotRun},
 	} {
 		if rest, ok := strings.CutPrefix(part, is.prefix); ok && rest != "" {

@@ -23,11 +23,11 @@ die() { printf 'newuser: failed: %s\n' "$*" >&2; exit 1; }
 # block prints the commands that the README has for one of the first steps.
 block() {
     local text
-    text=$(awk -v mark="<!-- first steps: $1 -->" '
+    text=$(awk -v mark="<!-- docs: step $1 -->" '
         $0 == mark { found = 1; next }
         found && /^```/ { if (inside) exit; inside = 1; next }
         inside' "$readme")
-    [[ -n $text ]] || die "README.md has no commands below <!-- first steps: $1 -->"
+    [[ -n $text ]] || die "README.md has no commands below <!-- docs: step $1 -->"
     printf '%s\n' "$text"
 }
 

@@ -9,6 +9,8 @@
 // reach each other from host to host, and log to collectors on the wire. The
 // machine's own interfaces are left alone.
 //
+// In both, docker dockline shows what an operator sees.
+//
 // It checks every byte that arrives, takes away all that it made, and ends with
 // one line that says how it went.
 package main
@@ -50,7 +52,7 @@ func run(ctx context.Context) (result string, err error) {
 		err = errors.Join(err, d.close(context.WithoutCancel(ctx)))
 	}()
 	for _, part := range []func(context.Context) error{
-		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.finish, d.showLogs, d.showNetworks,
+		d.prepare, d.startCollectors, d.startContainers, d.disturb, d.lookAtLogs, d.finish, d.showLogs, d.showNetworks,
 	} {
 		if err := part(ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {

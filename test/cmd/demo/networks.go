@@ -46,6 +46,9 @@ func (d *demo) showNetworks(ctx context.Context) error {
 	if err := s.showPings(pingers); err != nil {
 		return err
 	}
+	if err := s.lookAtNetworks(ctx, s.hosts[0], networks[0].name+"-"+s.hosts[0].Name, pingers[0].to); err != nil {
+		return err
+	}
 	return s.remove(ctx)
 }
 

@@ -11,6 +11,13 @@ var pages = map[string]page{
 	"docs/log-driver.md":    logDriver,
 	"docs/metrics.md":       metrics,
 
+	"docs/addresses.md":       addresses,
+	"docs/dhcp.md":            leases,
+	"docs/network.md":         networks,
+	"docs/operations.md":      operations,
+	"docs/trace.md":           traces,
+	"docs/troubleshooting.md": troubles,
+
 	"docs/sinks/elasticsearch.md": elasticsearch,
 	"docs/sinks/forward.md":       sinks,
 	"docs/sinks/gelf.md":          sinks,
@@ -25,11 +32,4 @@ var pages = map[string]page{
 }
 
 // unread are pages whose commands nobody types yet.
-var unread = map[string]bool{
-	"docs/addresses.md":       true,
-	"docs/dhcp.md":            true,
-	"docs/network.md":         true,
-	"docs/operations.md":      true,
-	"docs/trace.md":           true,
-	"docs/troubleshooting.md": true,
-}
+var unread = map[string]bool{}

@@ -56,7 +56,7 @@ type machine struct {
 // Both NICs' networks, with the addresses of everything that pages name.
 var (
 	lanAddresses = []string{"192.168.1.1/24", "192.168.1.10/24", "10.0.0.5/24", "10.0.0.11/24", "10.0.0.12/24", "10.0.0.13/24", "10.0.0.21/24", "10.0.0.22/24", "10.0.0.23/24"}
-	dmzAddresses = []string{"10.20.0.1/24", "2001:db8:20::1/64"}
+	dmzAddresses = []string{"10.20.0.1/24", "2001:db8:20::1/64", "198.51.100.254/24", "198.51.100.20/24"}
 )
 
 const hostsFile = `127.0.0.1 localhost
@@ -64,6 +64,7 @@ const hostsFile = `127.0.0.1 localhost
 192.168.1.10 nas.example
 10.0.0.5 registry.example.com
 10.0.0.11 graylog.example kafka-1.example n1.example
+198.51.100.20 db.example
 10.0.0.12 logs.example kafka-2.example n2.example
 `
 

@@ -51,6 +51,7 @@ func TestNewUser(t *testing.T) {
 	t.Logf("%s", out)
 	lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 	fmt.Println(lines[len(lines)-1])
+	t.Run("with wrong settings", func(t *testing.T) { wrongSettings(t, shell(t, host, goEnv...), dir) })
 }
 
 // withoutSystemd is what the README's commands find on a collector in the place of
