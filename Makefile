@@ -69,6 +69,7 @@ test: test-unit reproducible test-e2e test-vm ## all tests
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
 	$(GO) test -race -count=1 $(UNIT_PACKAGES)
+	$(GO) test -C tools/release -count=1 .
 
 .PHONY: test-e2e
 test-e2e: packages plugins cli ## tests on private engines, which they start and remove
@@ -156,12 +157,12 @@ fmt: ## format the Go code
 	$(LINT) fmt
 
 .PHONY: release
-release: ## build what a release is made of, for amd64 and arm64, in build/release/VERSION; VERSION
+release: toolchain ## build what a release is made of, for amd64 and arm64, in build/release/VERSION; VERSION
 	@$(if $(VERSION),VERSION=$(VERSION) )scripts/release.sh
 
 .PHONY: push
-push: ## push the plugins of a release, one tag for each architecture; REGISTRY=registry.example.com/NAME VERSION
-	@go run -C tools/release . push "$(CURDIR)/build/release/$(or $(VERSION),$(error VERSION says which release: one of build/release))" "$(or $(REGISTRY),$(error REGISTRY says where to: registry.example.com/NAME))"
+push: toolchain ## push the plugins of a release, one tag for each architecture; REGISTRY=registry.example.com/NAME VERSION
+	@$(GO) run -C tools/release . push "$(CURDIR)/build/release/$(or $(VERSION),$(error VERSION says which release: one of build/release))" "$(or $(REGISTRY),$(error REGISTRY says where to: registry.example.com/NAME))"
 
 .PHONY: reproducible
 reproducible: packages ## build a release twice, in different places and by different users, compare, and run what was built

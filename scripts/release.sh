@@ -35,7 +35,12 @@ go build -C tools/release -o "$work/pack" .
 # What somebody has set for his own builds stays outside.
 export VERSION=$version COMMIT=$commit SOURCE_DATE_EPOCH=$epoch
 export GOOS=linux GOAMD64=v1 GOARM64=v8.0 GOFLAGS=-mod=readonly GOWORK=off GOEXPERIMENT='' GODEBUG='' GOFIPS140=off
+GOCACHE=$(go env GOCACHE)
+export GOCACHE
+shared=$GOCACHE
 for arch in "${arches[@]}"; do
+    own=GOCACHE_$arch # a cache of the compiler for this one alone, see scripts/reproducible.sh
+    GOCACHE=${!own:-$shared}
     for config in plugin-config/*/config.json; do
         name=$(basename "$(dirname "$config")")
         GOARCH=$arch scripts/rootfs.sh "$name" "$work/built/$arch/$name" >/dev/null

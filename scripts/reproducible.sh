@@ -2,8 +2,9 @@
 # Builds a release twice, from two copies of the tree, and fails unless all files
 # of both, for each architecture, are the same byte for byte. The second build is
 # later, elsewhere, by another user with another umask, time zone and language,
-# from files of other dates, and from nothing that the first has compiled: it has
-# a compiler's cache of its own, which is kept for the next time.
+# from files of other dates, and for this machine's architecture from nothing that
+# the first has compiled: it has a compiler's cache of its own, which is kept for
+# the next time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,7 +39,7 @@ as_somebody() {
 copy "$work/one"
 copy "$work/a/longer/path/two" --touch
 (umask 022 && "$work/one/scripts/release.sh" "$work/out1")
-(umask 077 && GOCACHE=$second_cache TZ=Asia/Kolkata LC_ALL=C.UTF-8 \
+(umask 077 && export "GOCACHE_$(go env GOHOSTARCH)=$second_cache" && TZ=Asia/Kolkata LC_ALL=C.UTF-8 \
     as_somebody "$work/a/longer/path/two/scripts/release.sh" "$work/out2")
 if ! diff "$work/out1/SHA256SUMS" "$work/out2/SHA256SUMS"; then
     echo "reproducible: the builds differ, see above" >&2

@@ -79,7 +79,7 @@ func pushOne(dir, registry, digest, tagged string) error {
 	auth := remote.WithAuthFromKeychain(authn.DefaultKeychain)
 	switch there, err := remote.Head(ref, auth); {
 	case err == nil && there.Digest == is:
-		fmt.Printf("%s is there already: %s\n", ref, is)
+		fmt.Fprintf(os.Stdout, "%s is there already: %s\n", ref, is)
 		return nil
 	case err == nil:
 		return fmt.Errorf("the registry has another one of that name, %s: a version is never replaced", there.Digest)
@@ -87,6 +87,6 @@ func pushOne(dir, registry, digest, tagged string) error {
 	if err := remote.Write(ref, i, auth); err != nil {
 		return err
 	}
-	fmt.Printf("%s is pushed: %s\n", ref, is)
+	fmt.Fprintf(os.Stdout, "%s is pushed: %s\n", ref, is)
 	return nil
 }

@@ -112,25 +112,31 @@ func (b *book) state(from string) state {
 	return state{uint64(len(l.seen)), l.next, l.repeated, l.late, l.ended}
 }
 
-// await waits until so many different lines have come from a source.
+// await waits until so many different lines have come from a source, or none of
+// it for a minute.
 func (b *book) await(ctx context.Context, from string, n uint64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("not enough lines come"))
-	defer cancel()
-	for {
+	quiet := time.NewTimer(time.Minute)
+	defer quiet.Stop()
+	for had := uint64(0); ; {
 		b.mu.Lock()
 		l, changed := b.ofLocked(from), b.changed
-		has, ended := uint64(len(l.seen)), l.ended
+		has, next, ended := uint64(len(l.seen)), l.next, l.ended
 		b.mu.Unlock()
 		switch {
 		case ended != nil:
 			return fmt.Errorf("%s, after %d lines: %w", from, has, ended)
 		case has >= n:
 			return nil
+		case has > had:
+			had = has
+			quiet.Reset(time.Minute)
 		}
 		select {
 		case <-changed:
+		case <-quiet.C:
+			return fmt.Errorf("%s: %d of %d lines have come, up to %d, and no more come", from, has, n, next)
 		case <-ctx.Done():
-			return fmt.Errorf("%s: %d of %d: %w", from, has, n, context.Cause(ctx))
+			return fmt.Errorf("%s: %d of %d lines have come, up to %d: %w", from, has, n, next, context.Cause(ctx))
 		}
 	}
 }

@@ -16,9 +16,9 @@ import (
 const previousVersion = "previous"
 
 // previous builds the plugins of the release before, from the history, by what
-// that had for it. A clone that is too shallow has none: there, other builds of
-// the present plugins take its place, and only its files, which are among the
-// packages' test data, are its own.
+// that had for it. Where a clone is too shallow for that, other builds of the
+// present plugins take its place; what it has left on the disk is read in unit
+// tests all the same (TestStateOfThePreviousRelease).
 func previous(ctx context.Context, t *testing.T) (folders map[string]string) {
 	t.Helper()
 	top := moduleDir(t)

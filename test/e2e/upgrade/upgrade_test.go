@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/test/docs"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/debian"
@@ -41,7 +42,7 @@ const (
 // log is lost, whether collectors had it before, get it then or had been away all
 // the time; addresses stay, and so does every connection.
 func TestUpgradeFromThePreviousRelease(t *testing.T) {
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 5*time.Minute, errors.New("the test takes too long"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 10*time.Minute, errors.New("the test takes too long"))
 	defer cancel()
 	s := newSite(ctx, t, previous(ctx, t))
 	s.begin()
@@ -56,6 +57,7 @@ func TestUpgradeFromThePreviousRelease(t *testing.T) {
 	s.isBuild(built(t, logPlugin), built(t, netPlugin))
 	s.agrees()
 	s.finish()
+	s.fromFiles()
 }
 
 // site is a host with both plugins, and a machine on its LAN and its DMZ.
@@ -68,6 +70,7 @@ type site struct {
 	before   map[string]string // folders of the release before
 	book     *book
 	url      string // of the collector that is there
+	release  string // folder of a release
 	running  []string
 	logging  []string
 }
@@ -122,9 +125,9 @@ func (s *site) begin() {
 	}
 	s.connect("macvlan", "lan", lanGate)
 	s.connect("bridge", "dmz", dmzGate)
-	s.log("loud", 3000, s.url)
+	s.log("loud", 1000, s.url)
 	s.log("quiet", 10, s.url)
-	s.log("waiting", 500, "relp://"+lateCollector+"?name=late")
+	s.log("waiting", 300, "relp://"+lateCollector+"?name=late")
 	for _, name := range []string{"macvlan", "bridge", "loud", "quiet"} {
 		s.must(s.book.await(s.ctx, name, 20))
 	}
@@ -172,6 +175,8 @@ func (s *site) event(what string, happen func()) {
 	for _, name := range []string{"macvlan", "bridge", "loud", "quiet"} {
 		s.must(s.book.await(s.ctx, name, s.book.state(name).different+10))
 	}
+	s.host.Docker("run", "--rm", "--network", "lan", "--log-driver", logPlugin, "--log-opt", "collectors="+s.url,
+		harness.Image, "sh", "-c", "echo seq=0 of=1; busybox ping -c 1 -W 5 "+lanGate+" >&2 >/dev/null")
 	s.Logf("%s: in %.1f s, and all goes on after %.1f", what, took.Seconds(), time.Since(start).Seconds())
 }
 
@@ -216,27 +221,69 @@ func (s *site) byHand(from map[string]string) {
 	}
 }
 
+// version is that of the release that is made here; in docs/release.md it is 0.1.0.
+const version = "e2e-upgrade"
+
 // released makes a release of the present builds and pushes it to the registry,
-// without an engine. It returns the tags.
+// as the manual says. It returns the tags.
 func (s *site) released() map[string]string {
 	s.Helper()
-	dir, top := s.TempDir(), moduleDir(s.T)
-	out, arch := filepath.Join(dir, "out"), filepath.Join(dir, "built/amd64")
-	s.must(os.MkdirAll(arch, 0o755))
-	tags := map[string]string{}
+	top := moduleDir(s.T)
+	s.release = filepath.Join(top, "build/release", version)
+	s.must(os.RemoveAll(s.release))
+	s.Cleanup(func() { _ = os.RemoveAll(s.release) })
+	dir, tags := s.TempDir(), map[string]string{}
+	s.must(os.MkdirAll(filepath.Join(dir, "amd64"), 0o755))
 	for _, name := range plugins {
-		run(s.ctx, s.T, top, "cp", "-a", built(s.T, name), filepath.Join(arch, name))
-		tags[name] = s.registry.Addr + "/test/" + name + ":1.2.3-amd64"
+		run(s.ctx, s.T, top, "cp", "-a", built(s.T, name), filepath.Join(dir, "amd64", name))
+		tags[name] = s.registry.Addr + "/dockline/" + name + ":" + version + "-amd64"
 	}
-	tool := filepath.Join(dir, "release")
-	run(s.ctx, s.T, filepath.Join(top, "tools/release"), "go", "build", "-o", tool, ".")
-	run(s.ctx, s.T, top, tool, "pack", "-version", "1.2.3", "-date", "1700000000", filepath.Join(dir, "built"), out)
-	run(s.ctx, s.T, out, "sha256sum", "-c", "SHA256SUMS")
-	cmd := netns.Command(s.ctx, s.host.NS, tool, "push", out, s.registry.Addr+"/test")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		s.Fatalf("push: %v\n%s", err, said)
-	}
+	run(s.ctx, s.T, top, "go", "run", "-C", "tools/release", ".", "pack", "-version", version, "-date", "1700000000", dir, s.release)
+	s.typed(top, "make push", "registry.example.com", s.registry.Addr)
 	return tags
+}
+
+// fromFiles installs the log plugin from the release's files, as the manual says.
+func (s *site) fromFiles() {
+	s.Helper()
+	for _, name := range plugins {
+		s.must(s.host.Engine.RemovePlugin(s.ctx, name)) // the engine keeps no two of one content
+	}
+	s.typed(s.release, "docker plugin create")
+	if says := s.host.Docker("plugin", "inspect", "--format", "{{.Enabled}} {{.Config.Description}}", logPlugin); !strings.HasPrefix(says, "true dockline-log ") {
+		s.Errorf("from files, the engine has %q", says)
+	}
+}
+
+// typed runs a block of the manual on the host, with the machine's files.
+func (s *site) typed(dir, with string, replace ...string) {
+	s.Helper()
+	b := block(s.T, "release.md", "sh", with)
+	script := strings.NewReplacer(append(replace, "0.1.0", version)...).Replace(b.Text)
+	cmd := netns.Command(s.ctx, s.host.NS, "bash", "-euxc", script)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "DOCKER_HOST="+s.host.Engine.Addr, "MAKEFLAGS=")
+	if said, err := cmd.CombinedOutput(); err != nil {
+		s.Fatalf("%s: %v\n%s", b.Place(), err, said)
+	}
+}
+
+// block is the one of a page that has something in it.
+func block(t *testing.T, page, kind, with string) docs.Block {
+	t.Helper()
+	all, err := docs.Pages(moduleDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range all {
+		for _, b := range p.Blocks {
+			if filepath.Base(p.Name) == page && b.Kind == kind && strings.Contains(b.Text, with) {
+				return b
+			}
+		}
+	}
+	t.Fatalf("%s has no block with %q", page, with)
+	return docs.Block{}
 }
 
 // isBuild looks which plugins run, in the processes themselves.
