@@ -179,13 +179,10 @@ func TestNothingShowsASecret(t *testing.T) {
 		_, body := h.get(t.Context(), path)
 		seen += "\n== " + path + "\n" + body
 	}
-	for rest := seen; ; {
-		said := sings(rest)
-		if said == "" {
-			break
+	for line := range strings.Lines(seen) {
+		if said := sings(line); said != "" {
+			t.Errorf("shown: %s", said)
 		}
-		t.Errorf("shown: %s", said)
-		rest = rest[strings.Index(strings.ToLower(rest), "canary")+1:]
 	}
 	if !strings.Contains(seen, "parrot-json-http") || !strings.Contains(seen, "401 Unauthorized: not with") {
 		t.Error("the parrot was not heard")
