@@ -245,6 +245,10 @@ func (r *run) question(ctx context.Context) error {
 	if link.Name == "" || !link.Up {
 		return nil
 	}
+	if err := r.a.turn(ctx); err != nil {
+		return err
+	}
+	defer r.a.k.Unlock()
 	var all sync.WaitGroup
 	answers := make([]*Asked, 3) // each by its own goroutine
 	for i, what := range []string{"B", "gateway", "A"} {
