@@ -132,6 +132,8 @@ func fits(unit, expr string) error {
 	name, rate := metricName.FindString(expr), strings.Contains(expr, "rate(")
 	want := []string{"short"}
 	switch {
+	case strings.Contains(expr, "_seconds_total") && strings.Contains(expr, "_samples_total"): // a mean
+		want = []string{"s"}
 	case strings.Contains(expr, " / "), strings.Contains(name, "_ratio"), rate && strings.Contains(name, "_seconds_total"):
 		want = []string{"percentunit"}
 	case strings.Contains(name, "_seconds"):
