@@ -11,6 +11,7 @@
 //	admin ──▶ all of these
 //	ipam/etcd ──▶ ipam, as one of its backends
 //	watch ──▶ network, endpoint, kernel, neighbour (ARP and ND on packet sockets)
+//	probe ──▶ watch, by whose ports it asks gateways and peers time and again
 //	trace ──▶ kernel, neighbour, in the process of who asks; admin tells it what is meant
 //
 // Dependencies point to the right and down. ipam knows neither kernel nor
@@ -41,8 +42,8 @@
 //  4. ipam.Manager.mu; before it, and never while it is held, watch.Manager.syncing
 //     A Backend's View is called with it held and takes the backend's own mutex,
 //     a leaf; its other calls wait for a network and come without
-//  5. network.Manager.mu, endpoint.Manager.mu, and the mutex of each wire in
-//     watch: leaves, held over no call but the note of an event
+//  5. network.Manager.mu, endpoint.Manager.mu, probe.Manager.mu, and the mutex of
+//     each wire in watch: leaves, held over no call but the note of an event
 //
 // The first two are taken in either order by different callers only as said
 // there: while change is held no endpoint is touched; Delete of a network drops

@@ -165,11 +165,7 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	wires := watch.New(watch.Config{
 		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
 	})
-	var probes *probe.Manager
-	if set.probe > 0 {
-		probes = probe.New(probe.Config{Every: set.probe, Networks: networks, Wires: wires, Host: host, Log: log})
-		wires.SetHeard(probes.Heard)
-	}
+	probes := newProbes(set, networks, wires, host, log)
 	from, err := newBackends(kept, networks, os.Getenv, log)
 	if err != nil {
 		return nil, err
@@ -209,6 +205,16 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 		probe:     probes,
 		from:      from,
 	}, nil
+}
+
+// newProbes returns nil where nobody is to be asked.
+func newProbes(set settings, networks *network.Manager, wires *watch.Manager, host *kernel.Kernel, log *slog.Logger) *probe.Manager {
+	if set.probe == 0 {
+		return nil
+	}
+	probes := probe.New(probe.Config{Every: set.probe, Networks: networks, Wires: wires, Host: host, Log: log})
+	wires.SetHeard(probes.Heard)
+	return probes
 }
 
 // routes returns what a pool that is chosen must not overlap: what the host

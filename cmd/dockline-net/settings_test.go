@@ -14,6 +14,9 @@ func TestSettings(t *testing.T) {
 	}{
 		"none":             {nil, settings{keep: 5 * time.Minute}, ""},
 		"all":              {map[string]string{"ADDRESS_KEEP": "0s", "REQUIRE_MAC": "on"}, settings{requireMAC: true}, ""},
+		"probes":           {map[string]string{"PROBE_INTERVAL": "10s"}, settings{keep: 5 * time.Minute, probe: 10 * time.Second}, ""},
+		"no probes":        {map[string]string{"PROBE_INTERVAL": "off"}, settings{keep: 5 * time.Minute}, ""},
+		"probes too often": {map[string]string{"PROBE_INTERVAL": "100ms"}, settings{}, "neither off nor a time from 1s to 1h0m0s, such as 10s"},
 		"a time too long":  {map[string]string{"ADDRESS_KEEP": "48h"}, settings{}, "24h"},
 		"not a time":       {map[string]string{"ADDRESS_KEEP": "5"}, settings{}, "5m"},
 		"not on, nor off":  {map[string]string{"REQUIRE_MAC": "yes"}, settings{}, "neither on nor off"},

@@ -339,3 +339,15 @@ func TestModel(t *testing.T) {
 		})
 	})
 }
+
+// What another host writes down as its pool is read back.
+func TestPrefixOf(t *testing.T) {
+	whole, part := netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("192.0.2.16/28")
+	for id, want := range map[string]netip.Prefix{
+		poolID(LocalSpace, whole, whole): whole, poolID(LocalSpace, whole, part): whole, "": {}, "lan": {}, "a/b/c": {},
+	} {
+		if got := PrefixOf(id); got != want {
+			t.Errorf("%q is of %v", id, got)
+		}
+	}
+}

@@ -55,6 +55,21 @@ func (k *Kernel) ID() (uint64, error) {
 	return st.Ino, nil
 }
 
+// TryLock takes the namespace's lock, which whoever looks into it may hold one at
+// a time, and which goes with the handle; false: somebody has it.
+func (k *Kernel) TryLock() (bool, error) {
+	err := unix.Flock(int(k.ns), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("lock the namespace: %w", err)
+	}
+	return true, nil
+}
+
+// Unlock gives it back.
+func (k *Kernel) Unlock() { _ = unix.Flock(int(k.ns), unix.LOCK_UN) }
+
 // Where namespaces are to be found: those that processes are in, and those that
 // have a name.
 var namespaceFiles = []string{"/proc/[0-9]*/ns/net", "/run/docker/netns/*", "/var/run/docker/netns/*", "/run/netns/*"}

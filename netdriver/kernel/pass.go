@@ -65,7 +65,7 @@ func (k *Kernel) syncRules(want map[string]Pass, guard []string) error {
 	if err := k.nftSocket.SetDeadline(time.Now().Add(socketTimeout)); err != nil {
 		return fmt.Errorf("set the netfilter time-out: %w", err)
 	}
-	if err := checkLegacy(want); err != nil && !k.hasChain() {
+	if err := k.checkLegacy(want); err != nil && !k.hasChain() {
 		return errors.Join(err, k.syncGuards(want, guard))
 	}
 	now := passState{want: maps.Clone(want), guard: slices.Clone(guard)}
@@ -134,18 +134,22 @@ func (k *Kernel) generation() ([]byte, error) {
 // ErrLegacy says that the host's firewall is one that is not opened from here.
 var ErrLegacy = errors.New("the host's firewall is the legacy form of iptables")
 
-// The files say it of the namespace of the thread that reads them, which is the
-// host's in the plugin.
+// The files say it of the namespace of the thread that reads them.
 const (
 	legacyTables = "/proc/thread-self/net/ip_tables_names"
 	bridgeCalls  = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 )
 
 // checkLegacy looks whether bridged frames go through tables of the legacy form.
-func checkLegacy(want map[string]Pass) error {
-	tables, err := os.ReadFile(legacyTables)
-	calls, err2 := os.ReadFile(bridgeCalls)
-	if err != nil || err2 != nil || len(want) == 0 || !slices.Contains(strings.Fields(string(tables)), passTable) || strings.TrimSpace(string(calls)) == "0" {
+func (k *Kernel) checkLegacy(want map[string]Pass) error {
+	var tables, calls []byte
+	err := k.Within(func() (err error) {
+		if tables, err = os.ReadFile(legacyTables); err == nil {
+			calls, err = os.ReadFile(bridgeCalls)
+		}
+		return err
+	})
+	if err != nil || len(want) == 0 || !slices.Contains(strings.Fields(string(tables)), passTable) || strings.TrimSpace(string(calls)) == "0" {
 		return nil //nolint:nilerr // without such files there are no such tables, or none of our frames goes there
 	}
 	bridge := slices.MinFunc(slices.Collect(maps.Values(want)), func(a, b Pass) int { return strings.Compare(a.Bridge, b.Bridge) }).Bridge

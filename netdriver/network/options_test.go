@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,15 @@ func TestParse(t *testing.T) {
 			want: func(d Definition) bool { return !d.NoProbe }},
 		{name: "the wire is not asked", o: map[string]string{"parent": "eth0", "probe": "false"},
 			want: func(d Definition) bool { return d.NoProbe }},
+		{name: "peers to be probed", o: map[string]string{"parent": "eth0", "probe_peers": "10.0.0.9, ::ffff:10.0.0.10"}, pools: true,
+			want: func(d Definition) bool {
+				return slices.Equal(d.ProbePeers, []netip.Addr{netip.MustParseAddr("10.0.0.9"), netip.MustParseAddr("10.0.0.10")})
+			}},
+		{name: "a peer elsewhere", o: map[string]string{"parent": "eth0", "probe_peers": "10.0.1.9"}, pools: true, err: "10.0.1.9 is not in a subnet of the network"},
+		{name: "a peer twice", o: map[string]string{"parent": "eth0", "probe_peers": "10.0.0.9,10.0.0.9"}, pools: true, err: "10.0.0.9 is there twice"},
+		{name: "a peer by name", o: map[string]string{"parent": "eth0", "probe_peers": "nas"}, pools: true, err: `"nas" is no address`},
+		{name: "peers, and no probes", o: map[string]string{"parent": "eth0", "probe": "false", "probe_peers": "10.0.0.9"}, pools: true, err: "no meaning with probe=false"},
+		{name: "too many peers", o: map[string]string{"parent": "eth0", "probe_peers": "10.0.0.1,10.0.0.2,10.0.0.3,10.0.0.4,10.0.0.5,10.0.0.6,10.0.0.7,10.0.0.8,10.0.0.9"}, pools: true, err: "9 addresses; at most 8"},
 		{name: "another mode", o: map[string]string{"mode": "ipvlan"}, err: "not one of macvlan, bridge"},
 		{name: "another macvlan mode", o: map[string]string{"parent": "eth0", "macvlan_mode": "vepa"},
 			want: func(d Definition) bool { return d.MacvlanMode == kernel.MacvlanVEPA }},

@@ -30,7 +30,8 @@ import (
 
 const (
 	// MinEvery and MaxEvery bound how often each target is asked.
-	MinEvery, MaxEvery = time.Second, time.Hour
+	MinEvery = time.Second
+	MaxEvery = time.Hour
 
 	// Most is how many targets there are at most; of 17 series each.
 	Most = 1000
@@ -167,7 +168,7 @@ func (m *Manager) follow() {
 		return
 	}
 	maps.DeleteFunc(m.targets, func(k key, _ *target) bool { return !keep[k] })
-	m.order = slices.SortedFunc(maps.Values(m.targets), func(a, b *target) int { return a.key.compare(b.key) })
+	m.order = slices.SortedFunc(maps.Values(m.targets), func(a, b *target) int { return a.compare(b.key) })
 }
 
 func (k key) compare(o key) int {

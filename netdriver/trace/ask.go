@@ -2,6 +2,7 @@ package trace
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
@@ -13,8 +14,34 @@ import (
 const (
 	questions     = 3
 	questionEvery = 150 * time.Millisecond
+	mostClaims    = 1024                   // that wait to be looked at
 	answerWithin  = 600 * time.Millisecond // after the last question
+
+	// againRounds is how often it is asked again where each question was answered
+	// twice: somebody else may have asked by the same link at the same time, as the
+	// container itself does. againAfter is for how long that one is waited for,
+	// with as much again at random.
+	againRounds = 2
+	againAfter  = time.Second
+
+	turnEvery = 20 * time.Millisecond
 )
+
+// turn waits until no other trace asks from the same namespace: the answers to
+// both would be heard by both.
+func (s *space) turn(ctx context.Context) error {
+	for {
+		ours, err := s.k.TryLock()
+		if err != nil || ours {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(turnEvery):
+		}
+	}
+}
 
 // askFor asks by a link of A who has an address, and hears for a while.
 func (s *space) askFor(ctx context.Context, link kernel.LinkState, what string, addr netip.Addr) Asked {
@@ -28,7 +55,7 @@ func (s *space) askFor(ctx context.Context, link kernel.LinkState, what string, 
 		a.Fault = err.Error()
 		return a
 	}
-	claims := make(chan neighbour.Claim)
+	claims := make(chan neighbour.Claim, mostClaims)
 	go func() {
 		defer close(claims)
 		for {
@@ -36,37 +63,65 @@ func (s *space) askFor(ctx context.Context, link kernel.LinkState, what string, 
 			if err != nil {
 				return // it is closed, or the link has gone down: the hops say so
 			}
-			claims <- c
+			select {
+			case claims <- c:
+			default: // a storm, which is not counted
+			}
 		}
 	}()
-	stop := time.NewTimer((questions-1)*questionEvery + answerWithin)
-	defer stop.Stop()
-	next := time.NewTicker(questionEvery)
-	defer next.Stop()
-	a.ask(port)
-	for open := true; open; {
+	a.round(ctx, port, claims)
+	for range againRounds {
+		if !a.twice() {
+			break
+		}
 		select {
 		case <-ctx.Done():
-			open = false
-		case <-stop.C:
-			open = false
-		case <-next.C:
-			if a.Sent < questions {
-				a.ask(port)
-			}
-		case c, ok := <-claims:
-			if !ok {
-				open = false
-			} else if c.Addr == addr {
-				a.hear(c)
-			}
+		case <-time.After(againAfter + rand.N(againAfter)):
 		}
+		a.Sent, a.Answers = 0, []Answer{}
+		for len(claims) > 0 { // of the pause
+			<-claims
+		}
+		a.round(ctx, port, claims)
 	}
 	_ = port.Close()
 	for range claims { // what was on its way when the port was closed
 		continue
 	}
 	return a
+}
+
+// twice reports whether one machine, or two with one MAC, answered each question twice.
+func (a *Asked) twice() bool {
+	return len(a.Answers) == 1 && a.Sent > 0 && a.Answers[0].Count >= 2*a.Sent
+}
+
+// round asks a few times, and hears for a while.
+func (a *Asked) round(ctx context.Context, port *neighbour.Port, claims <-chan neighbour.Claim) {
+	stop := time.NewTimer((questions-1)*questionEvery + answerWithin)
+	defer stop.Stop()
+	next := time.NewTicker(questionEvery)
+	defer next.Stop()
+	a.ask(port)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-stop.C:
+			return
+		case <-next.C:
+			if a.Sent < questions {
+				a.ask(port)
+			}
+		case c, ok := <-claims:
+			switch {
+			case !ok:
+				return
+			case c.Addr == a.Addr:
+				a.hear(c)
+			}
+		}
+	}
 }
 
 func (a *Asked) ask(port *neighbour.Port) {

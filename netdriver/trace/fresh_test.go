@@ -177,6 +177,36 @@ func TestContainerEndsMeanwhile(t *testing.T) {
 	}
 }
 
+// Traces from one container at the same time do not take each other's answers for
+// those of a twin.
+func TestTracesAtOnce(t *testing.T) {
+	l := newLAN(t, "bridge")
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			r, err := Run(l.ctx, Config{Known: l.known("b"), HostNS: netns.Path(l.host.NS)})
+			if err != nil || !r.Verdict.OK {
+				t.Errorf("%v: %+v", err, r)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A twin with the same MAC is found all the same.
+func TestTwinWithOneMAC(t *testing.T) {
+	l := newLAN(t, "bridge")
+	twin, err := l.wire.Foreign(l.ctx, "twin", "10.7.0.9/24")
+	l.must(err)
+	far, err := l.far.Interface("eth0")
+	l.must(err)
+	l.ip(twin.NS, "link", "set", "eth0", "address", far.HardwareAddr.String())
+	// One port has the MAC at a time; both hear broadcasts.
+	if v := l.trace("10.7.0.9").Verdict; v.Fault != Duplicate || !strings.Contains(v.Words, "answered twice, from one MAC") {
+		t.Errorf("the fault is %q: %s", v.Fault, v.Words)
+	}
+}
+
 // Nothing of the kernel's is changed by a trace, and no table of a firewall made.
 func TestATraceLeavesNothing(t *testing.T) {
 	l := newLAN(t, "bridge")

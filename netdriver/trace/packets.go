@@ -45,7 +45,7 @@ func duplicate(r *Report) *Verdict {
 		if machines(a) > 1 {
 			return say(Duplicate, takeAway, "Two machines have the address %s of %s: %s answer. A sends to whichever answered last.", a.Addr, what, macs(a))
 		}
-		if len(a.Answers) == 1 && a.Answers[0].Count >= 2*a.Sent && a.Sent > 0 {
+		if a.twice() {
 			return say(Duplicate, takeAway, "Each question for the address %s of %s is answered twice, from one MAC (%s): two hosts have given it out.", a.Addr, what, a.Answers[0].MAC)
 		}
 	}

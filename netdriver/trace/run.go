@@ -225,26 +225,14 @@ func (r *run) question(ctx context.Context) error {
 		return err
 	}
 	own := byAlias(links, r.Known.From.Endpoint.Alias)
-	link := own
-	ask := map[string]netip.Addr{"A": r.from}
-	w := r.a.way
-	switch {
-	case w != nil && w.Local:
-	case w != nil && w.Via.IsValid():
-		ask["gateway"] = w.Via
-		link = links[w.Link]
-	case w != nil:
-		ask["B"] = r.to
-		link = links[w.Link]
-	case r.onLink(own):
-		ask["B"] = r.to
-	}
-	if via := r.gateway(); via.IsValid() && via != r.to && ask["gateway"] == (netip.Addr{}) {
-		ask["gateway"] = via
-	}
+	link, ask := r.toAsk(links, own)
 	if link.Name == "" || !link.Up {
 		return nil
 	}
+	if err := r.a.turn(ctx); err != nil {
+		return err
+	}
+	defer r.a.k.Unlock()
 	var all sync.WaitGroup
 	answers := make([]*Asked, 3) // each by its own goroutine
 	for i, what := range []string{"B", "gateway", "A"} {
@@ -269,6 +257,27 @@ func (r *run) question(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// toAsk are the addresses to be asked for, by what they are, and the link to ask by.
+func (r *run) toAsk(links map[string]kernel.LinkState, own kernel.LinkState) (link kernel.LinkState, ask map[string]netip.Addr) {
+	link, ask = own, map[string]netip.Addr{From: r.from}
+	w := r.a.way
+	switch {
+	case w != nil && w.Local:
+	case w != nil && w.Via.IsValid():
+		ask["gateway"] = w.Via
+		link = links[w.Link]
+	case w != nil:
+		ask["B"] = r.to
+		link = links[w.Link]
+	case r.onLink(own):
+		ask["B"] = r.to
+	}
+	if via := r.gateway(); via.IsValid() && via != r.to && ask["gateway"] == (netip.Addr{}) {
+		ask["gateway"] = via
+	}
+	return link, ask
 }
 
 func byAlias(links map[string]kernel.LinkState, alias string) kernel.LinkState {
