@@ -28,7 +28,7 @@ func URL(u *url.URL) string {
 	}
 	if u.User != nil {
 		user := hidden
-		if _, has := u.User.Password(); has || url.Values(u.Query()).Has("password-file") {
+		if _, has := u.User.Password(); has || u.Query().Has("password-file") {
 			user = u.User.Username()
 			if has {
 				user += ":" + hidden
