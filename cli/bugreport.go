@@ -27,7 +27,8 @@ import (
 
 const bugReportHelp = `Put into one archive what somebody needs who is to find a fault: versions, what the
 engine says of the plugins, their status, configuration, metrics and last log lines,
-and facts of the kernel. Nothing that containers wrote is in it.
+what the engine's log has of plugins, and facts of the kernel. Nothing that
+containers wrote is in it.
 
 Passwords, tokens and keys are taken out of every file by what they look like and
 where they stand, and those of the plugins' settings wherever else they turn up.
@@ -45,7 +46,7 @@ func (c *common) bugReport() *cobra.Command {
 			if !isRoot() && logSocket == "" && netSocket == "" {
 				fmt.Fprintln(cmd.ErrOrStderr(), "warning: without root, the report has nothing of the plugins themselves")
 			}
-			r := &report{common: c, files: map[string][]byte{}, log: target{common: c, kind: engine.Log, socket: logSocket}, net: target{common: c, kind: engine.Net, socket: netSocket}}
+			r := &report{common: c, begun: time.Now().Truncate(time.Second), files: map[string][]byte{}, log: target{common: c, kind: engine.Log, socket: logSocket}, net: target{common: c, kind: engine.Net, socket: netSocket}}
 			r.gather(cmd.Context())
 			if err := cmd.Context().Err(); err != nil {
 				return err
@@ -63,6 +64,7 @@ func (c *common) bugReport() *cobra.Command {
 type report struct {
 	*common
 	log, net target
+	begun    time.Time
 	mu       sync.Mutex // guards files
 	files    map[string][]byte
 	secrets  redact.Redactor
@@ -80,18 +82,19 @@ func (r *report) gather(ctx context.Context) {
 		t     *target
 		paths []string
 	}{
-		"dockline-log": {&r.log, []string{"version", "status", "config", "metrics", "log"}},
-		"dockline-net": {&r.net, []string{"version", "status", "metrics", "log", "cluster", "events", "addresses/reservations"}},
+		"dockline-log": {&r.log, []string{"version", "status", "config", "metrics", "log", "readyz"}},
+		"dockline-net": {&r.net, []string{"version", "status", "metrics", "log", "readyz", "cluster", "events", "addresses/reservations"}},
 	} {
 		for _, p := range of.paths { // all at once: a plugin that hangs is what a report may be about
 			name := path.Join(folder, strings.ReplaceAll(p, "/", "-")+".json")
-			if p == "metrics" || p == "log" {
+			if p == "metrics" || p == "log" || p == "readyz" {
 				name = path.Join(folder, p+".txt")
 			}
 			asked.Go(func() { r.add(name, func() ([]byte, error) { return r.ask(ctx, of.t, p) }) })
 		}
 	}
 	asked.Wait()
+	r.engineLog(ctx)
 	r.kernelFacts(ctx)
 }
 
@@ -100,10 +103,17 @@ func (r *report) add(name string, of func() ([]byte, error)) {
 	if err != nil {
 		name, text = name+".error", append(text, []byte(err.Error()+"\n")...)
 	}
+	if len(text) > maxFile { // whole lines, so that no secret is cut in two
+		cut := text[:maxFile]
+		text = fmt.Appendf(nil, "%s\n... and %d bytes more\n", cut[:max(bytes.LastIndexByte(cut, '\n'), 0)], len(text)-len(cut))
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.files[name] = text
 }
+
+// maxFile bounds one file of the report, in bytes.
+const maxFile = 8 << 20
 
 func (r *report) ask(ctx context.Context, t *target, what string) ([]byte, error) {
 	text, err := t.raw(ctx, patience, admin.Get, "/"+what, nil)
@@ -136,6 +146,31 @@ func (r *report) engineFacts(ctx context.Context) {
 			return json.MarshalIndent(v, "", "  ")
 		})
 	}
+}
+
+// engineLog is what the engine's log has of plugins where systemd keeps it: one that
+// does not start says why there alone.
+func (r *report) engineLog(ctx context.Context) {
+	if _, err := exec.LookPath("journalctl"); err != nil {
+		return
+	}
+	r.add("engine/log.txt", func() ([]byte, error) {
+		text, err := r.run(ctx, "journalctl", "--no-pager", "-o", "short-iso", "-n", "20000", "-u", "docker.service", "-u", "snap.docker.dockerd.service")
+		var lines []byte
+		for line := range bytes.Lines(text) {
+			if bytes.Contains(line, []byte("plugin")) {
+				lines = append(lines, line...)
+			}
+		}
+		return lines, err
+	})
+}
+
+// run asks a command that changes nothing.
+func (r *report) run(ctx context.Context, name string, args ...string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return exec.CommandContext(ctx, name, args...).CombinedOutput()
 }
 
 // learn takes note of what is secret in any text of a decoded JSON value.
@@ -201,9 +236,7 @@ func (r *report) kernelFacts(ctx context.Context) {
 			continue
 		}
 		r.add("kernel/"+strings.Join(args, "-"), func() ([]byte, error) {
-			ctx, cancel := context.WithTimeout(ctx, patience)
-			defer cancel()
-			text, err := exec.CommandContext(ctx, args[0], args[1:]...).CombinedOutput() //nolint:gosec // of the list above
+			text, err := r.run(ctx, args[0], args[1:]...)
 			return text[:min(len(text), maxKernel)], err
 		})
 	}
@@ -255,7 +288,7 @@ func (r *report) write(w io.Writer, folder string) error {
 	slices.Sort(names)
 	for _, name := range names {
 		text := []byte(r.secrets.Text(string(r.files[name])))
-		h := &tar.Header{Name: path.Join(folder, name), Mode: 0o600, Size: int64(len(text)), ModTime: time.Now(), Typeflag: tar.TypeReg}
+		h := &tar.Header{Name: path.Join(folder, name), Mode: 0o600, Size: int64(len(text)), ModTime: r.begun, Typeflag: tar.TypeReg}
 		if err := t.WriteHeader(h); err != nil {
 			return fmt.Errorf("write the report: %w", err)
 		}

@@ -63,7 +63,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 		return 0
 	}
 	interrupted := ctx.Err() != nil
-	if text := err.Error(); text != "" && !(interrupted && errors.Is(err, context.Canceled)) {
+	if text := err.Error(); text != "" && (!interrupted || !errors.Is(err, context.Canceled)) {
 		fmt.Fprintln(format.Safe(env.Err), text)
 	}
 	if interrupted {

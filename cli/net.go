@@ -167,6 +167,23 @@ func (v *view) row(n admin.Network, whole bool) netRow {
 	return r
 }
 
+// inspected is what the plugin knows of a network, with the engine's names.
+type inspected struct {
+	Name       string            `json:"name,omitempty"`
+	Containers map[string]string `json:"containers,omitempty"` // by their endpoints' ids
+	*admin.Network
+}
+
+func (v *view) inspect(n *admin.Network) inspected {
+	one := inspected{v.names[n.ID], map[string]string{}, n}
+	for _, e := range n.Endpoints {
+		if name := v.containers[e.ID]; name != "" {
+			one.Containers[e.ID] = name
+		}
+	}
+	return one
+}
+
 func (t *target) netInspect() *cobra.Command {
 	var form string
 	cmd := &cobra.Command{
@@ -179,13 +196,13 @@ func (t *target) netInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var found []*admin.Network
+			var found []inspected
 			for _, name := range args {
 				n, err := v.find(name)
 				if err != nil {
 					return err
 				}
-				found = append(found, n)
+				found = append(found, v.inspect(n))
 			}
 			enc := json.NewEncoder(cmd.OutOrStdout())
 			switch form {
@@ -313,7 +330,7 @@ something changes, and every 30 s. The exit code is 1 if something cannot be put
 }
 
 // onNetwork makes a command that does one thing to one network.
-func (t *target) onNetwork(cmd *cobra.Command, path, done string) *cobra.Command {
+func (t *target) onNetwork(cmd *cobra.Command, may func(v *view, id string) error, path, done string) *cobra.Command {
 	cmd.Args, cmd.ValidArgsFunction = exactly(1), completions(t.networkNames, 1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		v, err := t.look(cmd.Context())
@@ -322,6 +339,9 @@ func (t *target) onNetwork(cmd *cobra.Command, path, done string) *cobra.Command
 		}
 		n, err := v.find(args[0])
 		if err != nil {
+			return err
+		}
+		if err := may(v, n.ID); err != nil {
 			return err
 		}
 		var answer any
@@ -338,7 +358,7 @@ func (t *target) netConfirm() *cobra.Command {
 	return t.onNetwork(&cobra.Command{
 		Use: "confirm NETWORK", Short: "Confirm that the host is still reached after its addresses moved to a bridge",
 		Example: "  docker dockline net confirm lan",
-	}, "/confirm", "the move of the host's addresses for %s is confirmed")
+	}, func(*view, string) error { return nil }, "/confirm", "the move of the host's addresses for %s is confirmed")
 }
 
 func (t *target) netRemove() *cobra.Command {
@@ -347,5 +367,10 @@ func (t *target) netRemove() *cobra.Command {
 		Long: `Remove a network that the engine does not know any more, and on which no container
 is. Use docker network rm for one that it knows.`,
 		Example: "  docker dockline net rm 6f1c0e9a2b3d",
+	}, func(v *view, id string) error {
+		if name := v.names[id]; name != "" { // which the plugin cannot know
+			return fmt.Errorf("the engine knows network %s: use docker network rm %s", network.Short(id), name)
+		}
+		return nil
 	}, "/remove", "%s is removed")
 }

@@ -147,7 +147,9 @@ var functions = template.FuncMap{
 // headerFunctions leave the name of a column as it is, whatever is done with what
 // is in it.
 var headerFunctions = template.FuncMap{
-	"json": same, "split": same, "join": same, "lower": same, "upper": same, "title": same, "truncate": same,
+	"split": func(header, _ string) []string { return []string{header} },
+	"join":  func(of []string, _ string) string { return strings.Join(of, "") },
+	"json":  same, "lower": same, "upper": same, "title": same, "truncate": same,
 }
 
 func same(header string, _ ...any) string { return header }

@@ -15,11 +15,12 @@ type row struct {
 func TestList(t *testing.T) {
 	rows := []row{{"1", "one", "e"}, {"22", "two <&>", "f"}}
 	for name, c := range map[string]struct{ format, want string }{
-		"default":  {"", "ROW ID    NAME\n1         one\n22        two <&>\n"},
-		"table":    {"table", "ROW ID    NAME\n1         one\n22        two <&>\n"},
-		"fields":   {`table {{.Name}}\t{{.Extra}}`, "NAME      EXTRA\none       e\ntwo <&>   f\n"},
-		"json":     {"json", `{"ID":"1","Name":"one","Extra":"e"}` + "\n" + `{"ID":"22","Name":"two <&>","Extra":"f"}` + "\n"},
-		"template": {`{{upper .Name}}={{truncate .ID 1}}{{pad .Extra 1 1}}`, "ONE=1 e \nTWO <&>=2 f \n"},
+		"default":   {"", "ROW ID    NAME\n1         one\n22        two <&>\n"},
+		"table":     {"table", "ROW ID    NAME\n1         one\n22        two <&>\n"},
+		"fields":    {`table {{.Name}}\t{{.Extra}}`, "NAME      EXTRA\none       e\ntwo <&>   f\n"},
+		"functions": {`table {{upper .Name}}\t{{json .ID}}\t{{range split .Extra ","}}{{.}}{{end}}\t{{join (split .ID "") "-"}}`, "NAME      ROW ID    EXTRA     ROW ID\nONE       \"1\"       e         1\nTWO <&>   \"22\"      f         2-2\n"},
+		"json":      {"json", `{"ID":"1","Name":"one","Extra":"e"}` + "\n" + `{"ID":"22","Name":"two <&>","Extra":"f"}` + "\n"},
+		"template":  {`{{upper .Name}}={{truncate .ID 1}}{{pad .Extra 1 1}}`, "ONE=1 e \nTWO <&>=2 f \n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder

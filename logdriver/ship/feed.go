@@ -52,6 +52,7 @@ type feed struct {
 	tmpl        *encoder
 	prepared    *Meta // what tmpl was made of
 	failures    int   // reads that failed, one after the other
+	cannotRead  pluginlog.Seldom
 	evicted     pluginlog.Seldom
 	unsaid      uint64 // bytes evicted of which nothing was said yet
 	seeking     bool   // behind a gap, in the rest of a frame

@@ -234,7 +234,9 @@ func (l *lane) settled(f *feed) {
 // unreadable is for a feed that could not be read; it is tried again.
 func (l *lane) unreadable(f *feed, err error) {
 	l.stats.ReadErrors.Add(1)
-	l.log.Error("a stream cannot be read", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
+	if _, due := f.cannotRead.Due(time.Now()); due {
+		l.log.Error("a stream cannot be read; it is tried again, and nothing behind that place is delivered meanwhile", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "offset", f.read, "err", err)
+	}
 	f.src.Release()
 	time.AfterFunc(readRetry, f.notify)
 }

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/internal/pluginlog"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -60,6 +61,29 @@ type pump struct {
 	done    chan struct{} // closed when run has returned
 	stop    chan struct{} // closed when it shall
 	once    sync.Once
+	dropped dropped
+}
+
+// dropped are bytes of which nothing was said yet. The pump and its end count them.
+type dropped struct {
+	mu     sync.Mutex
+	bytes  int
+	seldom pluginlog.Seldom
+}
+
+// add counts bytes, and returns how many are to be spoken of now, if any are. At
+// the end they all are.
+func (d *dropped) add(n int, end bool) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.bytes += n; d.bytes == 0 {
+		return 0
+	}
+	if _, due := d.seldom.Due(time.Now()); !due && !end {
+		return 0
+	}
+	n, d.bytes = d.bytes, 0
+	return n
 }
 
 // finish empties the pipe and detaches the session.
@@ -75,13 +99,13 @@ func (pm *pump) finish() error {
 		}
 	}
 	if err != nil {
-		pm.discard(err)
+		pm.discard(err, true)
 	}
 	return pm.session.Detach()
 }
 
 // discard drops what is in the pipe.
-func (pm *pump) discard(why error) {
+func (pm *pump) discard(why error, end bool) {
 	total := 0
 	_ = pm.pipe.use(func(fd int) error {
 		for {
@@ -92,8 +116,8 @@ func (pm *pump) discard(why error) {
 			total += n
 		}
 	})
-	if total > 0 {
-		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "bytes", total, "err", why)
+	if n := pm.dropped.add(total, end); n > 0 {
+		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "bytes", n, "err", why)
 	}
 }
 
@@ -174,7 +198,7 @@ func (pm *pump) failed(since *time.Time, err error) bool {
 		pm.owner.log.Error("a container's records cannot be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "err", err)
 	}
 	if time.Since(*since) >= patience {
-		pm.discard(err)
+		pm.discard(err, false)
 	}
 	return pm.wait(failWait)
 }

@@ -42,7 +42,7 @@ func (p *Plugin) registerReservations(s *shared.Server) {
 }
 
 // errAsked wraps what is wrong with a question.
-var errAsked = errors.New("cannot be understood")
+var errAsked = errors.New("not done")
 
 // coded gives an error the HTTP status that it means.
 func coded(err error) error {
@@ -120,5 +120,5 @@ func (p *Plugin) poolOf(id, pool string, a netip.Addr) (netip.Prefix, error) {
 			return own.Prefix, nil
 		}
 	}
-	return netip.Prefix{}, fmt.Errorf("%w: address %s is in no subnet of network %s", errAsked, a, id)
+	return netip.Prefix{}, fmt.Errorf("%w: address %s is in no subnet of network %s", errAsked, a, network.Short(d.ID))
 }

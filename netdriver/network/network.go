@@ -25,6 +25,7 @@ import (
 var (
 	ErrNotFound = errors.New("no such network")
 	ErrConflict = errors.New("conflicts with another network")
+	ErrInUse    = errors.New("a container is on it")
 	ErrUplink   = errors.New("left alone, the network is without its wire")
 )
 

@@ -29,7 +29,7 @@ func (m *Manager) Remove(id string) error {
 	case err != nil:
 		return err
 	case !begun:
-		return fmt.Errorf("network %s: %w: a container is on it, so that the engine knows it; use docker network rm", Short(d.ID), ErrConflict)
+		return fmt.Errorf("network %s: %w, so that the engine knows it: use docker network rm", Short(d.ID), ErrInUse)
 	}
 	m.log.Info("removing a network on an operator's word", "network", Short(d.ID))
 	return m.finishDelete(d.ID)

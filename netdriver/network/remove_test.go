@@ -246,7 +246,7 @@ func TestRemoveOnAnOperatorsWord(t *testing.T) {
 		"its id":                 {id: "n"},
 		"none":                   {id: "", want: ErrNotFound, left: 3},
 		"another":                {id: "x", want: ErrNotFound, left: 3},
-		"with a container on it": {id: "n", joined: true, want: ErrConflict, left: 3},
+		"with a container on it": {id: "n", joined: true, want: ErrInUse, left: 3},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFaulty()

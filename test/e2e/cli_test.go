@@ -61,6 +61,7 @@ func sayers(b *bench, run func(...string) (string, error)) (says, fails func(wan
 func askForLogs(b *bench, run func(...string) (string, error)) {
 	says, _ := sayers(b, run)
 	says(`^  dockline\*? +Look into dockline's`, "help")
+	says(`^Usage:  docker dockline log where \[OPTIONS\] CONTAINER$`, "help", "dockline", "log", "where")
 	b.collector("c1", "relp")
 	b.start("asked", nil, "workload", "seq", "-n", "300")
 	b.finish("asked")
