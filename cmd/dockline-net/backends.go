@@ -126,3 +126,11 @@ func (b *backends) handle(s *shared.Server) {
 		return map[string]any{"reclaimed": all}, nil
 	})
 }
+
+// setPools tells them of the addresses that are given out, which were made of them.
+func (b *backends) setPools(addresses *ipam.Manager) {
+	if b.etcd != nil {
+		b.etcd.SetPools(addresses)
+	}
+	b.dhcp.SetKnown(addresses.Held)
+}

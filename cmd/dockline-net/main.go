@@ -188,13 +188,10 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	if err != nil {
 		return nil, err
 	}
-	if from.etcd != nil {
-		from.etcd.SetPools(addresses)
-	}
 	networks.SetPools(addresses)
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
-	from.dhcp.SetKnown(addresses.Held)
+	from.setPools(addresses)
 	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Probe: probes, Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
 	return &plugin{
 		admin:     window,

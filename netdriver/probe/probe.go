@@ -29,9 +29,8 @@ import (
 )
 
 const (
-	// MinEvery and MaxEvery bound how often each target is asked.
-	MinEvery = time.Second
-	MaxEvery = time.Hour
+	MinEvery = time.Second // MinEvery is how long it is at least between two questions to one target.
+	MaxEvery = time.Hour   // MaxEvery is how long at most.
 
 	// Most is how many targets there are at most; of 17 series each.
 	Most = 1000
