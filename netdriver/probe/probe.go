@@ -29,8 +29,9 @@ import (
 )
 
 const (
-	// MinEvery and MaxEvery bound how often each target is asked.
+	// MinEvery is how often a target is asked at most.
 	MinEvery = time.Second
+	// MaxEvery is how often at least.
 	MaxEvery = time.Hour
 
 	// Most is how many targets there are at most; of 17 series each.
