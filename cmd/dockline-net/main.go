@@ -165,7 +165,6 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	wires := watch.New(watch.Config{
 		Host: watch.OnKernel{Kernel: host}, Networks: networks, Endpoints: endpoints, Log: log,
 	})
-	probes := newProbes(set, networks, wires, host, log)
 	from, err := newBackends(kept, networks, os.Getenv, log)
 	if err != nil {
 		return nil, err
@@ -192,14 +191,14 @@ func assemble(host *kernel.Kernel, kept *state.Dir, set settings, log *slog.Logg
 	networks.SetEndpoints(endpoints)
 	wires.SetPools(addresses)
 	from.setPools(addresses)
-	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Probe: probes, Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
+	window := &admin.Plugin{Host: host, Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Probe: newProbes(set, networks, wires, host, log), Cluster: from.etcd, PerContainer: set.window.PerContainer, Log: log}
 	return &plugin{
 		admin:     window,
 		driver:    &engine.Driver{Networks: networks, Endpoints: endpoints, IPAM: addresses, Leases: from.dhcp, Watch: wires, Calls: window, Log: log, RequireMAC: set.requireMAC},
 		reconcile: &reconcile.Reconciler{Host: host, Networks: networks, Endpoints: endpoints, Addresses: addresses, Now: time.Now, Log: log, KeepLinks: kept.JournalLost(), Done: window.Reconciled},
 		host:      host,
 		watch:     wires,
-		probe:     probes,
+		probe:     window.Probe,
 		from:      from,
 	}, nil
 }

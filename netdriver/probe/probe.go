@@ -29,8 +29,10 @@ import (
 )
 
 const (
-	MinEvery = time.Second // MinEvery is how long it is at least between two questions to one target.
-	MaxEvery = time.Hour   // MaxEvery is how long at most.
+	// MinEvery is how often a target is asked at most.
+	MinEvery = time.Second
+	// MaxEvery is how often at least.
+	MaxEvery = time.Hour
 
 	// Most is how many targets there are at most; of 17 series each.
 	Most = 1000

@@ -49,10 +49,10 @@ func TestFurtherFaults(t *testing.T) {
 			to: "b", fault: StaleMAC, words: []string{"A sends what is for 10.7.0.3 (B) to the MAC 02:00:00:00:00:99 (PERMANENT)"},
 		},
 		"a limit on B's link": {
-			inject: func(l *lan) {
-				l.run(l.box("b"), "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "8bit", "burst", "90", "limit", "90")
+			inject: func(l *lan) { // no packet passes that is longer than the burst, such as an echo
+				l.run(l.box("b"), "tc", "qdisc", "add", "dev", "eth0", "root", "tbf", "rate", "1mbit", "burst", "90", "limit", "3000")
 			},
-			to: "fd00:7::3", fault: Lossy, words: []string{"B answers neighbour discovery", "the link eth0 in the sandbox of B dropped"},
+			to: "b", fault: Lossy, words: []string{"B answers ARP", "the link eth0 in the sandbox of B dropped"},
 		},
 		"A has B's address": {
 			inject: func(l *lan) { l.ip(l.box("a"), "address", "add", "10.7.0.3/32", "dev", "lo") },
