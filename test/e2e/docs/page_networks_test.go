@@ -208,7 +208,7 @@ var troubles = page{
 	},
 	"docker-plugin-disable-plugin-is-in-use": {
 		given: func(w *world) { w.lanWith("web", "db") },
-		shown:  func(w *world, printed []string) { w.contains(printed[0], "/web dockline-log") },
+		shown: func(w *world, printed []string) { w.contains(printed[0], "/web dockline-log") },
 	},
 	"nothing-arrives": {
 		goesOn: true,
