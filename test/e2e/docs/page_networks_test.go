@@ -91,6 +91,7 @@ func (w *world) lost() {
 		"--subnet", "192.168.1.0/24", "--gateway", "192.168.1.1", "-o", "parent=eth0", "--ipam-opt", "backend=etcd", "--ipam-opt", "reserve=4", "lan")
 	w.rack1.Docker("plugin", "disable", "-f", "dockline-net")
 	w.rack1.Docker("plugin", "rm", "-f", "dockline-net")
+	w.rack1.sh("for link in $(ls /sys/class/net | grep ^dl); do ip link delete $link; done") // they are gone with a host
 	// The half a minute until its lease ends is over.
 	w.logs.sh(`curl -sS -d '{}' http://10.0.0.21:2379/v3/lease/leases | grep -o '"ID":"[0-9]*"' | tr -dc '0-9\n' | while read -r id; do
 		curl -sS --fail -d "{\"ID\": \"$id\"}" http://10.0.0.21:2379/v3/lease/revoke; done`)

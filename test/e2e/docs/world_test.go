@@ -224,6 +224,10 @@ func (w *world) reset() {
 		}
 		cancel()
 	}
+	if left := w.rack1.sh("ls /sys/class/net | grep ^dl || true"); left != "" {
+		w.Errorf("left behind: %s", left)
+		w.rack1.sh("for link in $(ls /sys/class/net | grep ^dl); do ip link delete $link || true; done")
+	}
 	if w.rack1.read("/etc/docker/daemon.json") != "{}" {
 		w.rack1.write("/etc/docker/daemon.json", "{}\n")
 		if _, err := w.rack1.systemctl([]string{"restart", "docker"}); err != nil {
