@@ -29,7 +29,8 @@ type conn struct {
 	next *batch
 	sent uint64 // batches
 
-	done uint64 // records that are taken or refused; owned by the worker, then by its promises
+	done  uint64 // records that are taken or refused; owned by the worker, then by its promises
+	known bool   // it was written to; owned by the worker
 }
 
 // queued is how many batches wait while another one is produced.

@@ -45,6 +45,14 @@ func (c *conn) deliver(b *batch) error {
 		all[i] = i
 	}
 	d.todo = d.chunks(all)
+	if !c.known && len(all) > 1 && c.cluster.topic.Fixed() {
+		// Until the client knows a topic's partitions it gathers what is for them, and
+		// then sends it on by and by, in requests that end anywhere: if one of these is
+		// refused the ones behind it overtake it. (Rarely it cuts what it is given later,
+		// too, when a round of sending takes long to end.)
+		d.todo = append([][]int{all[:1]}, d.chunks(all[1:])...)
+	}
+	c.known = true
 	for len(d.todo) > 0 {
 		part := d.todo[0]
 		d.todo = d.todo[1:]
