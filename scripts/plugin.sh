@@ -93,7 +93,8 @@ log: {level: info, accesslog: {disabled: true}}
 storage: {filesystem: {rootdirectory: $registry_dir/data}}
 http: {addr: "127.0.0.1:0"}
 TEXT
-    docker-registry serve "$registry_dir/config.yml" >"$registry_dir/log" 2>&1 </dev/null &
+    : >"$registry_dir/log" # which is read before the registry has begun
+    docker-registry serve "$registry_dir/config.yml" >>"$registry_dir/log" 2>&1 </dev/null &
     registry_pid=$!
     local deadline=$((SECONDS + 20))
     while ((SECONDS < deadline)); do
