@@ -153,8 +153,8 @@ vulncheck: ## look for known vulnerabilities in what the code reaches; VULNDB na
 	@mkdir -p build && $(GO) build -o build/vulncheck ./test/cmd/vulncheck && build/vulncheck
 
 .PHONY: docs
-docs: ## write the pages that are made from the code: docs/log-options.md, docs/metrics.md, docs/cli.md
-	$(GO) generate ./logdriver/container ./test/monitoring ./cli
+docs: ## write the pages that are made from the code: docs/log-options.md, docs/network-options.md, docs/metrics.md, docs/cli.md
+	$(GO) generate ./logdriver/container ./test/docs ./test/monitoring ./cli
 
 .PHONY: fmt
 fmt: ## format the Go code

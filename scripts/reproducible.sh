@@ -6,6 +6,11 @@
 # the first has compiled: it has a compiler's cache of its own, which is kept for
 # the next time.
 set -euo pipefail
+
+if (($# > 0)); then
+    echo "usage: scripts/reproducible.sh   (builds twice and compares; takes minutes the first time)" >&2
+    exit 2
+fi
 cd "$(dirname "$0")/.."
 
 work=$(mktemp -d)

@@ -6,7 +6,7 @@
 set -euo pipefail
 umask 022
 
-if (($# < 1 || $# > 2)); then
+if (($# < 1 || $# > 2)) || [[ $1 == -* ]]; then
     echo "usage: scripts/rootfs.sh PLUGIN [DIR]   (DIR: build/plugins/PLUGIN)" >&2
     exit 2
 fi

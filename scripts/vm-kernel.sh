@@ -4,6 +4,10 @@
 # used as it is; CACHE says where.
 set -euo pipefail
 
+if (($# > 0)); then
+    echo "usage: scripts/vm-kernel.sh   (prints where the kernel is; CACHE says where it is kept)" >&2
+    exit 2
+fi
 readonly cache=${CACHE:-/var/cache/dockline-test/vm}
 
 die() { printf 'vm-kernel: %s\n' "$*" >&2; exit 1; }

@@ -43,6 +43,20 @@ const reconcileEvery = 30 * time.Second
 // /run/docker/plugins/<id of the plugin> on the host.
 const adminSocket = "admin.sock"
 
+const usage = `usage: dockline-net trace [-socket PATH] [-timeout DURATION] [-json] A B
+       dockline-net version
+
+The engine starts the plugin without a command. For people there is docker
+dockline net, which needs to be installed beside the docker command; this is for
+hosts without it, as root, from the plugin's folder in the engine's data root:
+
+  trace    why container A does not reach B, in words; dockline-net trace -help says more
+  version  of this binary, with commit and date; needs no plugin that runs
+
+What else the plugin knows it says on its socket for operators, admin.sock:
+/status, /metrics, /events and others.
+`
+
 func main() {
 	if len(os.Args) > 1 { // a person has typed it, on the host
 		switch os.Args[1] {
@@ -51,13 +65,17 @@ func main() {
 		case "version":
 			fmt.Println(build.Line("dockline-net"))
 			return
+		case "help":
+			fmt.Print(usage)
+			return
 		}
 	}
+	flag.Usage = func() { fmt.Fprint(flag.CommandLine.Output(), usage) }
 	socket := flag.String("socket", "/run/docker/plugins/dockline-net.sock", "unix `path` that the engine dials; the operator's, admin.sock, is beside it")
 	dir := flag.String("state", "/var/lib/dockline", "`directory` of the state")
 	flag.Parse()
 	if flag.NArg() > 0 { // not a plugin that was started by mistake
-		fmt.Fprintf(os.Stderr, "dockline-net: there is no command %q: there are trace and version; the engine starts the plugin without any\n", flag.Arg(0))
+		fmt.Fprintf(os.Stderr, "dockline-net: there is no command %q\n%s", flag.Arg(0), usage)
 		os.Exit(2)
 	}
 	var recent pluginlog.Recent

@@ -10,6 +10,15 @@ type Option struct {
 	Doc     string // one sentence or more, Markdown
 }
 
+// Names are those of a table's options, as CheckKeys wants them.
+func Names(table []Option) []string {
+	all := make([]string, len(table))
+	for i, o := range table {
+		all[i] = o.Name
+	}
+	return all
+}
+
 // Key returns the key that an error of this package is about, "" for any other error.
 func Key(err error) string {
 	var unknown *UnknownKeyError

@@ -27,7 +27,12 @@ const hostKey = "/host"
 var _ ipam.Backend = (*Manager)(nil)
 
 // Options are those that a network may give it.
-func (m *Manager) Options() []string { return []string{optionParent} }
+func (m *Manager) Options() []options.Option { return Options() }
+
+// Options are those of every Manager.
+func Options() []options.Option {
+	return []options.Option{{Name: optionParent, Type: "interface", Doc: "Behind which the server is, until the network is there: the one that `-o parent` or `-o uplink` names. Not needed with `--subnet` and `--gateway`."}}
+}
 
 // Prepare implements ipam.Backend. It asks on the parent what the LAN's server
 // leases, and takes nothing: an OFFER that is not accepted lapses.

@@ -201,8 +201,8 @@ const optionBackend = "backend"
 
 // CheckOptions refuses options of a pool that a backend with the known ones does
 // not have.
-func CheckOptions(given map[string]string, known ...string) error {
-	return options.CheckKeys("IPAM option", given, append(known, optionBackend))
+func CheckOptions(given map[string]string, known ...options.Option) error {
+	return options.CheckKeys("IPAM option", given, append(options.Names(known), optionBackend))
 }
 
 // CheckDefaults returns an error for defaults that name no backend there is.
@@ -240,8 +240,8 @@ func (c Config) elsewhere(name string, err error) error {
 		return err
 	}
 	for _, other := range slices.Sorted(maps.Keys(c.Backends)) {
-		o, ok := c.Backends[other].(interface{ Options() []string })
-		if ok && slices.Contains(o.Options(), unknown.Key) {
+		o, ok := c.Backends[other].(interface{ Options() []options.Option })
+		if ok && slices.Contains(options.Names(o.Options()), unknown.Key) {
 			return fmt.Errorf("IPAM option %q is of backend %s, and this network has backend %s: give --ipam-opt backend=%s, or leave it out", unknown.Key, other, name, other)
 		}
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/dockline/dockline/internal/options"
 )
 
 // cluster is a backend that is told what others have.
@@ -40,7 +42,7 @@ func (c *cluster) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error)
 	if !r.Prefix.IsValid() {
 		r.Prefix = c.subnet
 	}
-	return r, CheckOptions(r.Options, "segment")
+	return r, CheckOptions(r.Options, options.Option{Name: "segment"})
 }
 
 func (c *cluster) View(Pool, Owner) View {

@@ -56,7 +56,12 @@ func parsePart(given map[string]string) (part, error) {
 }
 
 // Options are those that a network may give it.
-func (Split) Options() []string { return []string{optionIndex, optionHosts} }
+func (Split) Options() []options.Option {
+	return []options.Option{
+		{Name: optionHosts, Type: fmt.Sprintf("1 to %d", maxHosts), Doc: "How many hosts share the range."},
+		{Name: optionIndex, Type: "0 to `hosts` less 1", Doc: "Which of them this is."},
+	}
+}
 
 // Prepare implements Backend.
 func (Split) Prepare(_ context.Context, r PoolRequest) (PoolRequest, error) {

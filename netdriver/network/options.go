@@ -67,15 +67,6 @@ const (
 	noIPvlan = "ipvlan is not offered; leave it out for macvlan, or use the built-in ipvlan driver"
 )
 
-func knownKeys() []string {
-	return []string{
-		keyMode, keyParent, keyUplink, keyMacvlanMode, keyMTU, keyDriverMTU,
-		keyBridgeName, keyIfPrefix, keyHostAccess, keyOverlap, keyProbe, keyProbePeers,
-		keyVLAN, keyHostAddress, keyBridge, keyMove, keyConfirmWithin,
-		keyHairpin, keyIsolatedPorts, keyICC, keyLearning, keyUnicastFlood, keyMulticastFlood, keyBroadcastFlood, keyMasquerade,
-	}
-}
-
 const (
 	minMTU     = 68   // RFC 791, 3.2
 	minMTUIPv6 = 1280 // RFC 8200, 5
@@ -132,7 +123,7 @@ func checkKeys(o map[string]string) error {
 	} else if masquerade {
 		return bad(keyMasquerade, o[keyMasquerade], "%s", noPorts)
 	}
-	return options.CheckKeys(what, o, knownKeys())
+	return options.CheckKeys(what, o, options.Names(Options()))
 }
 
 func bad(key, value, format string, args ...any) error {

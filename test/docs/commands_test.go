@@ -31,25 +31,7 @@ func newCommands(t *testing.T) *commands {
 	t.Helper()
 	c := &commands{cli: cli.New(cli.Env{Getenv: func(string) string { return "" }}), settings: map[string][]string{}}
 	for _, plugin := range []string{"dockline-log", "dockline-net"} {
-		data, err := os.ReadFile(filepath.Join(top, "plugin-config", plugin, "config.json"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		var config struct {
-			Env, Mounts []struct {
-				Name     string
-				Settable []string
-			}
-		}
-		if err := json.Unmarshal(data, &config); err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range config.Env {
-			c.settings[plugin] = append(c.settings[plugin], e.Name)
-		}
-		for _, m := range config.Mounts {
-			c.settings[plugin] = append(c.settings[plugin], m.Name+".source")
-		}
+		c.settings[plugin] = options.Names(configOf(t, plugin).settings())
 	}
 	makefile, err := os.ReadFile(filepath.Join(top, "Makefile"))
 	if err != nil {
@@ -57,6 +39,34 @@ func newCommands(t *testing.T) *commands {
 	}
 	c.makefile = string(makefile)
 	return c
+}
+
+// config is what a plugin's config.json says of its settings.
+type config struct {
+	Env    []struct{ Name, Description, Value string }
+	Mounts []struct{ Name, Description, Source string }
+}
+
+func configOf(t *testing.T, plugin string) (c config) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(top, "plugin-config", plugin, "config.json"))
+	if err == nil {
+		err = json.Unmarshal(data, &c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c config) settings() (all []options.Option) {
+	for _, e := range c.Env {
+		all = append(all, options.Option{Name: e.Name, Default: e.Value, Doc: e.Description})
+	}
+	for _, m := range c.Mounts {
+		all = append(all, options.Option{Name: m.Name + ".source", Default: m.Source, Doc: m.Description})
+	}
+	return all
 }
 
 // check says what is wrong with a command, as far as it is one of ours.

@@ -216,15 +216,23 @@ type poolOptions struct {
 }
 
 // Options are those that a network may give it.
-func (*Backend) Options() []string { return known() }
+func (*Backend) Options() []options.Option { return Options() }
 
-func known() []string { return []string{optionSegment, optionReserve, optionHold, optionShare} }
+// Options are those of every Backend.
+func Options() []options.Option {
+	return []options.Option{
+		{Name: optionSegment, Type: "name", Default: defaultSegment, Doc: "The layer 2 network on which addresses are to be unique. Give networks names of their own that are on different VLANs and use the same addresses."},
+		{Name: optionReserve, Type: fmt.Sprintf("0 to %d", maxReserve), Default: "0", Doc: "How many addresses each host claims ahead, for when etcd is away."},
+		{Name: optionHold, Type: "duration, at most `720h`", Default: "0s", Doc: "For how long a released address is kept for [the container that had it](addresses.md#the-same-container-the-same-address), on whatever host it comes back. Others do not get it, unless no other is free and all that is known of the container is a MAC of no hardware."},
+		{Name: optionShare, Type: "name", Doc: "The network's definition is compared with, or taken from, that of the other hosts: [A definition for all hosts](addresses.md#a-definition-for-all-hosts)."},
+	}
+}
 
 func parseOptions(given map[string]string) (o poolOptions, err error) {
 	refuse := func(key, why string) (poolOptions, error) {
 		return o, &options.ValueError{What: "IPAM option", Key: key, Value: given[key], Err: errors.New(why)}
 	}
-	if err := ipam.CheckOptions(given, known()...); err != nil {
+	if err := ipam.CheckOptions(given, Options()...); err != nil {
 		return o, err
 	}
 	o.segment, o.share = cmp.Or(given[optionSegment], defaultSegment), given[optionShare]
