@@ -69,24 +69,6 @@ var logDriver = page{
 			w.rack1.sh("docker dockline log drain --timeout 30s")
 		},
 	},
-	"removing-and-upgrading-it": {
-		given: func(w *world) {
-			w.collectors("relp://10.0.0.11:2514", "relp://10.0.0.12:2514")
-			w.registry("latest", "NEW")
-			w.rack1.Docker("plugin", "install", "--alias", "dockline-log", "--grant-all-permissions", "registry.example.com/dockline-log:latest", relps)
-			w.rack1.Docker("run", "-d", "--name", "web", "--log-driver", "dockline-log", "alpine", "sh", "-c",
-				"echo before; until [ -e /tmp/more ]; do sleep 0.1; done; echo after; sleep 100000")
-			w.arrives("", "web", "before")
-		},
-		shown: func(w *world, _ []string) {
-			build := w.rack1.sh(`cat $(docker info -f '{{.DockerRootDir}}')/plugins/$(docker plugin inspect -f '{{.ID}}' dockline-log)/rootfs/etc/dockline-build`)
-			if build != "NEW" {
-				w.Errorf("the plugin is build %s", build)
-			}
-			w.rack1.Docker("exec", "web", "touch", "/tmp/more")
-			w.arrives("", "web", "after")
-		},
-	},
 }
 
 var configuration = page{
