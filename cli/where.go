@@ -135,6 +135,9 @@ func printExplanation(out io.Writer, e *logdriver.Explanation) error {
 	if e.NoRecordTo != "" {
 		fmt.Fprintln(&b, e.NoRecordTo)
 	}
+	if e.Container == "" && len(e.Pools) == 0 {
+		fmt.Fprintln(&b, "There are no pools: the plugin has no collectors (COLLECTORS, or a configuration), so records stay on this host, for docker logs.")
+	}
 	for _, p := range e.Pools {
 		printRanking(&b, p)
 	}

@@ -70,7 +70,7 @@ func ask(ctx context.Context, socket, from, to string) (Known, error) {
 func lookup(ctx context.Context, name string, from Intended) (netip.Addr, error) {
 	addrs, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		return netip.Addr{}, fmt.Errorf("%q is no address, no endpoint of this host's, and no host by name (a container is named by its endpoint's id or its address): %w", name, err)
+		return netip.Addr{}, fmt.Errorf("%q is no container or endpoint that is known here, no address, and no host by name (docker dockline net trace knows containers by their names, dockline-net trace by address or endpoint's id): %w", name, err)
 	}
 	for _, a := range addrs {
 		a = a.Unmap()
