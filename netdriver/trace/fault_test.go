@@ -121,11 +121,11 @@ func TestFaults(t *testing.T) {
 			to:     "b", fault: ParentDown, words: []string{"The parent eth0 of both is down"},
 		},
 		"far host dead": {
-			inject: func(l *lan) { l.must(l.far.Close()) },
+			inject: func(l *lan) { l.must(l.far.Cut(l.ctx, "eth0")) }, // a namespace that is closed answers on until the kernel gets to it
 			to:     "10.7.0.9", fault: FarDead, words: []string{"does not answer ARP", "The wire works: the gateway 10.7.0.1 answers"},
 		},
 		"gateway dead": {
-			inject: func(l *lan) { l.must(l.gw.Close()) },
+			inject: func(l *lan) { l.must(l.gw.Cut(l.ctx, "eth0")) },
 			to:     "10.8.0.9", fault: GatewayDead, words: []string{"A's gateway 10.7.0.1 does not answer ARP"},
 		},
 		"router without a route": {
