@@ -30,6 +30,3 @@ var pages = map[string]page{
 	"docs/sinks/relp.md":          sinks,
 	"docs/sinks/syslog.md":        sinks,
 }
-
-// unread are pages whose commands nobody types yet.
-var unread = map[string]bool{}
