@@ -63,7 +63,7 @@ type live struct {
 	up       bool      // it has answered, or it was not waited for
 	answered time.Time // by itself, last
 	checked  time.Time
-	asked    bool // everybody, not only itself
+	asked    bool // everybody, not only itself, and nobody for others since (see Manager.Ask)
 	answers  int  // by its MAC to the last check
 	twins    int  // checks in a row with more than one
 	conflict *Conflict
@@ -189,7 +189,6 @@ func (w *wire) heardLiveLocked(l *live, c neighbour.Claim) {
 	if string(c.MAC) == string(l.mac) {
 		if c.Answer {
 			l.answered = time.Now()
-			l.answers++
 			w.upLocked(l)
 			w.twinLocked(l)
 		}
@@ -278,9 +277,12 @@ func (w *wire) check(l *live) {
 	_ = w.ask(l.addr, nil)
 }
 
-// twinLocked looks at the second answer to one question.
+// twinLocked counts an answer, and looks at the second one to one question.
 func (w *wire) twinLocked(l *live) {
-	if l.answers != 2 || !l.asked {
+	if !l.asked {
+		return
+	}
+	if l.answers++; l.answers != 2 {
 		return
 	}
 	if l.twins++; l.twins >= twinRounds {

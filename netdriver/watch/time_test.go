@@ -29,6 +29,7 @@ type script struct {
 	fail      error
 	cut       error // there is no carrier
 	mute      error // nothing can be sent
+	twin      bool  // everybody is there twice
 	endpoints []endpoint.Endpoint
 	foreign   []netip.Addr // what the pools were told
 }
@@ -74,6 +75,9 @@ func (p *scriptPort) Ask(a netip.Addr, to net.HardwareAddr) error {
 	}
 	if mac := p.has[a]; mac != nil {
 		p.claims <- neighbour.Claim{Addr: a, MAC: mac, Answer: true}
+		if p.twin {
+			p.claims <- neighbour.Claim{Addr: a, MAC: mac, Answer: true}
+		}
 	}
 	return errors.Join(p.fail, p.mute)
 }

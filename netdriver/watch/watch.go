@@ -250,7 +250,7 @@ func (m *Manager) holder(a netip.Addr) bool {
 func (m *Manager) Ask(networkID string, a netip.Addr, to net.HardwareAddr) error {
 	for _, w := range m.index.Load().wires {
 		if w.id == networkID {
-			return w.ask(a, to)
+			return w.askFor(a, to)
 		}
 	}
 	return ErrUnwatched

@@ -205,6 +205,17 @@ func (w *wire) ask(a netip.Addr, to []byte) error {
 	return err
 }
 
+// askFor asks for somebody else. Where that is an endpoint of ours it ends the round
+// of its check, whose answers could not be told from this one's.
+func (w *wire) askFor(a netip.Addr, to []byte) error {
+	w.mu.Lock()
+	if l := w.lives[a]; l != nil {
+		l.asked = false
+	}
+	w.mu.Unlock()
+	return w.ask(a, to)
+}
+
 func (w *wire) announce(a netip.Addr, mac []byte) {
 	w.mu.Lock()
 	port := w.port
