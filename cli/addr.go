@@ -100,7 +100,10 @@ func (t *target) addresses(ctx context.Context, of string) ([]addrRow, error) {
 		if c.Host == cluster.Host {
 			continue // what is this host's is known better here
 		}
-		one := addrRow{Address: c.Addr.String(), Network: "-", State: "cluster", Holder: orDash(c.Key), Host: c.HostName, Until: "-", Pool: prefix.String(), at: c.Addr}
+		one := addrRow{Address: c.Addr.String(), Network: "-", State: "cluster", Holder: orDash(c.Key), Host: c.HostName, Until: "-", Pool: c.Pool, at: c.Addr}
+		if prefix.IsValid() {
+			one.Pool = prefix.String()
+		}
 		rows = append(rows, networks.put(one, v, prefix, only)...)
 	}
 	rows = withoutKnown(rows)

@@ -76,7 +76,7 @@ func refuse(ctx context.Context, l net.Listener, err error, set settings, log *s
 		operators.HandleProcess(set.recent.Lines)
 	}
 	show(ctx, &beside, operators, al, set.window, log)
-	err = engine.Refusing(why, log).Serve(ctx, l)
+	err = engine.Refusing(why, set.requireMAC, log).Serve(ctx, l)
 	cancel()
 	return errors.Join(err, beside.Wait())
 }

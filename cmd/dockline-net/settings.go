@@ -27,6 +27,13 @@ const (
 
 func readSettings(getenv func(string) string) (settings, error) {
 	s := settings{keep: keepDefault}
+	switch v := getenv("REQUIRE_MAC"); v { // first: the engine is told it whatever else is wrong
+	case "", "off":
+	case "on":
+		s.requireMAC = true
+	default:
+		return s, &options.ValueError{What: "setting", Key: "REQUIRE_MAC", Value: v, Err: errors.New("neither on nor off")}
+	}
 	var err error
 	if s.window, err = admin.ParseSettings(getenv); err != nil {
 		return s, err
@@ -44,13 +51,6 @@ func readSettings(getenv func(string) string) (settings, error) {
 			return s, &options.ValueError{What: "setting", Key: "PROBE_INTERVAL", Value: v, Err: fmt.Errorf("neither off nor a time from %v to %v, such as 10s", probe.MinEvery, probe.MaxEvery)}
 		}
 		s.probe = d
-	}
-	switch v := getenv("REQUIRE_MAC"); v {
-	case "", "off":
-	case "on":
-		s.requireMAC = true
-	default:
-		return s, &options.ValueError{What: "setting", Key: "REQUIRE_MAC", Value: v, Err: errors.New("neither on nor off")}
 	}
 	return s, nil
 }

@@ -11,13 +11,13 @@ import (
 
 // Refusing returns a server that says what the plugin is and answers every other
 // call with the error. An engine that is not told what a plugin is knows no driver
-// of its name, and says that instead.
-func Refusing(why error, log *slog.Logger) *pluginserver.Server {
+// of its name, and says that instead. requireMAC is Driver.RequireMAC.
+func Refusing(why error, requireMAC bool, log *slog.Logger) *pluginserver.Server {
 	s := pluginserver.Refusing(why, log)
 	pluginserver.HandleEmpty(s, networksAre, func(context.Context) (*networkCapabilities, error) { return ofNetworks() })
 	pluginserver.HandleEmpty(s, addressSpaces, func(context.Context) (*plugin.AddressSpacesResponse, error) { return spaces() })
 	pluginserver.HandleEmpty(s, addressesAre, func(context.Context) (*ipamCapabilities, error) {
-		return &ipamCapabilities{RequiresRequestReplay: true}, nil
+		return &ipamCapabilities{RequiresRequestReplay: true, RequiresMACAddress: requireMAC}, nil
 	})
 	return s
 }

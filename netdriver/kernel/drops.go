@@ -263,19 +263,31 @@ func hookName(c *nftables.Chain) string {
 	return "hook " + fmt.Sprint(*c.Hooknum)
 }
 
-// SameRule reports whether two drops are one, seen at two times.
-func (d Drop) SameRule(o Drop) bool {
-	return d.Family == o.Family && d.Table == o.Table && d.Chain == o.Chain && d.Handle == o.Handle && d.Legacy == o.Legacy
+// place is what makes two drops one, seen at two times.
+type place struct {
+	family, table, chain string
+	handle               uint64
+	legacy               bool
 }
 
+func (d Drop) place() place { return place{d.Family, d.Table, d.Chain, d.Handle, d.Legacy} }
+
 // DropsSince returns those of after that have ended packets since before, with
-// the number of packets.
-func DropsSince(before, after []Drop) []Drop {
+// the number of packets. One that was not there before is new, unless whole is
+// false: not all of them could be read then.
+func DropsSince(before, after []Drop, whole bool) []Drop {
+	then := make(map[place]uint64, len(before)) // there may be very many
+	for _, d := range before {
+		then[d.place()] = d.Packets
+	}
 	var hit []Drop
 	for _, d := range after {
-		i := slices.IndexFunc(before, d.SameRule)
-		if i >= 0 && d.Packets >= before[i].Packets {
-			d.Packets -= before[i].Packets
+		was, there := then[d.place()]
+		if !there && !whole {
+			continue
+		}
+		if d.Packets >= was {
+			d.Packets -= was
 		}
 		if d.Packets > 0 {
 			hit = append(hit, d)

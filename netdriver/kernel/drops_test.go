@@ -90,6 +90,27 @@ func TestLegacyTablesAreNotMade(t *testing.T) {
 	k.in(t, "sh", "-c", "! grep . /proc/net/ip_tables_names /proc/net/ip6_tables_names")
 }
 
+func TestDropsSince(t *testing.T) {
+	at := func(chain string, handle, packets uint64) Drop {
+		return Drop{Family: "ip", Table: "t", Chain: chain, Handle: handle, Verdict: "drop", Counted: true, Packets: packets}
+	}
+	legacy := at("a", 1, 9)
+	legacy.Legacy = true
+	before := []Drop{at("a", 1, 5), at("a", 2, 5), at("b", 1, 5), legacy}
+	after := []Drop{at("a", 1, 8), at("a", 2, 5), at("b", 1, 2), at("c", 1, 4), legacy}
+	for _, c := range []struct {
+		whole bool
+		want  []Drop
+	}{
+		{true, []Drop{at("a", 1, 3), at("b", 1, 2), at("c", 1, 4)}}, // b begins anew, c is new
+		{false, []Drop{at("a", 1, 3), at("b", 1, 2)}},               // c may have counted for days
+	} {
+		if got := DropsSince(before, after, c.whole); !slices.Equal(got, c.want) {
+			t.Errorf("whole %v: %+v, not %+v", c.whole, got, c.want)
+		}
+	}
+}
+
 // What the kernel gives out is read within its bounds.
 func FuzzLegacyTable(f *testing.F) {
 	rule := make([]byte, 112+40)

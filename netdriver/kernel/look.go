@@ -177,8 +177,9 @@ func (k *Kernel) LinkStates() (map[string]LinkState, error) {
 	}
 	dropped := map[int]uint64{}
 	for _, q := range queues {
-		if s := q.Attrs().Statistics; s != nil && s.Queue != nil {
-			dropped[q.Attrs().LinkIndex] += uint64(s.Queue.Drops)
+		a := q.Attrs() // one that others stand on counts what those drop, too
+		if s := a.Statistics; s != nil && s.Queue != nil && (a.Parent == netlink.HANDLE_ROOT || a.Parent == netlink.HANDLE_INGRESS) {
+			dropped[a.LinkIndex] += uint64(s.Queue.Drops)
 		}
 	}
 	by := make(map[string]LinkState, len(links))

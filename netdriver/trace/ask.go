@@ -24,13 +24,15 @@ const (
 	againRounds = 2
 	againAfter  = time.Second
 
-	turnEvery = 20 * time.Millisecond
+	turnEvery  = 20 * time.Millisecond
+	turnWithin = 20 * time.Second // what two others take at most, and what is left is enough
 )
 
 // turn waits until no other trace asks from the same namespace: the answers to
-// both would be heard by both.
+// both would be heard by both. It does not wait for long: whoever is in a namespace
+// can hold its lock.
 func (s *space) turn(ctx context.Context) error {
-	for {
+	for begun := time.Now(); time.Since(begun) < turnWithin; {
 		ours, err := s.k.TryLock()
 		if err != nil || ours {
 			return err
@@ -41,6 +43,7 @@ func (s *space) turn(ctx context.Context) error {
 		case <-time.After(turnEvery):
 		}
 	}
+	return nil
 }
 
 // askFor asks by a link of A who has an address, and hears for a while.

@@ -1,10 +1,14 @@
 package trace
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/test/harness/netns"
@@ -191,6 +195,37 @@ func TestTracesAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// Who holds a namespace's lock for ever, as a container may, keeps nobody from tracing.
+func TestALockThatIsHeld(t *testing.T) {
+	l := newLAN(t, "bridge")
+	open := func() *kernel.Kernel {
+		k, err := kernel.OpenAt(netns.Path(l.box("a")), "")
+		l.must(err)
+		t.Cleanup(k.Close)
+		return k
+	}
+	held, s := open(), &space{k: open()}
+	if ours, err := held.TryLock(); err != nil || !ours {
+		t.Fatal(ours, err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		if err := s.turn(t.Context()); err != nil || time.Since(began) < turnWithin {
+			t.Errorf("after %v: %v", time.Since(began), err)
+		}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("too long"))
+		defer cancel()
+		if err := s.turn(ctx); err == nil || err.Error() != "too long" {
+			t.Errorf("who gives up: %v", err)
+		}
+	})
+	held.Unlock()
+	l.must(s.turn(l.ctx))
+	if ours, err := held.TryLock(); err != nil || ours {
+		t.Errorf("the lock is had twice: %v", err)
+	}
 }
 
 // A twin with the same MAC is found all the same.

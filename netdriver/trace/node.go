@@ -22,7 +22,6 @@ type space struct {
 	noWay  string
 	before sample
 	after  sample
-	blind  error // why its firewall could not be looked at
 }
 
 // sample is what a namespace has counted at one time.
@@ -30,13 +29,14 @@ type sample struct {
 	links map[string]kernel.LinkState
 	stats map[string]int64
 	drops []kernel.Drop
+	blind error // why its firewall could not be looked at, or not all of it
 }
 
 func (s *space) sample() (sample, error) {
 	var out sample
 	var err1 error
 	out.links, err1 = s.k.LinkStates()
-	out.drops, s.blind = s.k.Drops() // a rule that cannot be read hides no other fault
+	out.drops, out.blind = s.k.Drops() // a rule that cannot be read hides no other fault
 	err2 := s.k.Within(func() error {
 		out.stats = stats()
 		return nil

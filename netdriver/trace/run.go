@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -366,8 +367,8 @@ func (r *run) look(context.Context) error {
 		}
 		r.report.Nodes[s.node] = n
 		r.drops(s)
-		if s.blind != nil {
-			r.unseen("the firewall of %s: %v", name(s.node), s.blind)
+		if err := cmp.Or(s.before.blind, s.after.blind); err != nil {
+			r.unseen("the firewall of %s: %v", name(s.node), err)
 		}
 	}
 	r.hops()
@@ -394,7 +395,7 @@ func (r *run) whose() {
 // drops are the rules that ended packets, and those that cannot say whether
 // they did.
 func (r *run) drops(s *space) {
-	hit := kernel.DropsSince(s.before.drops, s.after.drops)
+	hit := kernel.DropsSince(s.before.drops, s.after.drops, s.before.blind == nil)
 	for _, d := range s.after.drops {
 		if !d.Counted {
 			hit = append(hit, d)
