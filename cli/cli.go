@@ -23,8 +23,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dockline/dockline/cli/engine"
-	"github.com/dockline/dockline/cli/format"
 	"github.com/dockline/dockline/internal/build"
+	"github.com/dockline/dockline/internal/terminal"
 )
 
 // Env is what the command runs in.
@@ -64,7 +64,7 @@ func Main(ctx context.Context, args []string, env Env) int {
 	}
 	interrupted := ctx.Err() != nil
 	if text := err.Error(); text != "" && (!interrupted || !errors.Is(err, context.Canceled)) {
-		fmt.Fprintln(format.Safe(env.Err), text)
+		fmt.Fprintln(terminal.Safe(env.Err), text)
 	}
 	if interrupted {
 		return interruptedCode
@@ -121,8 +121,8 @@ func New(env Env) *cobra.Command {
 		},
 		Args: cobra.ArbitraryArgs,
 	}
-	root.SetOut(format.Safe(env.Out))
-	root.SetErr(format.Safe(env.Err))
+	root.SetOut(terminal.Safe(env.Out))
+	root.SetErr(terminal.Safe(env.Err))
 	root.SetHelpCommand(&cobra.Command{ // docker help dockline ...
 		Use: "help", Hidden: true, Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -161,3 +161,11 @@ func Truncate(s string, runes int) string {
 	}
 	return string([]rune(s)[:runes])
 }
+
+// cell is a value that is to stay in its row and column.
+func cell(v any) any {
+	if s, ok := v.(string); ok && strings.ContainsAny(s, "\n\t\v\f\r") {
+		return strings.NewReplacer("\n", `\n`, "\t", `\t`, "\v", `\v`, "\f", `\f`, "\r", `\r`).Replace(s)
+	}
+	return v
+}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
+	"github.com/dockline/dockline/internal/terminal"
 	"github.com/dockline/dockline/netdriver/trace"
 )
 
@@ -37,14 +38,14 @@ var errUnreached = errors.New("a fault was found")
 func runTrace(args []string, out, errs io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	err := traceCommand(ctx, args, out, errs)
+	err := traceCommand(ctx, args, terminal.Safe(out), errs)
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
 		return 0
 	case errors.Is(err, errUnreached):
 		return 1
 	}
-	fmt.Fprintln(errs, "dockline-net trace:", err)
+	fmt.Fprintln(terminal.Safe(errs), "dockline-net trace:", err)
 	return 2
 }
 
@@ -97,7 +98,7 @@ func progress(w io.Writer) func(string) {
 		return nil
 	}
 	return func(what string) {
-		fmt.Fprintf(w, "%4.1fs  %s\n", time.Since(begun).Seconds(), what)
+		fmt.Fprintf(terminal.Safe(w), "%4.1fs  %s\n", time.Since(begun).Seconds(), what)
 	}
 }
 

@@ -1,4 +1,4 @@
-package format
+package terminal
 
 import (
 	"bytes"
@@ -29,25 +29,11 @@ func TestSafe(t *testing.T) {
 func TestSafeJSON(t *testing.T) {
 	const evil = "a\u009b\u202e\x1b\x7fz"
 	var b bytes.Buffer
-	if err := List(Safe(&b), "json", []struct{ Name string }{{evil}}); err != nil {
+	if err := json.NewEncoder(Safe(&b)).Encode(struct{ Name string }{evil}); err != nil {
 		t.Fatal(err)
 	}
 	var back struct{ Name string }
 	if err := json.Unmarshal(b.Bytes(), &back); err != nil || back.Name != evil || strings.ContainsAny(b.String(), "\u009b\u202e\x1b\x7f") {
 		t.Errorf("%q: %+v, %v", &b, back, err)
-	}
-}
-
-// A value does not make up rows.
-func TestCells(t *testing.T) {
-	var b bytes.Buffer
-	if err := List(&b, "", []struct {
-		Name string `header:"NAME"`
-		N    int    `header:"N"`
-	}{{"a\nb\tc", 1}}); err != nil {
-		t.Fatal(err)
-	}
-	if got := b.String(); got != "NAME      N\na\\nb\\tc   1\n" {
-		t.Errorf("%q", got)
 	}
 }

@@ -1,4 +1,6 @@
-package format
+// Package terminal keeps what others have said from doing anything to a terminal that
+// shows it: names, errors, records.
+package terminal
 
 import (
 	"fmt"
@@ -46,12 +48,4 @@ func clean(p []byte) bool {
 // acts reports whether a terminal may do something else than show the character.
 func acts(r rune) bool {
 	return r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029')
-}
-
-// cell is a value that is to stay in its row and column.
-func cell(v any) any {
-	if s, ok := v.(string); ok && strings.ContainsAny(s, "\n\t\v\f\r") {
-		return strings.NewReplacer("\n", `\n`, "\t", `\t`, "\v", `\v`, "\f", `\f`, "\r", `\r`).Replace(s)
-	}
-	return v
 }
