@@ -30,12 +30,17 @@ type site struct {
 	k        *kernel.Kernel
 	def      network.Definition
 	m        *Manager
+	wires    *watch.Manager
+	ends     ends
 }
 
-// nobody has no endpoints and no pools.
+type ends []endpoint.Endpoint
+
+func (e ends) List() []endpoint.Endpoint { return e }
+
+// nobody has no pools.
 type nobody struct{}
 
-func (nobody) List() []endpoint.Endpoint                                               { return nil }
 func (nobody) Candidates(netip.Prefix, int, func(netip.Addr) bool) (none []netip.Addr) { return none }
 func (nobody) Foreign(netip.Prefix, netip.Addr, net.HardwareAddr)                      {}
 
@@ -95,7 +100,8 @@ func (s *site) ip(at *wire.Station, args ...string) {
 // probe asks until the function that it returns is called.
 func (s *site) probe() (stop func()) {
 	log := slog.New(slog.NewTextHandler(s.Output(), nil))
-	wires := watch.New(watch.Config{Host: watch.OnKernel{Kernel: s.k}, Networks: one{s.def}, Endpoints: nobody{}, Log: log})
+	wires := watch.New(watch.Config{Host: watch.OnKernel{Kernel: s.k}, Networks: one{s.def}, Endpoints: s.ends, Log: log})
+	s.wires = wires
 	wires.SetPools(nobody{})
 	s.m = New(Config{Every: MinEvery, Networks: one{s.def}, Wires: wires, Host: s.k, Log: log})
 	wires.SetHeard(s.m.Heard)
@@ -206,6 +212,21 @@ func TestWithoutAWire(t *testing.T) {
 	lost := s.await("10.7.0.1", ARP, "is cut off", func(s Stats) bool { return s.Lost >= 2 })
 	s.must(s.host.Mend(s.ctx, "eth0"))
 	s.await("10.7.0.1", ARP, "is back", func(s Stats) bool { return s.Answered > lost.Answered })
+}
+
+// A peer that is one of the host's own containers is asked by its wire's watch as
+// well, and is not two machines for that.
+func TestOwnContainer(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, network.Macvlan)
+	gw, err := s.gw.Interface("eth0")
+	s.must(err)
+	s.ends = ends{{ID: "e", Network: "n", IPv4: netip.MustParsePrefix("10.7.0.1/24"), MAC: gw.HardwareAddr, Joined: true}}
+	defer s.probe()()
+	s.await("10.7.0.1", ARP, "answers for two checks", func(s Stats) bool { return s.Answered >= 14 })
+	if n := s.wires.Stats.Conflicts.Load(); n != 0 {
+		t.Errorf("%d conflicts", n)
+	}
 }
 
 func (s *site) run(at *wire.Station, name string, args ...string) error {
