@@ -27,6 +27,8 @@ type fake struct {
 	asked    []question
 	answer   func(question) time.Duration // how long it takes; 0: there is none
 	refuse   error
+	way      kernel.Way  // of the host; none: there is no route
+	echoes   []time.Time // when one was to be sent
 }
 
 type question struct {
@@ -43,12 +45,22 @@ func (f *fake) List() []network.Definition {
 }
 
 func (f *fake) LinkAddrs() (map[string][]netip.Prefix, error) {
-	return map[string][]netip.Prefix{"lo": {netip.MustParsePrefix("192.0.2.250/32")}}, nil
+	return map[string][]netip.Prefix{"lo": {netip.MustParsePrefix("192.0.2.250/32")}, f.way.Link: {netip.MustParsePrefix("192.0.2.251/24")}}, nil
 }
 
-func (f *fake) WayTo(netip.Addr) (kernel.Way, error) { return kernel.Way{}, kernel.ErrNoWay }
+func (f *fake) WayTo(netip.Addr) (kernel.Way, error) {
+	if f.way.Link == "" {
+		return kernel.Way{}, kernel.ErrNoWay
+	}
+	return f.way, nil
+}
 
-func (f *fake) Within(func() error) error { return errors.New("there are no sockets here") }
+func (f *fake) Within(func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.echoes = append(f.echoes, time.Now())
+	return errors.New("there are no sockets here")
+}
 
 func (f *fake) Ask(network string, a netip.Addr, to net.HardwareAddr) error {
 	f.mu.Lock()
@@ -165,6 +177,49 @@ func TestSilence(t *testing.T) {
 			f.mu.Unlock()
 			if s.Answered != step.answered || s.Lost != step.lost || (last.to == "") != step.everybody {
 				t.Errorf("%+v: answered %d, lost %d, the last question to %q", step, s.Answered, s.Lost, last.to)
+			}
+		}
+	})
+}
+
+// Echoes to those of whom nobody knows where they are have the kernel ask for them:
+// they are few.
+func TestEchoesToTheDead(t *testing.T) {
+	f := &fake{way: kernel.Way{Link: "nic0"}}
+	var answer time.Duration
+	f.answer = func(question) time.Duration { return answer }
+	for i := range 50 {
+		f.networks = append(f.networks, definition(fmt.Sprintf("n%02d", i), fmt.Sprintf("192.0.2.%d", 1+i)))
+	}
+	run(t, f, func(t *testing.T) {
+		apart := func(least, most time.Duration) {
+			t.Helper()
+			f.mu.Lock()
+			f.echoes = nil
+			f.mu.Unlock()
+			time.Sleep(5 * time.Minute) // of the bubble's time
+			synctest.Wait()
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			n := len(f.echoes) - 1
+			for i := range n {
+				if d := f.echoes[i+1].Sub(f.echoes[i]); d < least {
+					t.Errorf("an echo comes %v after the one before", d)
+				}
+			}
+			if mean := f.echoes[n].Sub(f.echoes[0]) / time.Duration(n); mean > most {
+				t.Errorf("%d echoes, %v apart", n, mean)
+			}
+		}
+		apart(gaps[silent], gaps[silent]+10*time.Millisecond)
+		f.mu.Lock()
+		answer = time.Millisecond
+		f.mu.Unlock()
+		time.Sleep(20 * time.Second) // of the bubble's time: all answer by ARP
+		apart(gaps[ICMP], 250*time.Millisecond)
+		for _, s := range f.m.Stats().Targets {
+			if s.Protocol == ICMP && s.Sent < 20 {
+				t.Errorf("%+v", s)
 			}
 		}
 	})

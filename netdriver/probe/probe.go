@@ -42,10 +42,11 @@ const (
 )
 
 // gaps are between two questions of a protocol, whatever wires they are on. With
-// the ARP packets that watch sends, ten a second as a rule, those are no more than
-// what switches with ARP inspection let through (15). Where there are more targets
+// the ARP packets that watch sends, ten a second as a rule, and those of the kernel
+// (see silent) they are no more than what switches with ARP inspection let through
+// (15). Where there are more targets
 // each round takes longer.
-var gaps = map[Protocol]time.Duration{ARP: 250 * time.Millisecond, ND: 100 * time.Millisecond, ICMP: 100 * time.Millisecond}
+var gaps = map[Protocol]time.Duration{ARP: 250 * time.Millisecond, ND: 100 * time.Millisecond, ICMP: 100 * time.Millisecond, silent: 3 * time.Second}
 
 // Protocol is how a target is asked.
 type Protocol string
@@ -56,6 +57,10 @@ const (
 	ND   Protocol = "nd"
 	ICMP Protocol = "icmp" // echo, of either version
 )
+
+// silent is the pace of echoes to who does not answer on the wire. For each of them
+// the kernel asks there, up to three times.
+const silent Protocol = "silent"
 
 // Wires asks on the wires of networks. It is a watch.Manager, which calls Heard.
 type Wires interface {
@@ -108,7 +113,7 @@ type Manager struct {
 	targets map[key]*target
 	order   []*target // the same, in the order of their keys
 	leftOut int
-	slots   map[Protocol]time.Time // when the next question may be sent
+	slots   map[Protocol]time.Time // when the next question may be sent, at that pace
 	seq     uint16                 // of the last echo
 	echoes  [2]*echoes
 	failed  string // what went wrong last, said once
@@ -195,10 +200,7 @@ func wanted(networks []network.Definition, addrs map[string][]netip.Prefix) (all
 		for _, d := range watched {
 			links := ways(d, i == 0)
 			for _, a := range of(d) {
-				k := key{d.ID, a, ARP}
-				if a.Is6() {
-					k.protocol = ND
-				}
+				k := key{d.ID, a, onWire(a)}
 				if own[a] || seen[k] {
 					continue // this host does not ask itself
 				}
@@ -211,6 +213,14 @@ func wanted(networks []network.Definition, addrs map[string][]netip.Prefix) (all
 		}
 	}
 	return all
+}
+
+// onWire is how it is asked there who has an address.
+func onWire(a netip.Addr) Protocol {
+	if a.Is6() {
+		return ND
+	}
+	return ARP
 }
 
 func gateways(d *network.Definition) (all []netip.Addr) {
@@ -259,7 +269,7 @@ func (m *Manager) step(now time.Time) (due *target, wait time.Duration) {
 			}
 			t.lost()
 		}
-		if early := max(t.next.Sub(now), m.slots[t.protocol].Sub(now)); early > 0 {
+		if early := max(t.next.Sub(now), m.slots[m.paceLocked(t)].Sub(now)); early > 0 {
 			wait = min(wait, early)
 		} else if due == nil || t.next.Before(due.next) {
 			due = t
@@ -268,7 +278,8 @@ func (m *Manager) step(now time.Time) (due *target, wait time.Duration) {
 	if due == nil {
 		return nil, wait
 	}
-	m.slots[due.protocol] = now.Add(gaps[due.protocol])
+	pace := m.paceLocked(due)
+	m.slots[pace] = now.Add(gaps[pace])
 	if due.next = due.next.Add(m.cfg.Every); due.next.Before(now) { // there are too many for that
 		due.next = now
 	}
@@ -276,6 +287,17 @@ func (m *Manager) step(now time.Time) (due *target, wait time.Duration) {
 	m.seq++
 	due.seq = m.seq
 	return due, 0
+}
+
+// paceLocked is what a target's questions are sent at the pace of.
+func (m *Manager) paceLocked(t *target) Protocol {
+	if t.protocol != ICMP {
+		return t.protocol
+	}
+	if same := m.targets[key{t.network, t.addr, onWire(t.addr)}]; same == nil || same.mac == nil {
+		return silent
+	}
+	return ICMP
 }
 
 // ask asks one target: its MAC, where that answered last, and everybody else. Who
@@ -313,13 +335,10 @@ func (m *Manager) Heard(network string, c neighbour.Claim) {
 	if !c.Answer {
 		return
 	}
-	now, p := time.Now(), ARP
-	if c.Addr.Is6() {
-		p = ND
-	}
+	now := time.Now()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if t := m.targets[key{network, c.Addr, p}]; t != nil && !t.sent.IsZero() {
+	if t := m.targets[key{network, c.Addr, onWire(c.Addr)}]; t != nil && !t.sent.IsZero() {
 		t.mac = c.MAC
 		t.answered(now)
 	}

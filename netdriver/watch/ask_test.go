@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"testing"
@@ -50,7 +51,7 @@ func TestAskingWhereNobodyLooks(t *testing.T) {
 		var heard []neighbour.Claim
 		m.SetHeard(func(_ string, c neighbour.Claim) { heard = append(heard, c) })
 		m.Sync()
-		if err := m.Ask("another", netip.MustParseAddr("192.0.2.1"), nil); err != ErrUnwatched {
+		if err := m.Ask("another", netip.MustParseAddr("192.0.2.1"), nil); !errors.Is(err, ErrUnwatched) {
 			t.Errorf("%v", err)
 		}
 		if err := m.Ask("n", netip.MustParseAddr("192.0.2.200"), nil); err != nil || len(heard) != 0 {
