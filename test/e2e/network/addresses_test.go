@@ -49,7 +49,7 @@ func getOver(ctx context.Context, conn net.Conn, path string) (string, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(context.Context, string, string) (net.Conn, error) {
 		return conn, nil
 	}}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, nil)
 	if err != nil {
 		return "", err
 	}
