@@ -102,9 +102,9 @@ func (k *carrier) Post(ctx context.Context, body []byte) (*web.Reply, error) {
 	case context.Cause(ctx) != nil:
 		return nil, context.Cause(ctx)
 	case len(header)+len(trailer) > 0: // so that the status is the collector's
-		said := status.Convert(err)
-		said = status.New(said.Code(), web.Hide(said.Message(), http.Header(k.header), ""))
-		return judge(said, len(body), int(k.largest.Load())), nil
+		said := status.Convert(err).Proto() // a copy, with the details that judge looks at
+		said.Message = web.Hide(said.GetMessage(), http.Header(k.header), "")
+		return judge(status.FromProto(said), len(body), int(k.largest.Load())), nil
 	}
 	if broken := k.broken.Load(); broken != nil {
 		return nil, *broken

@@ -2,6 +2,7 @@ package otlp
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -205,6 +206,33 @@ func TestStatuses(t *testing.T) {
 		if errors.Is(r.Err, ship.ErrBusy) != tc.busy || !errors.As(r.Err, &asks) || asks.RetryAfter() != want {
 			t.Errorf("%v: %v after %v", tc.code, r.Err, asks.RetryAfter())
 		}
+	}
+}
+
+// What a collector says beside its status arrives: with a RetryInfo it is busy and
+// comes back, without one it would never take as much. What it repeats of our
+// login does not arrive.
+func TestDetailsOfAStatus(t *testing.T) {
+	asks, err := status.New(codes.ResourceExhausted, "no memory for sesame").WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(7 * time.Second)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := sinktest.Serve(t, func(c net.Conn, _ *bufio.Reader) {
+		serveHTTP2(c, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/grpc")
+			w.Header().Set("Trailer", "Grpc-Status, Grpc-Message, Grpc-Status-Details-Bin")
+			setTrailer(w.Header(), asks)
+		})
+	})
+	conn, tmpl := dialGRPC(t, addr, "header.x-token=sesame")
+	if err := conn.Send(t.Context(), conn.Append(nil, tmpl, &ship.Record{Line: bytes.Repeat([]byte("x"), 2*leastTooLarge)})); err != nil {
+		t.Fatal(err)
+	}
+	_, err = conn.Wait(t.Context(), 0)
+	var after interface{ RetryAfter() time.Duration }
+	if !errors.Is(err, ship.ErrBusy) || !errors.As(err, &after) || after.RetryAfter() != 7*time.Second || strings.Contains(err.Error(), "sesame") {
+		t.Errorf("%v, and %v is put aside", err, conn.(ship.Refuser).Refused())
 	}
 }
 
