@@ -76,7 +76,6 @@ type template struct {
 func newTemplate(m *ship.Meta) *template {
 	t := &template{room: maxOthers, stamps: [2]stamp.Cache{stamp.New(), stamp.New()}}
 	own := ownNames()
-	t.names = lifted.Names{Encode: appendName, Reserved: own, Mark: '_'}
 	for _, f := range m.Fields() {
 		t.fixed = appendField(t.fixed, nameOf(f.Key), []byte(f.Value))
 	}
@@ -86,12 +85,14 @@ func newTemplate(m *ship.Meta) *template {
 		tag = m.ContainerName
 	}
 	t.fixed = appendField(t.fixed, "SYSLOG_IDENTIFIER", []byte(tag))
+	attrs := lifted.Names{Encode: appendName, Reserved: ownNames(), Mark: '_'}
 	for _, a := range m.Attrs[:min(len(m.Attrs), maxOthers)] {
-		name := string(t.names.Next([]byte(a.Key)))
+		name := string(attrs.Next([]byte(a.Key)))
 		t.fixed = appendField(t.fixed, name, []byte(a.Value))
 		own[name] = true // that no lifted field gets it
 		t.room--
 	}
+	t.names = lifted.Names{Encode: appendName, Reserved: own, Mark: '_'}
 	t.fixed = slices.Clip(append(t.fixed, "DOCKLINE_ID="+oneLine(m.Stream)+"-"...))
 	return t
 }

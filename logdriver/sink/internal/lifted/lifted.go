@@ -13,23 +13,38 @@ import (
 // only one of several that are equal, or refuse the record.
 type Names struct {
 	Encode   func(dst, key []byte) []byte // appends a name as the protocol has it
-	Reserved map[string]bool              // names that no field may have; nil for none
+	Reserved map[string]bool              // names that no field may have, which stay the same; nil for none
 	Mark     byte                         // what is between a name and its number
 	Max      int                          // how long a name may be, in bytes; 0 for any length
 
-	text []byte
-	all  []span
+	// The last record's, of which the first at are this one's too: records of one
+	// stream mostly have the same fields in the same order, and what a field's name
+	// is depends on those before it alone.
+	keys, text []byte
+	all        []span
+	at         int
 }
 
-// span is where a name is in text, and its end without a number.
-type span struct{ from, bare, to int }
+// span is where a field's key is in keys, up to keyed, and where its name is in
+// text, and its end without a number.
+type span struct{ key, keyed, from, bare, to int }
 
 // Reset begins a record.
-func (n *Names) Reset() { n.text, n.all = n.text[:0], n.all[:0] }
+func (n *Names) Reset() { n.at = 0 }
 
 // Next returns the name of the record's next field, which is valid until Reset.
 func (n *Names) Next(key []byte) []byte {
-	s := span{from: len(n.text)}
+	if n.at < len(n.all) {
+		if s := &n.all[n.at]; bytes.Equal(n.keys[s.key:s.keyed], key) {
+			n.at++
+			return n.text[s.from:s.to:s.to]
+		}
+		s := n.all[n.at]
+		n.keys, n.text, n.all = n.keys[:s.key], n.text[:s.from], n.all[:n.at]
+	}
+	s := span{key: len(n.keys), from: len(n.text)}
+	n.keys = append(n.keys, key...)
+	s.keyed = len(n.keys)
 	n.text = n.Encode(n.text, key)
 	if n.Max > 0 {
 		n.text = n.text[:min(len(n.text), s.from+n.Max)]
@@ -49,6 +64,7 @@ func (n *Names) Next(key []byte) []byte {
 	}
 	s.to = len(n.text)
 	n.all = append(n.all, s)
+	n.at = len(n.all)
 	return n.text[s.from:s.to:s.to]
 }
 

@@ -1,7 +1,7 @@
 package lifted
 
 import (
-	"slices"
+	"bytes"
 	"strings"
 	"testing"
 
@@ -10,8 +10,10 @@ import (
 
 func TestNames(t *testing.T) {
 	n := Names{Encode: AppendValid, Mark: '~', Max: 8, Reserved: map[string]bool{"id": true, "id~2": true}}
-	for _, tc := range []struct{ keys, want string }{
+	cases := []struct{ keys, want string }{
 		{"a b", "a b"},
+		{"a b c", "a b c"},
+		{"b b", "b b~2"},
 		{"a a a", "a a~2 a~3"},
 		{"id a id", "id~3 a id~4"},
 		{"a a~2 a", "a a~2 a~3"},
@@ -19,14 +21,21 @@ func TestNames(t *testing.T) {
 		{"a~2 a a", "a~2 a a~3"},
 		{"\xff \xfe", "\ufffd \ufffd~2"},
 		{"12345678 12345678 12345679", "12345678 123456~2 12345679"},
-	} {
+	}
+	check := func(before, keys, want string) {
 		n.Reset()
-		var got []string
-		for key := range strings.SplitSeq(tc.keys, " ") {
-			got = append(got, string(n.Next([]byte(key))))
+		var got [][]byte
+		for key := range strings.SplitSeq(keys, " ") {
+			got = append(got, n.Next([]byte(key)))
 		}
-		if want := strings.Split(tc.want, " "); !slices.Equal(got, want) {
-			t.Errorf("%q: %q, want %q", tc.keys, got, want)
+		if all := string(bytes.Join(got, []byte(" "))); all != want {
+			t.Errorf("%q after %q: %q, want %q", keys, before, all, want)
+		}
+	}
+	for _, before := range cases { // which it must not depend on, though Names keeps it
+		for _, tc := range cases {
+			check("", before.keys, before.want)
+			check(before.keys, tc.keys, tc.want)
 		}
 	}
 }
