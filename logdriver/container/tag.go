@@ -22,7 +22,7 @@ func asJSON(v any) (string, error) {
 }
 
 func pad(s string, before, after int) string {
-	if s == "" || before < 0 || after < 0 || before+after > maxTag {
+	if s == "" || before < 0 || after < 0 || before > maxTag || after > maxTag-before {
 		return s
 	}
 	return strings.Repeat(" ", before) + s + strings.Repeat(" ", after)
@@ -158,13 +158,26 @@ func (w *work) funcs() template.FuncMap {
 			return s, w.add(s)
 		}
 	}
+	one := func(f func(string) string) func(string) (string, error) {
+		return func(s string) (string, error) {
+			if err := w.add(s); err != nil {
+				return "", err
+			}
+			s = f(s)
+			return s, w.add(s)
+		}
+	}
 	return template.FuncMap{
 		stepFunc: w.step,
 		"print":  text(fmt.Sprint), "println": text(fmt.Sprintln),
 		"printf": func(format string, args ...any) (string, error) {
-			// Each verb may show all of an argument, or be 1 MB wide.
-			if verbs := strings.Count(format, "%"); verbs > maxVerbs || verbs*len(fmt.Sprint(args...)) > maxHandled {
+			// Each verb may show all of an argument, or nothing, or be 1 MB wide.
+			shown := fmt.Sprint(args...)
+			if verbs := strings.Count(format, "%"); verbs > maxVerbs || verbs*len(shown) > maxHandled {
 				return "", errMuchWork
+			}
+			if err := w.add(format, shown); err != nil {
+				return "", err
 			}
 			return text(func(args ...any) string { return fmt.Sprintf(format, args...) })(args...)
 		},
@@ -180,15 +193,19 @@ func (w *work) funcs() template.FuncMap {
 			s := strings.Join(parts, sep)
 			return s, w.add(s)
 		},
-		"split": func(s, sep string) ([]string, error) { return strings.Split(s, sep), w.add(s, s) },
-		"lower": func(s string) (string, error) { return strings.ToLower(s), w.add(s) },
-		"upper": func(s string) (string, error) { return strings.ToUpper(s), w.add(s) },
-		"title": func(s string) (string, error) { return title(s), w.add(s) },
-		"pad": func(s string, before, after int) (string, error) {
-			s = pad(s, before, after)
-			return s, w.add(s)
+		"split": func(s, sep string) ([]string, error) {
+			if err := w.add(s, s); err != nil {
+				return nil, err
+			}
+			return strings.Split(s, sep), nil
 		},
-		"truncate": func(s string, n int) (string, error) { return truncate(s, n), w.add(s) },
+		"lower": one(strings.ToLower), "upper": one(strings.ToUpper), "title": one(title),
+		"pad": func(s string, before, after int) (string, error) {
+			return one(func(s string) string { return pad(s, before, after) })(s)
+		},
+		"truncate": func(s string, n int) (string, error) {
+			return one(func(s string) string { return truncate(s, n) })(s)
+		},
 	}
 }
 
