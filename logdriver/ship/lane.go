@@ -256,6 +256,7 @@ func (l *lane) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
+		quiet := progress && len(l.sent) == 0 && asked(err) == 0 // nothing waited for what broke
 		l.rewind()
 		busy := errors.Is(err, ErrBusy)
 		if busy {
@@ -270,10 +271,11 @@ func (l *lane) run(ctx context.Context) {
 		pause := max(retry.NextBackOff(), asked(err))
 		l.stats.Failures.Add(1)
 		l.counts.Failures.Add(1)
-		l.inTrouble(err)
-		if unsaid, ok := l.fails.Due(time.Now()); ok {
-			l.log.Warn("collector is not reached; its records wait in the spool or go to the next in rank",
-				"err", err, "retry_in", pause.Round(time.Millisecond), "not_said", unsaid, "said_again_after", l.fails.Pause())
+		if quiet {
+			l.log.Debug("connection to collector ended with nothing under way", "err", err)
+		} else {
+			l.inTrouble(err)
+			l.sayTrouble(err, pause)
 		}
 		l.gauge.block(busy)
 		l.pause(ctx, pause)

@@ -1,8 +1,11 @@
 package ship
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // The trouble is the last, since the first.
@@ -14,4 +17,53 @@ func TestTroubleIsSinceTheFirst(t *testing.T) {
 	if got := *l.trouble.Load(); got.Err != "no route" || !got.Since.Equal(first) {
 		t.Errorf("%+v, not since %v", got, first)
 	}
+}
+
+// hangsUp is a peer that ends its last connection when it is told to.
+type hangsUp struct {
+	*peer
+	last Conn
+}
+
+func (h *hangsUp) Dial(ctx context.Context) (conn Conn, err error) {
+	conn, err = h.peer.Dial(ctx)
+	h.set(func() { h.last = conn })
+	return conn, err
+}
+
+// A collector that ends a connection on which nothing is under way is in no
+// trouble: it may be the next hour before anything is for it. One that cannot be
+// reached then is.
+func TestAQuietEndIsNoTrouble(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := &hangsUp{peer: &peer{}}
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		add(t, s, m, "s", Pool{ID: "a", Rank: func(string) []string { return []string{"a"} }, Collectors: []Collector{{Name: "a", Sink: a}}})
+		step := func(from int, down bool) *Trouble {
+			a.set(func() { a.down = down })
+			m.write(frames(t, from, 10))
+			time.Sleep(time.Minute)
+			return s.Collectors()[0].Trouble
+		}
+		hangUp := func() {
+			var last Conn
+			a.set(func() { last = a.last })
+			_ = last.Close()
+			time.Sleep(time.Minute)
+		}
+		step(0, false)
+		hangUp()
+		if got := s.Collectors()[0].Trouble; got != nil || s.Stats.Failures.Load() != 1 {
+			t.Errorf("trouble %+v after %d failures", got, s.Stats.Failures.Load())
+		}
+		if got := step(10, true); got == nil || got.Err != "connection refused" {
+			t.Errorf("it is down: %+v", got)
+		}
+		if got := step(20, false); got != nil {
+			t.Errorf("it is back: %+v", got)
+		}
+		check(t, a.received(), "s", 30)
+	})
 }
