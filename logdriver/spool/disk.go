@@ -16,6 +16,7 @@ type disk struct {
 	fault func(op string) error
 	made  func(change) // for tests: told of each change that was made, or half made
 	boot  string       // for tests: the boot id; "" asks the kernel
+	free  func() int64 // for tests: how many bytes are; nil asks the kernel
 }
 
 // change is one change to the disk.

@@ -385,7 +385,7 @@ func (s *Spool) enforce() {
 		return
 	}
 	defer s.evictor.Unlock()
-	some := s.cfg.MaxBytes / 32 // more than needed, so as not to come back at once
+	some := max(0, limit) / 32 // more than needed, so as not to come back at once; the disk may have far less than MaxBytes
 	s.evictTo(limit-some, acknowledged, unacknowledged, beingWritten)
 	if s.used.Load() > s.cfg.MaxBytes {
 		s.evictTo(s.cfg.MaxBytes-some, throttled, forgotten)
@@ -395,6 +395,9 @@ func (s *Spool) enforce() {
 // free returns what is free on the spool's disk, or more than anybody asks for
 // where that is not known or does not matter.
 func (s *Spool) free() int64 {
+	if s.cfg.disk.free != nil {
+		return s.cfg.disk.free()
+	}
 	var fs unix.Statfs_t
 	if s.cfg.MinFree == 0 || unix.Statfs(s.dir, &fs) != nil {
 		return math.MaxInt64

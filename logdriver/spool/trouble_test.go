@@ -75,6 +75,28 @@ func TestTheDisksReserveIsLeftAlone(t *testing.T) {
 	}
 }
 
+// Where the disk is what bounds the spool, hardly more is given up than the disk
+// misses, however large the spool might be.
+func TestADiskWithALittleLessThanItsReserve(t *testing.T) {
+	for name, most := range map[string]int64{"a large spool": 1 << 40, "one without a bound": 1 << 60} {
+		var s *Spool
+		missing := int64(0)
+		s = open(t, t.TempDir(), Config{MaxBytes: most, SegmentBytes: 1000, MinFree: 1 << 30, disk: disk{free: func() int64 { return 1<<30 - missing }}})
+		r, w := pipe(t)
+		se := attach(t, s, Params{Container: owner, KeepBytes: 1 << 40, Routes: []string{"a"}}, "/fifo/1")
+		for range 50 {
+			write(t, w, make([]byte, 1000))
+			drain(t, se, r)
+		}
+		missing = 1
+		s.enforce()
+		missing = 0
+		if _, dropped := s.Used(); dropped < 1000 || dropped > 3000 {
+			t.Errorf("%s: a byte was missing, and %d of 50000 were dropped", name, dropped)
+		}
+	}
+}
+
 // Two sessions do not mix: the newer waits until the older is detached, whether
 // that has written anything yet or not.
 func TestTheOlderSessionGoesFirst(t *testing.T) {
