@@ -52,53 +52,62 @@ const segmentBytes = 4 << 20
 const minSpool = 4 * segmentBytes
 
 // ConfigFromEnv reads the settings that `docker plugin set` changes. Errors
-// name setting and value; those after it are not read.
+// name the first setting that cannot be read, and its value. What is returned with
+// one has the others as they say.
 func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	c := Config{StateDir: "/run/docker/logging/.dockline", Collectors: getenv("COLLECTORS"), ConfigFrom: getenv("CONFIG"), HostName: getenv("HOST_NAME"), SpoolMax: 1 << 30, MinFree: 256 << 20, LeaveTime: 10 * time.Minute}
+	var first error
+	wrong := func(key, value string, err error) {
+		if first == nil {
+			first = &options.ValueError{What: "setting", Key: key, Value: value, Err: err}
+		}
+	}
 	if c.HostName == "" {
 		// The engine gives its plugins a UTS namespace that begins as a copy
 		// of the host's.
 		name, err := os.Hostname()
 		if err != nil {
-			return c, fmt.Errorf("ask for the host's name: %w", err)
+			first = fmt.Errorf("ask for the host's name: %w", err)
 		}
 		c.HostName = name
 	}
 	if v := getenv("SPOOL_MAX"); v != "" {
 		n, err := units.RAMInBytes(v)
-		if err != nil {
-			return c, &options.ValueError{What: "setting", Key: "SPOOL_MAX", Value: v, Err: fmt.Errorf("not a size such as 512MiB or 20GiB: %w", err)}
+		switch {
+		case err != nil:
+			wrong("SPOOL_MAX", v, fmt.Errorf("not a size such as 512MiB or 20GiB: %w", err))
+		case n < minSpool:
+			wrong("SPOOL_MAX", v, fmt.Errorf("less than the smallest spool, %s", units.BytesSize(minSpool)))
+		default:
+			c.SpoolMax = n
 		}
-		if n < minSpool {
-			return c, &options.ValueError{What: "setting", Key: "SPOOL_MAX", Value: v, Err: fmt.Errorf("less than the smallest spool, %s", units.BytesSize(minSpool))}
-		}
-		c.SpoolMax = n
 	}
 	if v := getenv("SPOOL_MIN_FREE"); v != "" {
 		n, err := units.RAMInBytes(v)
 		if err != nil || n < 0 {
-			return c, &options.ValueError{What: "setting", Key: "SPOOL_MIN_FREE", Value: v, Err: errors.New("not a size such as 0, 256MiB or 20GiB")}
+			wrong("SPOOL_MIN_FREE", v, errors.New("not a size such as 0, 256MiB or 20GiB"))
+		} else {
+			c.MinFree = n
 		}
-		c.MinFree = n
 	}
 	if err := c.OnFull.UnmarshalText([]byte(getenv("ON_FULL"))); err != nil {
-		return c, &options.ValueError{What: "setting", Key: "ON_FULL", Value: getenv("ON_FULL"), Err: err}
+		wrong("ON_FULL", getenv("ON_FULL"), err)
 	}
 	var err error
 	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
-		return c, &options.ValueError{What: "setting", Key: "SYNC", Value: getenv("SYNC"), Err: err}
+		wrong("SYNC", getenv("SYNC"), err)
 	}
 	if v := c.ConfigFrom; v != "" && v != noConfig && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
-		return c, &options.ValueError{What: "setting", Key: "CONFIG", Value: redact.List(v), Err: errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, " + noConfig)}
+		wrong("CONFIG", redact.List(v), errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, "+noConfig))
 	}
 	above, err := container.ParseRate(getenv("SPLIT_ABOVE"))
 	if c.SplitAbove = above.Or(0); err != nil {
-		return c, &options.ValueError{What: "setting", Key: "SPLIT_ABOVE", Value: getenv("SPLIT_ABOVE"), Err: err}
+		wrong("SPLIT_ABOVE", getenv("SPLIT_ABOVE"), err)
 	}
 	if v := getenv("LOG_LEVEL"); v != "" {
 		if err := c.LogLevel.UnmarshalText([]byte(v)); err != nil {
-			return c, &options.ValueError{What: "setting", Key: "LOG_LEVEL", Value: v, Err: errors.New("not one of debug, info, warn, error")}
+			wrong("LOG_LEVEL", v, errors.New("not one of debug, info, warn, error"))
 		}
 	}
-	return c, nil
+	return c, first
 }

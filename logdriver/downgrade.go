@@ -31,6 +31,9 @@ func Start(cfg Config, log *slog.Logger) (Driver, error) {
 	p, err := Open(cfg, log)
 	var other *spool.VersionError
 	if errors.As(err, &other) {
+		if cfg.Misset != nil {
+			cfg = cfg.harmless()
+		}
 		return openDowngraded(cfg, other, log)
 	}
 	if err != nil {

@@ -309,4 +309,9 @@ func TestConfigFromEnv(t *testing.T) {
 			t.Errorf("%v: got %v", bad, err)
 		}
 	}
+	// What can be read of the others holds, whatever stands before it.
+	c, err = ConfigFromEnv(env("SPOOL_MAX", "lots", "SPOOL_MIN_FREE", "0", "ON_FULL", "throttle", "SYNC", "interval=5s", "SPLIT_ABOVE", "fast", "LOG_LEVEL", "debug"))
+	if err == nil || !strings.Contains(err.Error(), "SPOOL_MAX") || c.SpoolMax != 1<<30 || c.MinFree != 0 || c.OnFull.String() != "throttle" || c.Sync != 5*time.Second || c.LogLevel != slog.LevelDebug {
+		t.Errorf("got %+v, %v", c, err)
+	}
 }
