@@ -115,13 +115,22 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// Who sends its request byte by byte is cut off, at each door, and meanwhile the
-// engine is answered.
+// Who sends its request byte by byte is cut off at the doors of others than the
+// engine, whose connections may idle as long as it likes before they bring a call;
+// and the engine is answered meanwhile, also on such a connection.
 func TestSlowClients(t *testing.T) {
 	t.Parallel() // it lasts as long as the servers' patience
 	d := open(t)
 	var all sync.WaitGroup
+	unused, err := net.Dial("unix", d.plugin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unused.Close()
 	for name, at := range d.each() {
+		if name == "plugin" {
+			continue
+		}
 		c, err := net.Dial(at[0], at[1])
 		if err != nil {
 			t.Fatal(err)
@@ -154,7 +163,15 @@ func TestSlowClients(t *testing.T) {
 	if err := d.call(t, "meanwhile"); err != nil {
 		t.Error(err)
 	}
-	all.Wait()
+	all.Wait() // as long as a connection without a call lives there
+	_ = unused.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.WriteString(unused, "POST /Echo HTTP/1.1\r\nHost: p\r\nContent-Length: 15\r\n\r\n{\"Text\":\"late\"}"); err != nil {
+		t.Error(err)
+	}
+	answer := make([]byte, 512)
+	if n, err := unused.Read(answer); err != nil || !strings.HasPrefix(string(answer[:n]), "HTTP/1.1 200") {
+		t.Errorf("a connection that was not used for a while: %q, %v", answer[:n], err)
+	}
 }
 
 func isTimeout(err error) bool {

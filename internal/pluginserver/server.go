@@ -32,9 +32,8 @@ const (
 	// environment and labels, which the kernel and the engine bound well below.
 	maxBody = 16 << 20
 
-	headerTimeout = 10 * time.Second
-	bodyTimeout   = 30 * time.Second // the engine has all of it before it calls
-	drainTimeout  = 7 * time.Second  // the engine kills ten seconds after SIGTERM, and the plugin has more to end
+	bodyTimeout  = 30 * time.Second // the engine has all of it before it calls
+	drainTimeout = 7 * time.Second  // the engine kills ten seconds after SIGTERM, and the plugin has more to end
 )
 
 // ErrEmptyBody is the answer to a call that came without the body it needs.
@@ -248,12 +247,14 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	base, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	fresh := &unused{conns: map[net.Conn]bool{}}
-	srv := &http.Server{
-		Handler:           s,
-		ConnState:         fresh.note,
-		ReadHeaderTimeout: headerTimeout,
-		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	// There is no time by which a connection has to have brought a call: nobody but
+	// root can open one, the engine keeps some unused after a burst of calls, and one
+	// that was closed just when it came to be used would fail that call.
+	srv := &http.Server{ //nolint:gosec // see above
+		Handler:     s,
+		ConnState:   fresh.note,
+		BaseContext: func(net.Listener) context.Context { return base },
+		ErrorLog:    slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()

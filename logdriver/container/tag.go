@@ -141,6 +141,17 @@ func countIn(list *parse.ListNode, step parse.Node) {
 	}
 }
 
+// of is a function of a text that counts what it is given and returns.
+func (w *work) of(f func(string) string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if err := w.add(s); err != nil {
+			return "", err
+		}
+		s = f(s)
+		return s, w.add(s)
+	}
+}
+
 // funcs are the functions that the engine gives to tag templates (moby
 // daemon/logger/templates), and those of the template language that make text
 // out of others. All of them count what they handle.
@@ -155,15 +166,6 @@ func (w *work) funcs() template.FuncMap {
 				}
 			}
 			s := f(args...)
-			return s, w.add(s)
-		}
-	}
-	one := func(f func(string) string) func(string) (string, error) {
-		return func(s string) (string, error) {
-			if err := w.add(s); err != nil {
-				return "", err
-			}
-			s = f(s)
 			return s, w.add(s)
 		}
 	}
@@ -199,12 +201,12 @@ func (w *work) funcs() template.FuncMap {
 			}
 			return strings.Split(s, sep), nil
 		},
-		"lower": one(strings.ToLower), "upper": one(strings.ToUpper), "title": one(title),
+		"lower": w.of(strings.ToLower), "upper": w.of(strings.ToUpper), "title": w.of(title),
 		"pad": func(s string, before, after int) (string, error) {
-			return one(func(s string) string { return pad(s, before, after) })(s)
+			return w.of(func(s string) string { return pad(s, before, after) })(s)
 		},
 		"truncate": func(s string, n int) (string, error) {
-			return one(func(s string) string { return truncate(s, n) })(s)
+			return w.of(func(s string) string { return truncate(s, n) })(s)
 		},
 	}
 }
