@@ -114,6 +114,7 @@ func (l *lane) push(f *feed) {
 // finish lets go of what there still is and sends on what was moved while it
 // stood in the queue.
 func (l *lane) finish() {
+	l.counts.used.Store(time.Now().UnixNano())
 	for f := range l.feeds {
 		f.letGo()
 	}

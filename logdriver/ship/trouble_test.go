@@ -67,3 +67,26 @@ func TestAQuietEndIsNoTrouble(t *testing.T) {
 		check(t, a.received(), "s", 30)
 	})
 }
+
+// What a collector has taken is counted for a while after nothing goes there any
+// more, also where nobody looked meanwhile.
+func TestCountsOutliveTheirCollector(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := New(quiet)
+		defer s.Close()
+		m := newMemory()
+		pool := poolOf(map[string]*peer{"a": {}}, "a")
+		add(t, s, m, "s", pool)
+		m.write(frames(t, 0, 10))
+		time.Sleep(3 * time.Hour)
+		s.Remove("s", pool.ID)
+		time.Sleep(time.Minute)
+		if c := s.Counts(time.Hour)["a"]; c == nil || c.Acked.Load() != 10 || len(s.Collectors()) != 0 {
+			t.Errorf("%+v, collectors %+v", c, s.Collectors())
+		}
+		time.Sleep(time.Hour)
+		if c := s.Counts(time.Hour); len(c) > 0 {
+			t.Errorf("after an hour: %v", c)
+		}
+	})
+}
