@@ -253,11 +253,7 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 		f.tell(out)
 		f.flush(out)
 		if span.Lost > 0 {
-			f.unsaid += span.Lost
-			if _, due := f.evicted.Due(time.Now()); due {
-				f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", f.unsaid, "said_again_after", f.evicted.Pause())
-				f.unsaid = 0
-			}
+			f.sayEvicted(span.Lost)
 			f.sayLost(span.Lost)
 			f.countLost(span.Lost)
 		}
@@ -269,6 +265,18 @@ func (f *feed) enter(span Span, out func(*record.Joined)) {
 	}
 	if span.Unmarked {
 		f.unmarked, f.edge = true, span.Edge
+	}
+}
+
+// sayEvicted says, every now and then, how many bytes behind read were evicted.
+func (f *feed) sayEvicted(bytes uint64) {
+	if f.read < f.counted {
+		return // they were seen before the connection broke
+	}
+	f.unsaid += bytes
+	if _, due := f.evicted.Due(time.Now()); due {
+		f.log.Error("records were evicted before they were delivered", "stream", f.meta.Load().Stream, "container", f.meta.Load().ContainerName, "bytes", f.unsaid, "said_again_after", f.evicted.Pause())
+		f.unsaid = 0
 	}
 }
 

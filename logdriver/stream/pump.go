@@ -68,22 +68,33 @@ type pump struct {
 type dropped struct {
 	mu     sync.Mutex
 	bytes  int
+	why    error
 	seldom pluginlog.Seldom
 }
 
-// add counts bytes, and returns how many are to be spoken of now, if any are. At
-// the end they all are.
-func (d *dropped) add(n int, end bool) int {
+// add counts bytes, and returns how many are to be spoken of now, if any are, and
+// why. Where that was the last of them they all are.
+func (d *dropped) add(n int, why error, last bool) (int, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.bytes += n; d.bytes == 0 {
-		return 0
+	if n > 0 {
+		d.bytes, d.why = d.bytes+n, why
 	}
-	if _, due := d.seldom.Due(time.Now()); !due && !end {
-		return 0
+	if d.bytes == 0 {
+		return 0, nil
+	}
+	if _, due := d.seldom.Due(time.Now()); !due && !last {
+		return 0, nil
 	}
 	n, d.bytes = d.bytes, 0
-	return n
+	return n, d.why
+}
+
+// sayDropped says that bytes were dropped, now or once that has gone on for a while.
+func (pm *pump) sayDropped(n int, why error, last bool) {
+	if n, why := pm.dropped.add(n, why, last); n > 0 {
+		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "bytes", n, "err", why)
+	}
 }
 
 // finish empties the pipe and detaches the session.
@@ -116,9 +127,7 @@ func (pm *pump) discard(why error, end bool) {
 			total += n
 		}
 	})
-	if n := pm.dropped.add(total, end); n > 0 {
-		pm.owner.log.Error("bytes of a container were dropped: they could not be spooled", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "bytes", n, "err", why)
-	}
+	pm.sayDropped(total, why, end)
 }
 
 // empty splices until nothing is left. It returns nil then, and when the
@@ -176,7 +185,10 @@ func (pm *pump) run() {
 			pm.bury()
 			return
 		}
-		failing = time.Time{}
+		if !failing.IsZero() {
+			failing = time.Time{}
+			pm.sayDropped(0, nil, true)
+		}
 		if slow {
 			if !pm.trickle(room) {
 				return
@@ -301,6 +313,7 @@ func (pm *pump) grow() {
 
 func (pm *pump) leave() {
 	pm.end()
+	pm.sayDropped(0, nil, true)
 	if err := pm.pipe.close(); err != nil {
 		pm.owner.log.Warn("a FIFO was not closed well", "container", pm.session.Stream().Name(), "stream", pm.session.Stream().ID(), "err", err)
 	}

@@ -249,3 +249,20 @@ func TestStartRefusesWhatIsNoFIFO(t *testing.T) {
 		}
 	}
 }
+
+// What goes on for a while is said at its beginning and at its end, and nothing of
+// it is left out.
+func TestDroppedBytesAreAllSaid(t *testing.T) {
+	var d dropped
+	full := errors.New("no space left")
+	for i, step := range []struct {
+		bytes int
+		last  bool
+		want  int
+	}{{0, false, 0}, {0, true, 0}, {100, false, 100}, {50, false, 0}, {0, false, 0}, {5, false, 0}, {0, true, 55}, {0, true, 0}, {7, true, 7}} {
+		got, why := d.add(step.bytes, full, step.last)
+		if got != step.want || (why == nil) != (step.want == 0) {
+			t.Errorf("step %d: %d bytes are said, because of %v; want %d", i, got, why, step.want)
+		}
+	}
+}
