@@ -49,11 +49,20 @@ func (st *Stream) stampLocked(now time.Time) {
 
 // writtenLocked is about when a byte in a segment was written, or before that.
 func (st *Stream) writtenLocked(g *segment, offset uint64) time.Time {
-	if offset == g.offset && g.first.Time != 0 {
-		return time.Unix(0, g.first.Time)
+	if first := time.Unix(0, g.first.Time); offset == g.offset && g.first.Time != 0 && !first.After(time.Now()) {
+		return first
 	}
 	if i := st.stamps.of(offset); i >= 0 {
 		return st.stamps[i].at
 	}
 	return g.wrote
+}
+
+// past returns a time, or now where it is yet to come: on a host whose clock was set
+// back nothing would have waited for any time until it is where it was.
+func past(t time.Time) time.Time {
+	if now := time.Now(); t.After(now) {
+		return now
+	}
+	return t
 }

@@ -70,3 +70,25 @@ func TestBacklogSinceBeforeTheStart(t *testing.T) {
 		t.Errorf("%d bytes wait since %v, want since %v", n, since, hourAgo)
 	}
 }
+
+// A file that was written in a time to come, as the clock has it now, waits from the
+// start on.
+func TestBacklogSinceAClockWasSetBack(t *testing.T) {
+	dir := t.TempDir()
+	w := newWriter(t, open(t, dir, Config{FrameLen: frameLen}), 1, Params{})
+	w.write(4)
+	w.ack(2 * frameBytes)
+	files, err := filepath.Glob(filepath.Join(dir, streamsDir, "*", "*"+segmentExt))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(files[0], later, later); err != nil {
+		t.Fatal(err)
+	}
+	before := time.Now()
+	_, since := open(t, dir, Config{FrameLen: frameLen}).Streams()[0].Backlog("a")
+	if since.Before(before) || since.After(time.Now()) {
+		t.Errorf("it waits since %v, want since about %v", since, before)
+	}
+}

@@ -256,7 +256,7 @@ func (st *Stream) recover() error {
 	}
 	for i, g := range st.segs {
 		st.end, st.writer = g.end(), g.session
-		st.stamps = append(st.stamps, stamp{g.offset, g.wrote}) // which ends when more is written
+		st.stamps = append(st.stamps, stamp{g.offset, past(g.wrote)}) // which ends when more is written
 		if i > 0 && g.offset < st.segs[i-1].end() {
 			st.log().Error("two segments overlap; the second is read from the end of the first", "first", st.segs[i-1].name(), "second", g.name())
 		}
