@@ -160,7 +160,7 @@ func (m *operated) healthy(far string) {
 	m.says(2, `the container apart has no address of its own`, "trace", "web", "apart")
 	m.says(2, `the container apart is on no dockline-net network of this host`, "trace", "apart", "web")
 	m.says(2, `are one container|is A itself`, "trace", "web", "web")
-	m.says(2, `"nobody.invalid" is no address`, "trace", "web", "nobody.invalid")
+	m.says(2, `"nobody.invalid" is no container or endpoint that is known here, no address, and no host by name`, "trace", "web", "nobody.invalid")
 	m.says(2, `took longer than 10ms`, "trace", "--timeout", "10ms", "web", "db")
 	m.says(0, `^all is as it is meant to be: networks 2, endpoints 6$`, "check")
 	m.says(0, `^repaired 0, adopted 0, abandoned 0, addresses released 0, in `, "reconcile")
