@@ -43,7 +43,7 @@ func TestTheNetCommandOnACluster(t *testing.T) {
 	a, b := machines["a"], machines["b"]
 	for _, m := range machines {
 		m.Docker("network", "create", "-d", netDriver, "--ipam-driver", netDriver, "-o", "parent=eth0", "-o", "probe_peers=192.0.2.77",
-			"--ipam-opt", "backend=etcd", "--ipam-opt", "share=lan", "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "lan")
+			"--ipam-opt", "backend=etcd", "--ipam-opt", "share=lan", "--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.0/26", "--gateway", "192.0.2.1", "lan") // beyond are a peer and a reservation
 	}
 	a.Docker("network", "create", "-d", netDriver, "--ipam-driver", netDriver, "-o", "mode=bridge", "-o", "uplink=eth1", "--subnet", "203.0.113.0/24", "--gateway", "203.0.113.254", "dmz")
 	for name, network := range map[string]string{"web": "lan", "db": "lan", "up1": "dmz", "up2": "dmz", "two": "lan", "apart": "none"} {
