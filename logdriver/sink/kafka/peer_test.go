@@ -24,7 +24,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const partitions = 3
+const (
+	partitions = 3
+	brokers    = 2
+)
 
 // peer is a cluster, whose connections a test may cut.
 type peer struct {
@@ -42,12 +45,18 @@ func start(t *testing.T, opts ...kfake.Opt) *peer {
 	t.Helper()
 	p := &peer{t: t, host: sinktest.Host(), in: -1, out: -1, conns: map[net.Conn]struct{}{}}
 	p.host.Config = t.TempDir()
-	opts = append([]kfake.Opt{kfake.SeedTopics(partitions, "logs"), kfake.NumBrokers(2), kfake.ListenFn(p.listen)}, opts...)
+	opts = append([]kfake.Opt{kfake.SeedTopics(partitions, "logs"), kfake.NumBrokers(brokers), kfake.ListenFn(p.listen)}, opts...)
 	var err error
 	if p.Cluster, err = kfake.NewCluster(opts...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(p.Close)
+	// Every broker leads some of them: by chance, as they come, one might lead none.
+	for n := range int32(partitions) {
+		if err := p.MoveTopicPartition("logs", n, n%brokers); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return p
 }
 
