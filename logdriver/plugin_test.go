@@ -16,16 +16,16 @@ import (
 	"time"
 
 	stock "github.com/docker/docker/api/types/plugins/logdriver"
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 var quiet = slog.New(slog.DiscardHandler)
 

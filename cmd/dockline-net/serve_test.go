@@ -8,14 +8,14 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netns"
-	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/netdriver/kernel"
 	"github.com/dockline/dockline/netdriver/reconcile"
 	"github.com/dockline/dockline/netdriver/state"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 // hostIn opens the kernel of a namespace of its own.
 func hostIn(t *testing.T) (host *kernel.Kernel) {

@@ -3,7 +3,7 @@ package endpoint_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/dockline/dockline/internal/testleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }

@@ -5,7 +5,7 @@ import (
 	"os"
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/dockline/dockline/internal/testleak"
 )
 
 func TestMain(m *testing.M) {
@@ -14,5 +14,5 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		os.Exit(2)
 	}
-	goleak.VerifyTestMain(m)
+	testleak.Main(m)
 }

@@ -12,15 +12,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 func TestConformance(t *testing.T) {
 	for _, tc := range []struct{ scheme, query string }{

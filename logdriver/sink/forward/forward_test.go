@@ -15,16 +15,16 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/dockline/dockline/internal/testcert"
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 func TestConformance(t *testing.T) {
 	for _, tc := range []struct {

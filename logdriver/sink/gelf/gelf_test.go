@@ -8,14 +8,14 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 func TestConformance(t *testing.T) {
 	for _, scheme := range []string{"gelf+tcp", "gelf+tls"} {

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -22,7 +22,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 // records makes a batch of lines.
 func records(c ship.Conn, tmpl ship.Template, first int, lines ...string) []byte {

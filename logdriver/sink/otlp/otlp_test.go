@@ -12,10 +12,10 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	collogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/field"
 	"github.com/dockline/dockline/logdriver/process"
 	"github.com/dockline/dockline/logdriver/ship"
@@ -23,7 +23,7 @@ import (
 	"github.com/dockline/dockline/logdriver/sink/internal/web"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 func TestConformance(t *testing.T) {
 	for _, tc := range []struct{ scheme, query string }{{"otlp+http", "compress=gzip"}, {"otlp+https", ""}} {

@@ -11,14 +11,13 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 const goodOffers = "200 OK\nrelp_version=0\nrelp_software=librelp\ncommands=syslog"
 

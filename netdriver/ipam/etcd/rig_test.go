@@ -19,13 +19,13 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 // server is a real etcd.
 type server struct {

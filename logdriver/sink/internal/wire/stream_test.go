@@ -6,12 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 // pair returns both ends of a connection.
 func pair(t *testing.T) (*Stream, *net.TCPConn) {
