@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 )
@@ -75,19 +76,14 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 // those of before are gone, or take nothing.
 func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 	addrs, got := kafkaCluster(t)
-	gone, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = gone.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, no more
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	for _, before := range []net.Listener{gone, silent} {
+	for _, before := range []string{testport.Of(t), silent.Addr().String()} { // the first is gone
 		list := filepath.Join(t.TempDir(), "collectors")
-		members(t, list, "kafka://"+before.Addr().String()+"?topic=logs&timeout=2s")
+		members(t, list, "kafka://"+before+"?topic=logs&timeout=2s")
 		h := newHost(t, "file://"+inEtc+list)
 		one, each := h.run(1, map[string]string{"hash": "name"}), h.run(2, map[string]string{"hash": "record"})
 		one.write("a", "b", "c")

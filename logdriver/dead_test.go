@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/engine"
 )
@@ -19,12 +20,7 @@ import (
 // refusing returns an address at which nobody listens.
 func refusing(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	return testport.Of(t)
 }
 
 // mute returns the address of somebody who takes connections and never reads.

@@ -3,23 +3,18 @@ package logdriver
 import (
 	"encoding/json"
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
 // downCollector is the address of a collector that is not there yet.
 func downCollector(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_ = l.Close()
-	return l.Addr().String()
+	return testport.Of(t)
 }
 
 // fill writes numbered lines of 16 KiB until the container's policy acts.

@@ -20,6 +20,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/dockline/dockline/internal/testport"
 )
 
 const (
@@ -99,42 +101,36 @@ func Run(t testing.TB, s Setup) *Prometheus {
 // model writes a duration as Prometheus reads it.
 func model(d time.Duration) string { return fmt.Sprintf("%dms", d.Milliseconds()) }
 
-// run starts the server, again if another program was quicker to take its port.
+// run starts the server.
 func (p *Prometheus) run(file, dir string) {
 	p.t.Helper()
-	for range 3 {
-		address := p.setup.Address
-		if address == "" {
-			address = freePort(p.t)
-		}
-		var said bytes.Buffer
-		cmd := p.setup.Command(context.Background(), "prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-			"--web.listen-address="+address, "--log.level=warn")
-		cmd.Stdout, cmd.Stderr = &said, &said
-		cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-		started, ended := make(chan error), make(chan struct{})
-		go func() {
-			defer close(ended)
-			runtime.LockOSThread() // with which it would die
-			defer runtime.UnlockOSThread()
-			err := cmd.Start()
-			if started <- err; err == nil {
-				_ = cmd.Wait() // killed, as a rule
-			}
-		}()
-		if err := <-started; err != nil {
-			p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
-		}
-		p.url = "http://" + address
-		if p.ready(ended) {
-			p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
-			return
-		}
-		if !strings.Contains(said.String(), "address already in use") {
-			p.t.Fatalf("Prometheus ended: %s", &said)
-		}
+	address := p.setup.Address
+	if address == "" {
+		address = testport.Of(p.t)
 	}
-	p.t.Fatal("Prometheus finds no free port")
+	var said bytes.Buffer
+	cmd := p.setup.Command(context.Background(), "prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address="+address, "--log.level=warn")
+	cmd.Stdout, cmd.Stderr = &said, &said
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		defer close(ended)
+		runtime.LockOSThread() // with which it would die
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		if started <- err; err == nil {
+			_ = cmd.Wait() // killed, as a rule
+		}
+	}()
+	if err := <-started; err != nil {
+		p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
+	}
+	p.url = "http://" + address
+	if !p.ready(ended) {
+		p.t.Fatalf("Prometheus ended: %s", &said)
+	}
+	p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 }
 
 func (p *Prometheus) ready(ended chan struct{}) bool {
@@ -151,16 +147,6 @@ func (p *Prometheus) ready(ended chan struct{}) bool {
 		case <-time.After(50 * time.Millisecond): // it tells nobody when it is ready
 		}
 	}
-}
-
-func freePort(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func (p *Prometheus) await(what string, done func() bool) {

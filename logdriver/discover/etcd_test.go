@@ -2,7 +2,6 @@ package discover
 
 import (
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"syscall"
@@ -11,20 +10,14 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/dockline/dockline/internal/testport"
 )
 
 // startEtcd runs a real etcd on loopback until the test ends.
 func startEtcd(t *testing.T) (endpoint string, client *clientv3.Client, stop func()) {
 	t.Helper()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().String()
-	}
-	endpoint, peer := free(), free()
+	endpoint, peer := testport.Of(t), testport.Of(t)
 	cmd := exec.Command("etcd", "--data-dir", t.TempDir(), "--listen-client-urls", "http://"+endpoint, "--advertise-client-urls", "http://"+endpoint,
 		"--listen-peer-urls", "http://"+peer, "--initial-advertise-peer-urls", "http://"+peer, "--initial-cluster", "default=http://"+peer, "--log-level", "error")
 	cmd.Stderr = os.Stderr

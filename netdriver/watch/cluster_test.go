@@ -5,7 +5,6 @@ import (
 	"errors"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -15,26 +14,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
 	"github.com/dockline/dockline/netdriver/network"
 )
 
-// listens returns an address of the loopback that is free.
-func listens(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return "http://" + l.Addr().String()
-}
-
 // etcdServer starts one, and returns its endpoint.
 func etcdServer(t *testing.T) string {
 	t.Helper()
-	endpoint, peer := listens(t), listens(t)
+	endpoint, peer := "http://"+testport.Of(t), "http://"+testport.Of(t)
 	cmd := exec.Command("etcd", "--data-dir", t.TempDir(), "--listen-client-urls", endpoint, "--advertise-client-urls", endpoint,
 		"--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "default="+peer,
 		"--logger", "zap", "--log-level", "fatal", "--unsafe-no-fsync")

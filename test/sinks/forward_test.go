@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -16,6 +15,7 @@ import (
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/forward"
 )
@@ -24,7 +24,7 @@ import (
 func TestForward(t *testing.T) {
 	for _, params := range []string{"", "?compress=gzip"} {
 		var got consumertest.LogsSink
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t)))
+		addr := testport.Of(t)
 		var documents struct {
 			Receivers map[string]map[string]any
 		}

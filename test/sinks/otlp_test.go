@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink"
 	"github.com/dockline/dockline/logdriver/sink/otlp"
@@ -41,7 +41,7 @@ func startOTLP(t *testing.T, secure bool, change func(grpc map[string]any)) *otl
 	dir := t.TempDir()
 	c := &otlpCollector{
 		host: sink.Host{Resolver: net.DefaultResolver, Config: t.TempDir()}, bodies: map[string]string{},
-		grpc: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))), http: net.JoinHostPort("127.0.0.1", strconv.Itoa(freePort(t))),
+		grpc: testport.Of(t), http: testport.Of(t),
 	}
 	issue(t, dir, c.host.Config)
 	text := strings.NewReplacer("/etc/dockline", dir, "0.0.0.0:4317", c.grpc, "0.0.0.0:4318", c.http).Replace(documented(t, "otlp.md", "yaml"))

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/testcert"
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/sink"
 )
 
@@ -106,12 +108,11 @@ func issue(t *testing.T, server, client string) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := netip.ParseAddrPort(testport.Of(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = ln.Close() }()
-	return ln.Addr().(*net.TCPAddr).Port
+	return int(addr.Port())
 }
 
 // eventually repeats try until it succeeds: the daemons announce nothing.

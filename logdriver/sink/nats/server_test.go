@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -48,16 +48,11 @@ func newServerAt(t *testing.T, addr, conf string) *server {
 	return s
 }
 
-// freePorts returns loopback addresses, all different.
+// freePorts returns loopback addresses that are the test's.
 func freePorts(t *testing.T, n int) (addrs []string) {
 	t.Helper()
 	for range n {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = ln.Close() }()
-		addrs = append(addrs, ln.Addr().String())
+		addrs = append(addrs, testport.Of(t))
 	}
 	return addrs
 }

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dockline/dockline/internal/testcert"
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
@@ -31,7 +32,7 @@ func TestTLSAndUsers(t *testing.T) {
 	ok(t, theirs.Write(dir, "client"))
 	file := func(name string) string { return filepath.Join(dir, name) }
 	s := &server{t: t, dir: t.TempDir()}
-	s.endpoint, s.peer = "https://"+free(t), "http://"+free(t)
+	s.endpoint, s.peer = "https://"+testport.Of(t), "http://"+testport.Of(t)
 	s.args = []string{"--cert-file", file("server.pem"), "--key-file", file("server.key"), "--client-cert-auth", "--trusted-ca-file", file("ca.pem")}
 	s.start()
 	t.Cleanup(s.kill)

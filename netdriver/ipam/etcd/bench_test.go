@@ -3,13 +3,13 @@ package etcd_test
 import (
 	"context"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os/exec"
 	"strconv"
 	"syscall"
 	"testing"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/netdriver/ipam"
 	"github.com/dockline/dockline/netdriver/ipam/etcd"
 	"github.com/dockline/dockline/netdriver/ipamtest"
@@ -53,15 +53,7 @@ func benchRequest(b *testing.B, n int) {
 // benchServer starts etcd with its usual settings.
 func benchServer(b *testing.B) string {
 	b.Helper()
-	free := func() string {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			b.Fatal(err)
-		}
-		defer func() { _ = l.Close() }()
-		return "http://" + l.Addr().String()
-	}
-	clients, peers := free(), free()
+	clients, peers := "http://"+testport.Of(b), "http://"+testport.Of(b)
 	cmd := exec.Command("etcd", "--data-dir", b.TempDir(), "--listen-client-urls", clients, "--advertise-client-urls", clients,
 		"--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers, "--initial-cluster", "default="+peers, "--log-level", "fatal", "--logger", "zap")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/dockline/dockline/internal/testleak"
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
@@ -38,17 +38,9 @@ type server struct {
 	client   *clientv3.Client
 }
 
-func free(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	ok(t, err)
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
-
 func startServer(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), endpoint: "http://" + free(t), peer: "http://" + free(t)}
+	s := &server{t: t, dir: t.TempDir(), endpoint: "http://" + testport.Of(t), peer: "http://" + testport.Of(t)}
 	s.start()
 	t.Cleanup(s.kill)
 	var err error

@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
 	"github.com/dockline/dockline/test/harness/proc"
@@ -43,6 +44,7 @@ type Server struct {
 	done chan struct{} // closed when rsyslogd has ended
 	stop context.CancelFunc
 	wg   sync.WaitGroup // the reader of the output
+	free []func()       // let go of the ports
 
 	mu  sync.Mutex // guards err
 	err error
@@ -56,12 +58,11 @@ func New(l *lab.Lab, name string, each func(collector.Record)) (*Server, error) 
 		return nil, fmt.Errorf("make rsyslog's folder: %w", err)
 	}
 	for _, addr := range []*string{&s.Syslog, &s.RELP} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		at, release, err := testport.Keep()
 		if err != nil {
-			return nil, fmt.Errorf("find a port for rsyslog: %w", err)
+			return nil, errors.Join(err, s.Close())
 		}
-		defer l.Close() // held until both are found, so that they differ
-		*addr = l.Addr().String()
+		*addr, s.free = at, append(s.free, release)
 	}
 	if err := os.WriteFile(s.output(), nil, 0o644); err != nil {
 		return nil, fmt.Errorf("make rsyslog's output: %w", err)
@@ -181,6 +182,10 @@ func (s *Server) Close() error {
 		s.stop()
 	}
 	s.wg.Wait()
+	for _, free := range s.free {
+		free()
+	}
+	s.free = nil
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return errors.Join(err, s.err)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
@@ -175,7 +176,7 @@ func testRestart(t *testing.T, p Protocol) {
 	got.reset()
 	end := make(chan struct{})
 	serve := func(peer *Peer) { p.receive(peer, -1, got.add) }
-	addr, stop := p.listenAt(t, "127.0.0.1:0", p.config(t), func(peer *Peer) {
+	addr, stop := p.listenAt(t, testport.Of(t), p.config(t), func(peer *Peer) {
 		go func() { <-end; _ = peer.tcp.Close() }()
 		serve(peer)
 	})

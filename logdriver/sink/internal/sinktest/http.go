@@ -18,6 +18,7 @@ import (
 
 	"github.com/klauspost/compress/gzip"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
@@ -76,7 +77,7 @@ func (h HTTP) protocol() Protocol {
 func (h HTTP) serve(t *testing.T) (*Web, string, func()) {
 	t.Helper()
 	w := &Web{p: h, t: t, kept: map[string]string{}, cutIn: -1, cutOut: -1}
-	addr, stop := w.serveAt("127.0.0.1:0")
+	addr, stop := w.serveAt(testport.Of(t)) // kept, for who stops it and comes back
 	return w, addr, stop
 }
 

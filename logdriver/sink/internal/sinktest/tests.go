@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/dockline/dockline/internal/testport"
 )
 
 // testDelivers sends many batches, several at a time, and expects every
@@ -235,11 +237,11 @@ func testGarbage(t *testing.T, p Protocol) {
 }
 
 func testDial(t *testing.T, p Protocol) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	addr := testport.Of(t)
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := ln.Addr().String()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err := p.sink(t, addr).Dial(ctx); !errors.Is(err, context.Canceled) {
