@@ -18,6 +18,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/sink/internal/sinktest"
 )
@@ -280,15 +281,15 @@ func cutAnywhere(t *testing.T, cut func(p *peer, at int64), first, step int64) {
 func TestBrokersDownAndBack(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	dir := t.TempDir()
-	first := start(t, kfake.DataDir(dir), kfake.SyncWrites())
 	var ports []int
-	for _, a := range first.ListenAddrs() {
-		addr, err := net.ResolveTCPAddr("tcp", a)
+	for range brokers {
+		addr, err := net.ResolveTCPAddr("tcp", testport.Of(t))
 		if err != nil {
 			t.Fatal(err)
 		}
 		ports = append(ports, addr.Port)
 	}
+	first := start(t, kfake.DataDir(dir), kfake.SyncWrites(), kfake.Ports(ports...))
 	s := first.open("kafka://", "timeout=1s")
 	c, tmpl := connect(t, s), s.Prepare(meta("k1"))
 	sent(t, c, tmpl, 0, 3, 10)
