@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -28,6 +29,9 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 	r := h.run(1, nil)
 	r.write("one", "two")
 	expect(t, lines, "one", "two")
+	h.until("one is delivered, and the other's collector is tried", func(s Status) bool {
+		return len(s.Streams) == 2 && s.Streams[0].BacklogBytes == 0 && slices.ContainsFunc(s.Collectors, func(c CollectorStatus) bool { return c.Name == "dead" && !c.Healthy })
+	})
 
 	if code, body := h.get(t.Context(), "/drain?timeout=300ms"); code != http.StatusServiceUnavailable ||
 		!strings.Contains(body, "of 1 containers are not delivered yet; collectors that cannot be reached: dead") {

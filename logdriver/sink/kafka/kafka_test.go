@@ -338,15 +338,26 @@ func TestSilent(t *testing.T) {
 // A cluster that takes its time is not given up as long as it goes on.
 func TestSlow(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	p := start(t)
-	c, tmpl := p.dial("timeout=1s")
-	p.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		p.KeepControl()
-		time.Sleep(100 * time.Millisecond) // this is what is slow about it
-		return nil, nil, false
-	})
-	sent(t, c, tmpl, 0, 20, 10)
-	p.exactly("k1", 200)
+	// All of it takes twice the patience; where the machine has no time for that, it
+	// has for what is slower.
+	for patience := time.Second; ; patience *= 3 {
+		p := start(t)
+		c, tmpl := p.dial("timeout=" + patience.String())
+		p.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+			p.KeepControl()
+			time.Sleep(patience / 10) // this is what is slow about it
+			return nil, nil, false
+		})
+		acked, err := send(t, c, tmpl, 0, 20, 10)
+		if err != nil && patience < 20*time.Second {
+			continue
+		}
+		if acked != 20 || err != nil {
+			t.Fatalf("acked %d, %v", acked, err)
+		}
+		p.exactly("k1", 200)
+		return
+	}
 }
 
 func TestClose(t *testing.T) {

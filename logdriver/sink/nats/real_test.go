@@ -111,10 +111,13 @@ func TestCluster(t *testing.T) {
 		_, err := js.AddStream(&nats.StreamConfig{Name: "LOGS", Subjects: []string{"logs.>"}, Replicas: 3})
 		return err
 	})
-	info, err := js.StreamInfo("LOGS")
-	if err != nil {
-		t.Fatal(err)
-	}
+	var info *nats.StreamInfo
+	eventually(t, func() (err error) {
+		if info, err = js.StreamInfo("LOGS"); err == nil && info.Cluster.Leader == "" {
+			err = errors.New("there is no leader yet")
+		}
+		return err
+	})
 	killed := false
 	(&shipper{sink: open(t, "&timeout=2s", nil, addrs...)}).run(t, 100, func(acked int) {
 		if !killed && acked >= 30 {

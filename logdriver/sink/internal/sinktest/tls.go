@@ -154,6 +154,10 @@ func tryBatch(t *testing.T, s ship.Sink) (uint64, error) {
 }
 
 func testClient(t *testing.T, p Protocol) {
+	patience := 2 * time.Second // without tickets, half of it passes before anything counts
+	if p.Confirms {
+		patience = 20 * time.Second
+	}
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, tickets := range []bool{true, false} {
 			config := clientConfig(t, version)
@@ -163,7 +167,7 @@ func testClient(t *testing.T, p Protocol) {
 			if err := certificates(t).client.Write(host.Config, "client"); err != nil {
 				t.Fatal(err)
 			}
-			s := p.open(t, host, addr, "tls-ca=ca.pem", "tls-cert=client.pem", "tls-key=client.key", "timeout=1s", p.Query)
+			s := p.open(t, host, addr, "tls-ca=ca.pem", "tls-cert=client.pem", "tls-key=client.key", "timeout="+patience.String(), p.Query)
 			if acked, err := tryBatch(t, s); acked != 1 || err != nil {
 				t.Errorf("TLS %x, tickets %v: acked %d, %v", version, tickets, acked, err)
 			}

@@ -178,14 +178,9 @@ func webRestart(t *testing.T, h HTTP) {
 }
 
 func webSilent(t *testing.T, h HTTP) {
-	end := make(chan struct{})
-	defer close(end)
-	p := h.protocol()
-	s := p.sink(t, p.listen(t, p.config(t), func(*Peer) { <-end }), "timeout=300ms")
-	conn := Connect(t, s)
-	start := time.Now()
-	if acked, err := send(t, conn, s.Prepare(Meta()), 0, 1, 64<<10); acked != 0 || err == nil || time.Since(start) > 10*time.Second {
-		t.Errorf("acked %d, %v after %v", acked, err, time.Since(start))
+	conn, tmpl := h.protocol().impatient(t, 300*time.Millisecond)
+	if acked, err := send(t, conn, tmpl, 0, 1, 64<<10); acked != 0 || err == nil {
+		t.Errorf("acked %d, %v", acked, err)
 	}
 }
 
