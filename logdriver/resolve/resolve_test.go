@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -118,22 +119,54 @@ type nameServer struct {
 	asked []string
 }
 
+// sockets are those of one name server.
+type sockets struct {
+	tcp net.Listener
+	udp net.PacketConn
+}
+
+// listen opens the sockets of all servers at one port.
+func listen(servers map[string]*nameServer) (port string, all map[string]sockets, err error) {
+	port, all = "0", map[string]sockets{}
+	defer func() {
+		for _, s := range all {
+			if err != nil {
+				_ = s.tcp.Close()
+			}
+			if err != nil && s.udp != nil {
+				_ = s.udp.Close()
+			}
+		}
+	}()
+	for addr := range servers {
+		tcp, err := net.Listen("tcp", net.JoinHostPort(addr, port))
+		if err != nil {
+			return "", all, err
+		}
+		_, port, _ = net.SplitHostPort(tcp.Addr().String())
+		all[addr] = sockets{tcp: tcp}
+		udp, err := net.ListenPacket("udp", net.JoinHostPort(addr, port))
+		if err != nil {
+			return "", all, err
+		}
+		all[addr] = sockets{tcp, udp}
+	}
+	return port, all, nil
+}
+
 // newNameServers starts servers at addresses of the loopback network, all at the
 // port that is returned.
 func newNameServers(t *testing.T, servers map[string]*nameServer) (port string) {
 	t.Helper()
-	port = "0"
+	port, all, err := listen(servers)
+	for errors.Is(err, syscall.EADDRINUSE) { // the kernel chose what is free for one socket, not for all
+		port, all, err = listen(servers)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	for addr, s := range servers {
-		l, err := net.Listen("tcp", net.JoinHostPort(addr, port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, port, _ = net.SplitHostPort(l.Addr().String())
-		p, err := net.ListenPacket("udp", net.JoinHostPort(addr, port))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, server := range []*dns.Server{{Listener: l, Handler: s}, {PacketConn: p, Handler: s}} {
+		for _, server := range []*dns.Server{{Listener: all[addr].tcp, Handler: s}, {PacketConn: all[addr].udp, Handler: s}} {
 			started, done := make(chan struct{}), make(chan error, 1)
 			server.NotifyStartedFunc = func() { close(started) }
 			go func() { done <- server.ActivateAndServe() }()
