@@ -10,7 +10,7 @@ func TestHit(t *testing.T) {
 	died := 0
 	oldDir, oldDie := dir, die
 	dir, die = t.TempDir(), func() { died++ }
-	defer func() { dir, die = oldDir, oldDie }()
+	defer func() { dir, die, state.seen, state.last = oldDir, oldDie, nil, "" }()
 	order := filepath.Join(dir, Order)
 	tell := func(point string, skip int) {
 		if err := os.WriteFile(order, []byte(Format(point, skip)), 0o600); err != nil {
