@@ -68,7 +68,7 @@ test: test-unit reproducible test-e2e test-vm ## all tests
 
 .PHONY: test-unit
 test-unit: packages ## tests that need no engine, with the race detector
-	$(GO) test -race -count=1 $(UNIT_PACKAGES)
+	GORACE=atexit_sleep_ms=0 $(GO) test -race -count=1 $(UNIT_PACKAGES)
 	$(GO) test -C tools/release -count=1 .
 
 .PHONY: test-e2e

@@ -28,6 +28,7 @@ func TestScripts(t *testing.T) {
 			e.Setenv("DOCKER_HOST", "unix://"+r.engineSocket)
 			e.Setenv("NO_ENGINE", "unix://"+r.dir+"/none.sock")
 			e.Setenv("LAN", lanID)
+			e.Setenv("GORACE", "atexit_sleep_ms=0") // each docker would wait for a second at its end
 			return nil
 		},
 		UpdateScripts: os.Getenv("UPDATE_SCRIPTS") != "",
