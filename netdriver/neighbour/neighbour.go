@@ -163,6 +163,17 @@ func (p *Port) Receive() (Claim, error) {
 	}
 }
 
+// Unread reports whether a frame has come that Receive has not read (packet(7), SIOCINQ).
+func (p *Port) Unread() bool {
+	raw, err := p.in.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := 0
+	err = raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.SIOCINQ) }) //nolint:gosec // a descriptor
+	return err == nil && waiting > 0
+}
+
 // Close closes the port and ends Receive.
 func (p *Port) Close() error {
 	errs := []error{p.in.Close()}

@@ -31,6 +31,11 @@ const (
 	recheckFree = 30 * time.Second
 	recheckUsed = time.Minute
 	leftover    = 5 * time.Second // frames of an endpoint that has left may still come
+
+	// What has come and is not read is waited for, on a host that has no time for us;
+	// on a wire that is never silent, not for ever.
+	readAgain = 10 * time.Millisecond
+	readTries = 20
 )
 
 // pace says when a question is repeated, and after which silence nobody has the
@@ -155,15 +160,39 @@ func (w *wire) roundLocked(a netip.Addr, p pace, delay time.Duration) <-chan str
 	f.round++
 	f.hurry, f.asked = hurry, time.Now()
 	round := f.round
-	for _, at := range p.asks {
-		w.afterLocked(delay+at, func() {
-			if w.inRound(a, round) {
-				_ = w.ask(a, nil)
-			}
-		})
-	}
-	w.afterLocked(delay+p.verdict, func() { w.silent(a, round) })
+	w.afterLocked(delay, func() { w.step(a, round, p, 0) })
 	return f.done
+}
+
+// step asks for the time n of a round, or ends it. How long an answer has is counted
+// from when its question has gone: a host that has no time for us is late with that.
+func (w *wire) step(a netip.Addr, round int, p pace, n int) {
+	if !w.inRound(a, round) {
+		return
+	}
+	if n == len(p.asks) {
+		w.verdict(a, round, readTries)
+		return
+	}
+	_ = w.ask(a, nil)
+	next := p.verdict
+	if n+1 < len(p.asks) {
+		next = p.asks[n+1]
+	}
+	w.after(next-p.asks[n], func() { w.step(a, round, p, n+1) })
+}
+
+// verdict ends a round in which nobody answered once everything is read that has come
+// so far: the answer may be in it.
+func (w *wire) verdict(a netip.Addr, round, tries int) {
+	w.mu.Lock()
+	port := w.port
+	w.mu.Unlock()
+	if port != nil && tries > 0 && port.Unread() {
+		w.after(readAgain, func() { w.verdict(a, round, tries-1) })
+		return
+	}
+	w.silent(a, round)
 }
 
 func (w *wire) inRound(a netip.Addr, round int) bool {

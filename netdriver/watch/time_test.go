@@ -30,6 +30,8 @@ type script struct {
 	cut       error // there is no carrier
 	mute      error // nothing can be sent
 	twin      bool  // everybody is there twice
+	asking    func(netip.Addr)
+	reading   time.Duration // the reader has no time for so long
 	endpoints []endpoint.Endpoint
 	foreign   []netip.Addr // what the pools were told
 }
@@ -68,6 +70,9 @@ func (s *script) Candidates(pool netip.Prefix, n int, known func(netip.Addr) boo
 }
 
 func (p *scriptPort) Ask(a netip.Addr, to net.HardwareAddr) error {
+	if p.asking != nil {
+		p.asking(a)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if to == nil {
@@ -90,6 +95,7 @@ func (p *scriptPort) Announce(netip.Addr, net.HardwareAddr) error {
 }
 
 func (p *scriptPort) Receive() (neighbour.Claim, error) {
+	time.Sleep(p.reading) // in the bubble's time
 	select {
 	case c := <-p.claims:
 		return c, nil
@@ -97,6 +103,8 @@ func (p *scriptPort) Receive() (neighbour.Claim, error) {
 		return neighbour.Claim{}, errors.New("closed")
 	}
 }
+
+func (p *scriptPort) Unread() bool { return len(p.claims) > 0 }
 
 func (p *scriptPort) Carrier() error {
 	p.mu.Lock()

@@ -37,6 +37,7 @@ type Port interface {
 	Ask(addr netip.Addr, to net.HardwareAddr) error
 	Announce(addr netip.Addr, mac net.HardwareAddr) error
 	Receive() (neighbour.Claim, error)
+	Unread() bool   // something has come that Receive has not looked at
 	Carrier() error // why silence says nothing
 	Close() error
 }
