@@ -17,7 +17,7 @@ func lines() []string {
 	for i := range every {
 		every[i] = byte(i)
 	}
-	huge := strings.Repeat("0123456789abcdef", 10<<20/16)
+	huge := strings.Repeat("0123456789abcdef", 5<<20/16) // more than any buffer holds, and than gRPC takes unless told
 	all := []string{"", string(every), "\n", "\r\n", "\x00", "a\nb", strings.Repeat(string(every), 5), huge, "", "the end"}
 	for i := range every {
 		all = append(all, string(every[i:i+1]))
