@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -161,16 +162,22 @@ func TestTopicsAreCreated(t *testing.T) {
 // A stream whose topic there is not does not hold up the others.
 func TestOneTopicIsMissing(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	p := start(t)
-	s := p.open("kafka://", "topic={tag}", "timeout=5s")
-	c := connect(t, s)
-	there, away := meta("k1"), meta("k2")
-	there.Tag, away.Tag = "logs", "away"
-	sent(t, c, s.Prepare(there), 0, 1, 10)
-	sent(t, c, s.Prepare(away), 0, 1, 2)
-	sent(t, c, s.Prepare(there), 10, 1, 10)
-	p.exactly("k1", 20)
-	got := c.Refused()
+	var got []ship.Refusal
+	patiently(t, 5*time.Second, func(patience time.Duration) error {
+		p := start(t)
+		s := p.open("kafka://", "topic={tag}", "timeout="+patience.String())
+		c := connect(t, s)
+		there, away := meta("k1"), meta("k2")
+		there.Tag, away.Tag = "logs", "away"
+		sent(t, c, s.Prepare(there), 0, 1, 10)
+		if acked, err := send(t, c, s.Prepare(away), 0, 1, 2); acked != 1 || err != nil {
+			return fmt.Errorf("acked %d, %w", acked, err)
+		}
+		sent(t, c, s.Prepare(there), 10, 1, 10)
+		p.exactly("k1", 20)
+		got = c.Refused()
+		return nil
+	})
 	if len(got) != 2 || got[0].Class != "no-topic" || !strings.Contains(got[0].Reason, "topic away") || got[0].ID != "s-k2-0000000000000000" || got[0].Container != "web-1" {
 		t.Errorf("refused: %+v", got)
 	}

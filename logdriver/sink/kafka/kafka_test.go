@@ -337,10 +337,8 @@ func TestSilent(t *testing.T) {
 
 // A cluster that takes its time is not given up as long as it goes on.
 func TestSlow(t *testing.T) {
-	t.Parallel() // it waits most of the time
-	// All of it takes twice the patience; where the machine has no time for that, it
-	// has for what is slower.
-	for patience := time.Second; ; patience *= 3 {
+	t.Parallel()                                                   // it waits most of the time
+	patiently(t, time.Second, func(patience time.Duration) error { // all of it takes twice as long
 		p := start(t)
 		c, tmpl := p.dial("timeout=" + patience.String())
 		p.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
@@ -348,16 +346,12 @@ func TestSlow(t *testing.T) {
 			time.Sleep(patience / 10) // this is what is slow about it
 			return nil, nil, false
 		})
-		acked, err := send(t, c, tmpl, 0, 20, 10)
-		if err != nil && patience < 20*time.Second {
-			continue
-		}
-		if acked != 20 || err != nil {
-			t.Fatalf("acked %d, %v", acked, err)
+		if acked, err := send(t, c, tmpl, 0, 20, 10); acked != 20 || err != nil {
+			return fmt.Errorf("acked %d, %w", acked, err)
 		}
 		p.exactly("k1", 200)
-		return
-	}
+		return nil
+	})
 }
 
 func TestClose(t *testing.T) {

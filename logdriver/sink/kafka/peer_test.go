@@ -224,6 +224,21 @@ func sent(t *testing.T, c *conn, tmpl ship.Template, first, batches, each int) {
 	}
 }
 
+// patiently is for what has to come to pass while somebody is patient: where the
+// machine has no time for that, it is tried with more patience.
+func patiently(t *testing.T, patience time.Duration, try func(patience time.Duration) error) {
+	t.Helper()
+	for ; ; patience *= 3 {
+		err := try(patience)
+		if err == nil {
+			return
+		}
+		if patience > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+}
+
 // kept returns what is in a topic, in the order of each partition.
 func (p *peer) kept(topic string, opts ...kgo.Opt) (all []*kgo.Record) {
 	p.t.Helper()
