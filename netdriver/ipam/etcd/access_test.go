@@ -67,9 +67,26 @@ func TestTLSAndUsers(t *testing.T) {
 	await(t, "the right one is read", func() bool { return !h.faulty() })
 	p := h.pool(subnet)
 	h.get(p, "web")
-	ok(t, os.Remove(file("ca.pem")))
-	h.b.lost(os.ErrDeadlineExceeded) // the connection that there is goes on
-	await(t, "it answers still", func() bool { return !h.faulty() })
+	// The connection that there is goes on without the file; not where etcd does not
+	// answer in time, as on a busy machine.
+	for tries := 0; ; tries++ {
+		ok(t, os.Remove(file("ca.pem")))
+		h.b.lost(os.ErrDeadlineExceeded)
+		anew := false
+		await(t, "it answers, or wants another connection", func() bool {
+			fault := h.b.Status().Fault
+			anew = strings.Contains(fault, "ca.pem")
+			return fault == "" || anew
+		})
+		if !anew {
+			break
+		}
+		if tries == 5 {
+			t.Fatal("the connection is given up")
+		}
+		ok(t, testcert.WriteFile(dir, "ca.pem", ca.PEM))
+		await(t, "it answers again", func() bool { return !h.faulty() })
+	}
 	ok(t, h.ReleasePool(p.ID))
 }
 

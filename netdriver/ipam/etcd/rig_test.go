@@ -3,6 +3,7 @@ package etcd
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -258,9 +259,17 @@ func (h *host) restart() { h.end(); h.start() }
 
 func (h *host) pool(subnet string, options ...string) ipam.Pool {
 	h.t.Helper()
-	p, err := h.tryPool(subnet, options...)
-	ok(h.t, err)
-	return p
+	return inTime(h.t, func() (ipam.Pool, error) { return h.tryPool(subnet, options...) })
+}
+
+// inTime repeats what etcd did not answer in the time that an engine leaves us: a
+// machine under load may take longer.
+func inTime[V any](t testing.TB, try func() (V, error)) (v V) {
+	t.Helper()
+	var err error
+	await(t, "etcd answers in time", func() bool { v, err = try(); return !errors.Is(err, ipam.ErrAway) })
+	ok(t, err)
+	return v
 }
 
 func (h *host) tryPool(subnet string, options ...string) (ipam.Pool, error) {
@@ -285,9 +294,7 @@ func (h *host) gateway(p ipam.Pool, a string) error {
 
 func (h *host) get(p ipam.Pool, key string) netip.Addr {
 	h.t.Helper()
-	a, err := h.RequestAddress(p.ID, ipam.AddressRequest{Key: key})
-	ok(h.t, err)
-	return a.Addr()
+	return inTime(h.t, func() (netip.Prefix, error) { return h.RequestAddress(p.ID, ipam.AddressRequest{Key: key}) }).Addr()
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
