@@ -50,7 +50,7 @@ func TestOneContainer(t *testing.T) {
 		if routes := fmt.Sprint(c.join["StaticRoutes"]); s.Route.IsValid() && !strings.Contains(routes, "198.51.100.0/24") {
 			t.Errorf("static routes: %s", routes)
 		}
-		r.run(r.site, "ping", "-c1", "-W2", c.addr.Addr().String())
+		r.run(r.site, "ping", "-c1", "-W10", c.addr.Addr().String())
 		r.await(20*time.Second, func() error { // the name goes with the next renewal
 			all, err := r.server.Leases()
 			if l := all[c.addr.Addr()]; err == nil && (l.HostName != "web-1" || l.MAC != c.mac.String() || !strings.HasSuffix(l.ClientID, c.mac.String())) {

@@ -71,7 +71,7 @@ func TestServersChange(t *testing.T) {
 		r.must(refusing.Start(t.Context()))
 		t.Cleanup(func() { _ = refusing.Stop() })
 		r.stateOf(c, func(l lease) bool { return l.State == "lost" && l.Why != "" })
-		r.run(r.site, "ping", "-c1", "-W2", c.addr.Addr().String()) // it keeps the address
+		r.run(r.site, "ping", "-c1", "-W10", c.addr.Addr().String()) // it keeps the address
 		r.must(refusing.Stop())
 		r.must(r.server.Start(t.Context()))
 		r.stateOf(c, func(l lease) bool { return l.State == "bound" })
@@ -206,7 +206,7 @@ func TestWires(t *testing.T) {
 		r.must(r.makeNetwork("", m{"backend": "dhcp", "parent": "eth0"}, m{"mode": "bridge", "uplink": "eth0"}))
 		c := &container{mac: mac(t, "0a:00:00:00:05:01")}
 		r.must(r.start(c))
-		r.run(r.site, "ping", "-c1", "-W2", c.addr.Addr().String())
+		r.run(r.site, "ping", "-c1", "-W10", c.addr.Addr().String())
 		first := r.table()[c.addr.Addr()]
 		r.stateOf(c, func(l lease) bool { return l.State == "bound" && l.Ends.After(first.Ends.Add(4*time.Second)) })
 		r.must(r.stop(c))
@@ -276,7 +276,7 @@ func TestHostAccess(t *testing.T) {
 		r.must(r.makeNetwork("", m{"backend": "dhcp", "parent": "eth0"}, m{"parent": "eth0", "host_access": "true"}))
 		c := &container{mac: mac(t, "0a:00:00:00:08:01")}
 		r.must(r.start(c))
-		r.run(r.host, "ping", "-c1", "-W2", c.addr.Addr().String())
+		r.run(r.host, "ping", "-c1", "-W10", c.addr.Addr().String())
 		r.await(20*time.Second, func() error {
 			theirs, err := r.server.Leases()
 			if ours := r.table(); err == nil && (len(theirs) != 2 || len(ours) != 2) {

@@ -103,7 +103,7 @@ func TestStationsTalk(t *testing.T) {
 	foreign(ctx, t, w, "b", "192.0.2.2/24", "2001:db8::2/64")
 	c := capture(t, w, func(f Frame) bool { return echo(f) >= 0 })
 	for _, to := range []string{"192.0.2.2", "2001:db8::2"} {
-		if _, err := a.Run(ctx, "busybox", "ping", "-c", "1", "-W", "5", to); err != nil {
+		if _, err := a.Run(ctx, "busybox", "ping", "-c", "1", "-W", "10", to); err != nil {
 			t.Error(err)
 		}
 	}
