@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -155,7 +156,8 @@ func (p Protocol) impatient(t *testing.T, timeout time.Duration) (ship.Conn, shi
 	for ; ; timeout *= 2 {
 		s := p.sink(t, addr, "timeout="+timeout.String())
 		conn, err := s.Dial(t.Context())
-		if errors.Is(err, context.DeadlineExceeded) && timeout < 10*time.Second {
+		late := errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded)
+		if late && timeout < 10*time.Second {
 			continue
 		}
 		if err != nil {
