@@ -82,10 +82,20 @@ const (
 // cut is a power cut: what is not on the disk is gone, and every call fails.
 func (v *volume) cut() { v.ioctl(shutdown, noLogFlush) }
 
-// remount is what a reboot does, or an administrator.
+// remount is what a reboot does after cut. Another process that has come to a mount
+// namespace of its own meanwhile keeps the file system as it is, dead: so it is a copy
+// of the disk that is mounted.
 func (v *volume) remount() {
 	v.t.Helper()
 	if err := unix.Unmount(v.dir, 0); err != nil {
+		v.t.Fatal(err)
+	}
+	disk, err := os.ReadFile(v.image)
+	if err != nil {
+		v.t.Fatal(err)
+	}
+	v.image += "'"
+	if err := os.WriteFile(v.image, disk, 0o600); err != nil {
 		v.t.Fatal(err)
 	}
 	v.mount()
