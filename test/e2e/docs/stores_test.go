@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/snappy"
@@ -318,7 +317,7 @@ func consume(ctx context.Context, dial dialKafka, addr string, args []string) (s
 		return "", err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("there is no message"))
+	ctx, cancel := context.WithTimeoutCause(ctx, arriveTime, errors.New("there is no message"))
 	defer cancel()
 	var out strings.Builder
 	for n > 0 {
