@@ -17,6 +17,9 @@ type Host struct {
 	t testing.TB
 }
 
+// For is the host for a part of the test, which then is what a failure ends.
+func (h *Host) For(t testing.TB) *Host { return &Host{h.Host, t} }
+
 // Run runs a command on the host and returns what it printed. A failure ends the test.
 func (h *Host) Run(name string, args ...string) string {
 	h.t.Helper()
