@@ -94,7 +94,7 @@ func (w *world) lend(t *testing.T) (back func()) {
 	all := map[*machine]*hosts.Host{}
 	for _, m := range w.machines {
 		all[m] = m.Host
-		m.Host = m.Host.For(t)
+		m.Host = m.For(t)
 	}
 	w.T = t
 	return func() {
