@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -40,16 +39,7 @@ func TestSpreadRecordsSurviveKills(t *testing.T) {
 	b.until("it gets its share again", func() bool { return b.check.Where("spread")["c1"] >= before+2000 })
 	b.stop("spread")
 	b.finish("spread")
-	wait, cancel := context.WithTimeoutCause(ctx, settleTime, errors.New("not everything has come in time"))
-	defer cancel()
-	if err := b.check.Wait(wait, b.check.Complete); err != nil {
-		t.Error(err)
-	}
-	rep := b.check.Report()
-	if rep.Lost > 0 || len(rep.Problems) > 1 || len(rep.Problems) == 1 && rep.Reordered == 0 {
-		t.Errorf("lost=%d: %q", rep.Lost, rep.Problems) // what c1 had not acknowledged came to others behind newer records
-	}
-	t.Logf("records=%d lost=%d duplicated=%d reordered=%d at %v", rep.Delivered, rep.Lost, rep.Duplicated, rep.Reordered, rep.Collectors)
+	b.settleSomewhere()
 }
 
 // A loud container is spread over collectors in time slices, and a collector that
