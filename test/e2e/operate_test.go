@@ -67,7 +67,7 @@ func TestWhereRecordsAre(t *testing.T) {
 	for _, i := range c.Intervals {
 		records += i.Records
 	}
-	if len(hold) != 2 || !slices.Equal(c.Collectors, hold) || records < wrote || c.UndeliveredBytes != 0 {
+	if len(hold) < 2 || !slices.Equal(c.Collectors, hold) || records < wrote || c.UndeliveredBytes != 0 {
 		t.Errorf("held by %v; the answer is %+v", hold, c)
 	}
 }

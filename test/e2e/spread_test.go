@@ -69,14 +69,25 @@ func TestLoadIsBalanced(t *testing.T) {
 func (b *bench) awaitMetric(name string, good func(float64) bool) {
 	b.Helper()
 	for b.ctx.Err() == nil {
-		for line := range strings.Lines(adminGet(b.ctx, b.T, b.engine, "/metrics")) {
-			if rest, ok := strings.CutPrefix(line, "dockline_log_"+name+" "); ok {
-				if v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64); err == nil && good(v) {
-					return
-				}
-			}
+		if v, there := b.metric(name); there && good(v) {
+			return
 		}
 		time.Sleep(lookAgain) // a metric is no event
 	}
 	b.Fatalf("%s is not as it should be: %v", name, context.Cause(b.ctx))
+}
+
+// metric reads one of the plugin's, which may not be there yet.
+func (b *bench) metric(name string) (value float64, there bool) {
+	b.Helper()
+	for line := range strings.Lines(adminGet(b.ctx, b.T, b.engine, "/metrics")) {
+		if rest, ok := strings.CutPrefix(line, "dockline_log_"+name+" "); ok {
+			v, err := strconv.ParseFloat(strings.TrimSpace(rest), 64)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return v, true
+		}
+	}
+	return 0, false
 }
