@@ -45,7 +45,9 @@ func TestSpreadRecordsSurviveKills(t *testing.T) {
 // A loud container is spread over collectors in time slices, and a collector that
 // stops reading sheds containers for as long as it does; all in order.
 func TestLoadIsBalanced(t *testing.T) {
-	b := newBench(t, testContext(t), shared.engine)
+	t.Parallel()
+	ctx := testContext(t)
+	b := newBench(t, ctx, ownEngine(ctx, t))
 	b.collector("c0", "relp")
 	c1 := b.collector("c1", "relp")
 	b.collector("c2", "relp")
