@@ -79,7 +79,7 @@ func TestCollectorsAreFollowed(t *testing.T) {
 	containers := map[string]string{"by-file": "file://" + list, "by-name": "dns+relp://logs.test:" + port}
 	t.Cleanup(func() { _ = h.Engine.Remove(context.Background(), "by-file", "by-name") })
 	for container, source := range containers {
-		h.Docker("run", "-d", "--network", "none", "--name", container, "--stop-signal", "KILL", "--log-driver", driver,
+		h.Docker("run", "-d", "--network", "none", "--name", container, "--log-driver", driver,
 			"--log-opt", "collectors="+source, harness.Image, "workload", "tally", "workload", "seq", "-n", "100000000", "-rate", "800")
 	}
 	// come waits until some more records have come from both to a collector.
