@@ -345,7 +345,7 @@ func (r *rig) downgrade() {
 	// The engine takes a reader's error or its end, whichever it happens to look at
 	// first, and says nothing of an error after the end.
 	var out string
-	for range 10 {
+	for range 100 {
 		if out, err = r.host.Engine.Run(ctx, "logs", "late"); err != nil {
 			break
 		}
