@@ -21,7 +21,7 @@ PLUGINS := $(filter $(notdir $(wildcard cmd/*)),$(notdir $(wildcard plugin-confi
 UNIT_PACKAGES = $$($(GO) list ./... | grep -v -E '/test/(e2e|crash|bench|vm)(/|$$)')
 E2E_TIMEOUT ?= 15m
 # Engines and hosts are waited for about as long as they work.
-E2E_PARALLEL ?= $$(($$(nproc) * 3 / 2))
+E2E_PARALLEL ?= $$(($$(nproc) * 2))
 
 .PHONY: help
 help: ## this list
