@@ -94,7 +94,7 @@ func newAlarmed(t *testing.T) *alarmed {
 	a.Prometheus = promtest.Run(t, promtest.Setup{
 		Rules: []string{promtest.Lapse(t, filepath.Join(top, "plugin-config/prometheus/dockline-log.rules.yml"), 400*time.Millisecond, map[string]string{
 			"backlog_age_seconds > 300": "backlog_age_seconds > 2", "4 * 3600": "96",
-			`process_start_time_seconds{job="dockline-log"}[6000ms]`: `process_start_time_seconds{job="dockline-log"}[30s]`, // an engine takes its time
+			`process_start_time_seconds{job="dockline-log"}[6000ms]`: `process_start_time_seconds{job="dockline-log"}[10m]`, // an engine takes its time
 		})},
 		Targets: map[string]string{"dockline-log": address}, Every: alarmRate,
 	})
