@@ -239,9 +239,10 @@ func (w *world) kafka(addr string) {
 		cluster.Close()
 		return nil
 	})
+	rack1 := w.rack1.Host.Host // clients outlive the page
 	client := func(options ...kgo.Opt) (*kgo.Client, error) {
 		return kgo.NewClient(append(options, kgo.SeedBrokers(addr), kgo.Dialer(func(ctx context.Context, network, to string) (conn net.Conn, err error) {
-			err = w.rack1.Host.Host.Do(func() error {
+			err = rack1.Do(func() error {
 				conn, err = new(net.Dialer).DialContext(ctx, network, to)
 				return err
 			})
