@@ -20,6 +20,8 @@ PLUGINS := $(filter $(notdir $(wildcard cmd/*)),$(notdir $(wildcard plugin-confi
 # What the e2e packages need is a real engine; everything else is a unit test.
 UNIT_PACKAGES = $$($(GO) list ./... | grep -v -E '/test/(e2e|crash|bench|vm)(/|$$)')
 E2E_TIMEOUT ?= 15m
+# Engines and hosts are waited for about as long as they work.
+E2E_PARALLEL ?= $$(($$(nproc) * 2))
 
 .PHONY: help
 help: ## this list
@@ -73,7 +75,7 @@ test-unit: packages ## tests that need no engine, with the race detector
 
 .PHONY: test-e2e
 test-e2e: packages plugins cli ## tests on private engines, which they start and remove
-	$(GO) test -race -count=1 -p 1 -timeout $(E2E_TIMEOUT) ./test/e2e/...
+	$(GO) test -race -count=1 -p 1 -parallel $(E2E_PARALLEL) -timeout $(E2E_TIMEOUT) ./test/e2e/...
 
 .PHONY: newuser
 newuser: packages ## go the README's first steps on a bare Debian, from compiling everything to a container that its neighbours reach, and time them

@@ -96,7 +96,7 @@ TEXT
     : >"$registry_dir/log" # which is read before the registry has begun
     docker-registry serve "$registry_dir/config.yml" >>"$registry_dir/log" 2>&1 </dev/null &
     registry_pid=$!
-    local deadline=$((SECONDS + 20))
+    local deadline=$((SECONDS + 60))
     while ((SECONDS < deadline)); do
         registry_addr=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$registry_dir/log")
         [[ -z $registry_addr ]] || return 0

@@ -57,7 +57,13 @@ func run() error {
 	var recent pluginlog.Recent
 	log := pluginlog.New(recent.Tee(os.Stdout), recent.Tee(os.Stderr), cfg.LogLevel)
 	log.Info("dockline-log starts", "version", build.Version, "commit", build.Commit, "host", cfg.HostName)
-	l, err := pluginserver.Listen(socket) // before anything slow: the engine dials soon
+	// Before anything slow, for the engine dials soon. Once it has it says that the
+	// plugin is enabled, and who is told that may ask on the other socket.
+	al, err := pluginserver.Listen(adminSocket)
+	if err != nil {
+		return err
+	}
+	l, err := pluginserver.Listen(socket)
 	if err != nil {
 		return err
 	}
@@ -72,10 +78,6 @@ func run() error {
 	operators.HandleProcess(recent.Lines)
 	if window.Profiles {
 		operators.Profile()
-	}
-	al, err := pluginserver.Listen(adminSocket)
-	if err != nil {
-		return err
 	}
 	both, ctx := errgroup.WithContext(ctx)
 	both.Go(func() error { return operators.Serve(ctx, al) })

@@ -9,7 +9,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"os/signal"
@@ -102,9 +101,16 @@ func logger(level string, recent *pluginlog.Recent) *slog.Logger {
 }
 
 // run listens before it does anything slow: the engine gives up soon on a
-// plugin that it cannot dial, and a call made meanwhile waits in the socket. misset
-// is what is wrong with the settings.
+// plugin that it cannot dial, and a call made meanwhile waits in the socket. For
+// operators it listens even before: once the engine has dialled it says that the
+// plugin is enabled, and who is told that may ask. misset is what is wrong with the
+// settings.
 func run(ctx context.Context, socket, dir string, set settings, misset error, log *slog.Logger) error {
+	al, err := pluginserver.Listen(filepath.Join(filepath.Dir(socket), adminSocket))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = al.Close() }()
 	l, err := pluginserver.Listen(socket)
 	if err != nil {
 		return err
@@ -116,7 +122,7 @@ func run(ctx context.Context, socket, dir string, set settings, misset error, lo
 		return fmt.Errorf("drop capabilities: %w", err)
 	}
 	if misset != nil {
-		return refuse(ctx, l, &missetError{misset}, set, log)
+		return refuse(ctx, l, al, &missetError{misset}, set, log)
 	}
 	boot, err := state.BootID()
 	if err != nil {
@@ -124,7 +130,7 @@ func run(ctx context.Context, socket, dir string, set settings, misset error, lo
 	}
 	kept, err := state.Open(dir, boot)
 	if err != nil {
-		return refuse(ctx, l, err, set, log)
+		return refuse(ctx, l, al, err, set, log)
 	}
 	defer func() { _ = kept.Close() }()
 	if kept.JournalLost() {
@@ -141,7 +147,7 @@ func run(ctx context.Context, socket, dir string, set settings, misset error, lo
 	defer host.Close()
 	p, err := assemble(host, kept, set, log)
 	if err != nil {
-		return refuse(ctx, l, err, set, log)
+		return refuse(ctx, l, al, err, set, log)
 	}
 	p.driver.Networks.SetBoot(boot)
 	if err := p.reconcile.Start(); err != nil {
@@ -149,15 +155,7 @@ func run(ctx context.Context, socket, dir string, set settings, misset error, lo
 	}
 	p.recent = set.recent
 	p.watch.Sync()
-	al, err := operatorsSocket(l)
-	if err != nil {
-		return err
-	}
 	return p.serve(ctx, l, al, set.window, log)
-}
-
-func operatorsSocket(l net.Listener) (net.Listener, error) {
-	return pluginserver.Listen(filepath.Join(filepath.Dir(l.Addr().String()), adminSocket))
 }
 
 // tables are the plugin's own, named here so that no two share a name.

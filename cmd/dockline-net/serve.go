@@ -51,7 +51,7 @@ func (e *missetError) Unwrap() error { return e.err }
 // of a plugin that ends the engine says only that its socket is not there. To go on
 // would give away what the file reserves, or not be what was asked for. Nothing is
 // deleted, so that a copy of the file can be put back.
-func refuse(ctx context.Context, l net.Listener, err error, set settings, log *slog.Logger) error {
+func refuse(ctx context.Context, l, al net.Listener, err error, set settings, log *slog.Logger) error {
 	var corrupt *state.CorruptError
 	var misset *missetError
 	var why error
@@ -64,10 +64,6 @@ func refuse(ctx context.Context, l net.Listener, err error, set settings, log *s
 		return err
 	}
 	log.Error("dockline-net refuses all calls", "err", err)
-	al, err := operatorsSocket(l)
-	if err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var beside errgroup.Group

@@ -26,7 +26,7 @@ import (
 
 const (
 	scrapes  = 4 // that rates are made of, at least
-	patience = 60 * time.Second
+	patience = 3 * time.Minute
 )
 
 // Prometheus is a server of its own, which ends with the test.

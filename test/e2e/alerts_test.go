@@ -17,7 +17,7 @@ import (
 	"github.com/dockline/dockline/internal/promtest"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
-	"github.com/dockline/dockline/test/harness/proc"
+	"github.com/dockline/dockline/test/harness/port"
 )
 
 // alarmed is a plugin whose metrics a Prometheus scrapes that has our rules, in
@@ -62,18 +62,14 @@ func picky(rw http.ResponseWriter, r *http.Request) {
 
 const (
 	alarmRate = 200 * time.Millisecond // between scrapes, and between evaluations
-	alarmTime = 5 * time.Minute
+	alarmTime = 10 * time.Minute
 )
 
 func newAlarmed(t *testing.T) *alarmed {
 	t.Helper()
 	ctx, cancel := context.WithTimeoutCause(t.Context(), alarmTime, errors.New("the test takes too long"))
 	t.Cleanup(cancel)
-	e, err := startEngine(ctx, "alerts")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
+	e := bareEngine(ctx, t)
 	a := &alarmed{bench: newBench(t, ctx, e), witness: &witness{lines: map[string]uint64{}}}
 	a.file = configFile{a.bench, filepath.Join(shared.lab.Dir, "conf-alerts")}
 	if err := os.Mkdir(a.file.dir, 0o755); err != nil {
@@ -83,10 +79,10 @@ func newAlarmed(t *testing.T) *alarmed {
 		a.many = append(a.many, a.collector(fmt.Sprintf("m%d", i), "relp"))
 	}
 	a.urls = nil // they are the pool's
-	a.gone = a.startGone("")
+	a.gone = a.startGone(port.Hold(t))
 	a.good = a.config()
 	a.file.put(a.good)
-	address := freeAddress(t)
+	address := port.Hold(t)
 	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+a.file.dir, "METRICS="+address, "METRICS_PER_CONTAINER=on", "SPOOL_MAX=16MiB"); err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +94,7 @@ func newAlarmed(t *testing.T) *alarmed {
 	a.Prometheus = promtest.Run(t, promtest.Setup{
 		Rules: []string{promtest.Lapse(t, filepath.Join(top, "plugin-config/prometheus/dockline-log.rules.yml"), 400*time.Millisecond, map[string]string{
 			"backlog_age_seconds > 300": "backlog_age_seconds > 2", "4 * 3600": "96",
-			`process_start_time_seconds{job="dockline-log"}[6000ms]`: `process_start_time_seconds{job="dockline-log"}[30s]`, // an engine takes its time
+			`process_start_time_seconds{job="dockline-log"}[6000ms]`: `process_start_time_seconds{job="dockline-log"}[10m]`, // an engine takes its time
 		})},
 		Targets: map[string]string{"dockline-log": address}, Every: alarmRate,
 	})
@@ -130,6 +126,7 @@ func (a *alarmed) config() string {
 // What goes wrong with a real plugin makes the alerts fire that are for it, and
 // they end when it is well again; and the counters say what the collectors saw.
 func TestAlertsFire(t *testing.T) {
+	t.Parallel()
 	a := newAlarmed(t)
 	a.counted()
 	a.crashLoop()
@@ -178,22 +175,9 @@ func (a *alarmed) crashLoop() {
 	if err != nil {
 		a.Fatal(err)
 	}
-	starts := filepath.Join(root, "plugins", id, "propagated-mount/.dockline/starts")
-	drains := func() bool { return strings.Contains(adminGet(a.ctx, a.T, a.engine, "/status"), `"drain_only": true`) }
-	for n := 0; n < 4 || !drains(); n++ {
-		old, err := a.engine.Plugin(a.ctx, driver)
-		if err != nil {
-			a.Fatal(err)
-		}
-		// On a loaded machine the starts are too far from each other for a loop:
-		// those before are said to have come one right after the other.
-		if err := os.WriteFile(starts, fmt.Appendf(nil, `{"last": %q, "quick": 5}`, time.Now().Format(time.RFC3339Nano)), 0o600); err != nil {
-			a.Fatal(err)
-		}
-		if err := proc.Kill(a.ctx, old); err != nil {
-			a.Fatal(err)
-		}
-		if _, err := a.engine.AwaitPlugin(a.ctx, driver, old); err != nil {
+	mount := filepath.Join(root, "plugins", id, "propagated-mount")
+	for range 4 { // so often that the other alert fires too
+		if err := a.engine.CrashLoop(a.ctx, driver, mount); err != nil {
 			a.Fatal(err)
 		}
 	}
@@ -232,7 +216,7 @@ func (a *alarmed) overflow() map[string]uint64 {
 // who refuses what, and who gets too much.
 func (a *alarmed) shipsAgain() {
 	a.Helper()
-	a.start("loud", nil, "workload", "seq", "-n", "60000", "-rate", "3000")
+	a.start("loud", nil, "workload", "seq", "-n", endless, "-rate", "3000")
 	a.start("sick", []string{"--log-opt", "pool=picky"}, "sh", "-c", "echo well; sleep 2; for i in 1 2 3 4 5; do echo well; echo poi''son; done") // records carry the command
 	a.Fires("DocklineLogCollectorDown", "collector", "gone")
 	a.Fires("DocklineLogPoison", "collector", "picky", "class", "invalid")
@@ -266,6 +250,7 @@ func (a *alarmed) missing(name string) float64 {
 // ended says where all that was sent has come to, once nothing is under way.
 func (a *alarmed) ended() {
 	a.Helper()
+	a.stop("loud")
 	a.finish("loud")
 	a.Value("dockline_log_backlog_bytes", 0)
 	a.Value("dockline_log_records_sent_total - dockline_log_records_acknowledged_total - dockline_log_records_resent_total - on (instance) sum by (instance) (dockline_log_records_refused_total)", 0)

@@ -12,11 +12,7 @@ import (
 // typed by a user of a real docker command.
 func TestDockerDockline(t *testing.T) {
 	ctx := testContext(t)
-	e, err := startEngine(ctx, "cli")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
+	e := bareEngine(ctx, t)
 	b, run := newBench(t, ctx, e), asOperator(ctx, t, e, t.TempDir())
 	for _, args := range [][]string{{"scripts/plugin.sh", "install", "dockline-log", "dockline-net"}, {"scripts/cli.sh", "install"}} {
 		if out, err := run(args...); err != nil {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/test/harness"
+	"github.com/dockline/dockline/test/harness/port"
 )
 
 // configFile is the configuration in a directory of the host.
@@ -32,10 +33,11 @@ func (c configFile) put(text string) {
 func (c configFile) says(want string) {
 	c.Helper()
 	said := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for c.ctx.Err() == nil {
 		if said = adminGet(c.ctx, c.T, c.engine, "/status"); strings.Contains(said, want) {
 			return
 		}
+		time.Sleep(lookAgain)
 	}
 	c.Fatalf("the status never says %s:\n%s", want, said)
 }
@@ -44,12 +46,9 @@ func (c configFile) says(want string) {
 // container, a version that is refused, one that moves a container which runs,
 // and a plugin that begins when the configuration is gone.
 func TestConfiguration(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
-	e, err := startEngine(ctx, "config")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
+	e := bareEngine(ctx, t)
 	b, audit := newBench(t, ctx, e), newBench(t, ctx, e) // audit checks what comes to the pool of that name
 	file := configFile{b, filepath.Join(shared.lab.Dir, "conf")}
 	if err := os.Mkdir(file.dir, 0o755); err != nil {
@@ -73,7 +72,7 @@ defaults: {pools: [%[4]s]}
 `, one.URL(), two.URL(), second.URL(), pool, harness.Image[:len(harness.Image)-1])
 	}
 	file.put(version("one"))
-	address := freeAddress(t)
+	address := port.Hold(t)
 	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+file.dir, "METRICS="+address, "METRICS_PER_CONTAINER=on", "PPROF=on"); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +84,7 @@ defaults: {pools: [%[4]s]}
 		}
 		b.names = append(b.names, "wants-"+pool)
 	}
-	slow := []string{"workload", "seq", "-n", "6000", "-rate", "600"}
+	slow := []string{"workload", "seq", "-n", endless, "-rate", "600"}
 	b.start("kept-twice", []string{"--label", "keep=twice"}, slow...)
 	b.start("by-image", nil, "workload", "seq", "-n", "500")
 	b.start("by-choice", []string{"--log-opt", "pool=one"}, slow...)
@@ -121,6 +120,7 @@ defaults: {pools: [%[4]s]}
 	}
 	file.says("no such file")
 	b.start("by-default", nil, "workload", "seq", "-n", "500")
+	b.stop("kept-twice", "by-choice")
 	b.finish("kept-twice", "by-image", "by-choice", "by-default")
 	wrote, err := e.Tally(ctx, "kept-twice")
 	if err != nil {

@@ -54,6 +54,7 @@ func TestEveryRecordReachesItsCollector(t *testing.T) {
 		"notail": {"workload", "notail"},
 	}
 	names := slices.Sorted(maps.Keys(workloads))
+	pushedBack, _ := b.metric("pushbacks_total")
 	for _, name := range names {
 		b.start("deliver-"+name, []string{"--log-opt", "hash=name"}, workloads[name]...)
 	}
@@ -64,10 +65,13 @@ func TestEveryRecordReachesItsCollector(t *testing.T) {
 	if rep.Duplicated > 0 {
 		t.Errorf("%d records came twice though nothing failed", rep.Duplicated)
 	}
+	// A collector that lags behind, as these may on a machine that has much else to
+	// do, sheds some of what it gets.
+	now, _ := b.metric("pushbacks_total")
 	for _, name := range names {
-		where := b.check.Where("deliver-" + name)
-		if first := table.First("deliver-" + name); len(where) > 1 || len(where) == 1 && where[first] == 0 {
-			t.Errorf("%s went to %v, its first rank is %s", name, where, first)
+		where, first := b.check.Where("deliver-"+name), table.First("deliver-"+name)
+		if len(where) > 0 && where[first] == 0 || len(where) > 1 && now == pushedBack {
+			t.Errorf("%s went to %v, its first rank is %s, and collectors pushed back %v times", name, where, first, now-pushedBack)
 		}
 	}
 }
@@ -87,8 +91,10 @@ func TestBytesAreExact(t *testing.T) {
 				"16KiB":  {"sh", "-c", "for n in 16383 16384 16385 32768; do head -c $n /dev/zero | tr '\\0' x; echo; done"},
 				"blank":  {"sh", "-c", "echo; echo; echo ' '; printf '\\r\\n'; echo end"},
 			}
-			for _, name := range slices.Sorted(maps.Keys(workloads)) {
-				b.start(prefix+name, nil, workloads[name]...)
+			for name, workload := range workloads {
+				b.start(prefix+name, nil, workload...)
+			}
+			for name := range workloads {
 				b.finish(prefix + name)
 			}
 			b.settle()

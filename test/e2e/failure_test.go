@@ -10,6 +10,7 @@ import (
 
 // A plugin that is killed while records pour in loses none, whatever the protocol.
 func TestKilledPluginLosesNothing(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	e := ownEngine(ctx, t)
 	b := newBench(t, ctx, e)
@@ -98,9 +99,7 @@ func TestCollectorThatDoesNotRead(t *testing.T) {
 // await waits until so many records of a container have come.
 func (b *bench) await(name string, records uint64) {
 	b.Helper()
-	if err := b.check.Wait(b.ctx, func() bool { return b.check.Count(name) >= records }); err != nil {
-		b.Fatal(err)
-	}
+	b.until(fmt.Sprintf("%d records of %s", records, name), func() bool { return b.check.Count(name) >= records })
 }
 
 // wantRefused runs a container that must not start, and returns what is said.

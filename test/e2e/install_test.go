@@ -34,13 +34,10 @@ func TestBadOptionsAreRefused(t *testing.T) {
 
 // The plugin goes to a registry and comes back from it under an alias.
 func TestInstallFromRegistry(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	// Engines refuse to create a plugin of the same content as one they have.
-	e, err := startEngine(ctx, "pulls")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
+	e := bareEngine(ctx, t)
 	r, err := harness.StartRegistry(ctx, shared.lab, "registry")
 	if err != nil {
 		t.Fatal(err)
@@ -90,11 +87,7 @@ func asOperator(ctx context.Context, t *testing.T, e *harness.Engine, home strin
 // leave nothing.
 func TestMakeInstall(t *testing.T) {
 	ctx := testContext(t)
-	e, err := startEngine(ctx, "make")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
+	e := bareEngine(ctx, t)
 	home := t.TempDir()
 	run := asOperator(ctx, t, e, home)
 	want := func(says string, args ...string) {

@@ -17,6 +17,7 @@ import (
 // though leaders move and the plugin is killed meanwhile. What comes again by that
 // has the id that it had.
 func TestKafka(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	e := ownEngine(ctx, t)
 	b := newBench(t, ctx, e)

@@ -15,12 +15,15 @@ import (
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
+	"github.com/dockline/dockline/test/harness/port"
 )
 
 const (
 	driver    = "dockline-log"
-	testTime  = 2 * time.Minute // for one test
-	startTime = 2 * time.Minute // for what all of them share
+	testTime  = 8 * time.Minute // for one test, on a machine that has much else to do
+	startTime = 4 * time.Minute // for what all of them share
+
+	settleTime = 3 * time.Minute // until all has come that was written
 )
 
 // shared is what the tests have in common. Those that do violence to an engine
@@ -66,18 +69,18 @@ func run(m *testing.M) (code int, err error) {
 }
 
 // startEngine starts an engine with the test image.
-func startEngine(ctx context.Context, name string, args ...string) (*harness.Engine, error) {
-	e, err := harness.StartEngine(ctx, shared.lab, name, harness.EngineOptions{Args: args})
+func startEngine(ctx context.Context, name string) (*harness.Engine, error) {
+	e, err := harness.StartEngine(ctx, shared.lab, name, harness.EngineOptions{})
 	if err != nil {
 		return nil, err
 	}
 	return e, e.LoadImage(ctx, shared.lab.Dir)
 }
 
-// ownEngine is an engine for one test, with the plugin.
-func ownEngine(ctx context.Context, t *testing.T, args ...string) *harness.Engine {
+// bareEngine is an engine for one test, without the plugin.
+func bareEngine(ctx context.Context, t *testing.T) *harness.Engine {
 	t.Helper()
-	e, err := startEngine(ctx, strings.ToLower(t.Name()), args...)
+	e, err := startEngine(ctx, strings.ToLower(t.Name()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +89,14 @@ func ownEngine(ctx context.Context, t *testing.T, args ...string) *harness.Engin
 			t.Error(err)
 		}
 	})
-	if err := e.InstallPlugin(ctx, driver, shared.build); err != nil {
+	return e
+}
+
+// ownEngine is an engine for one test, with the plugin and its settings.
+func ownEngine(ctx context.Context, t *testing.T, settings ...string) *harness.Engine {
+	t.Helper()
+	e := bareEngine(ctx, t)
+	if err := e.InstallPlugin(ctx, driver, shared.build, settings...); err != nil {
 		t.Fatal(err)
 	}
 	return e
@@ -123,10 +133,10 @@ func newBench(t *testing.T, ctx context.Context, e *harness.Engine) *bench {
 	return b
 }
 
-// collector starts one, on a port of its own.
+// collector starts one, on a port that stays its own when it goes away.
 func (b *bench) collector(name, proto string) *collector.Server {
 	b.Helper()
-	s := b.restart(name, proto, "")
+	s := b.restart(name, proto, port.Hold(b))
 	b.urls = append(b.urls, s.URL())
 	return s
 }
@@ -178,17 +188,49 @@ func (b *bench) finish(names ...string) {
 	}
 }
 
+// endless is how many lines a container writes that goes on until it is stopped.
+const endless = "100000000"
+
+// stop ends containers that would go on, each after a whole line.
+func (b *bench) stop(names ...string) {
+	b.Helper()
+	if _, err := b.engine.Run(b.ctx, append([]string{"stop", "-t", "120"}, names...)...); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// until waits for something that records bring about.
+func (b *bench) until(what string, done func() bool) {
+	b.Helper()
+	if err := b.check.Wait(b.ctx, done); err != nil {
+		b.Fatalf("%s: %v", what, err)
+	}
+}
+
 // settle waits until everything expected has come, and fails on any fault.
 func (b *bench) settle() collector.Report {
 	b.Helper()
-	ctx, cancel := context.WithTimeoutCause(b.ctx, time.Minute, errors.New("not everything has come in time"))
+	rep := b.settleSomewhere()
+	if rep.Reordered > 0 {
+		b.Errorf("%d records came after later ones", rep.Reordered)
+	}
+	return rep
+}
+
+// settleSomewhere is settle for records that are spread over collectors which fail:
+// what one had not acknowledged comes to others, behind newer ones.
+func (b *bench) settleSomewhere() collector.Report {
+	b.Helper()
+	ctx, cancel := context.WithTimeoutCause(b.ctx, settleTime, errors.New("not everything has come in time"))
 	defer cancel()
 	if err := b.check.Wait(ctx, b.check.Complete); err != nil {
 		b.Error(err)
 	}
 	rep := b.check.Report()
 	for _, p := range rep.Problems {
-		b.Error(p)
+		if !strings.HasSuffix(p, collector.Late) {
+			b.Error(p)
+		}
 	}
 	b.Logf("delivered %d of %d, duplicated %d, reordered %d, latency p50 %v p99 %v, at %v",
 		rep.Delivered, rep.Expected, rep.Duplicated, rep.Reordered, rep.P50, rep.P99, rep.Collectors)

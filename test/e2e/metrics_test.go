@@ -2,22 +2,9 @@ package e2e
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"strings"
-	"testing"
 )
-
-// freeAddress is one of the loopback's where nobody listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
-}
 
 // serves wants what the manual says of METRICS, METRICS_PER_CONTAINER and PPROF
 // of a plugin with a container kept-twice and a configuration.

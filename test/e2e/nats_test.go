@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/dockline/dockline/test/harness/collector"
+	"github.com/dockline/dockline/test/harness/port"
 	"github.com/dockline/dockline/test/harness/proc"
 )
 
@@ -25,12 +26,7 @@ type natsServer struct {
 
 func newNATS(b *bench) *natsServer {
 	b.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	s := &natsServer{addr: ln.Addr().String(), dir: filepath.Join(shared.lab.Dir, "nats")}
-	_ = ln.Close()
+	s := &natsServer{addr: port.Hold(b), dir: filepath.Join(shared.lab.Dir, "nats")}
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
 		b.Fatal(err)
 	}
@@ -69,7 +65,7 @@ func (s *natsServer) kill() {
 // stream is what the server keeps of logs.>.
 func stream(b *bench, nc *nats.Conn) nats.JetStreamContext {
 	b.Helper()
-	js, err := nc.JetStream(nats.MaxWait(20 * time.Second))
+	js, err := nc.JetStream(nats.MaxWait(settleTime))
 	if err == nil {
 		_, err = js.AddStream(&nats.StreamConfig{Name: "LOGS", Subjects: []string{"logs.>"}})
 	}

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,21 +25,15 @@ func configure(b *bench, settings ...string) {
 
 // The spool on another disk: put there, drained, and moved away from.
 func TestSpoolOnAnotherDisk(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
-	e, err := startEngine(ctx, "disks")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
 	disk, other := filepath.Join(shared.lab.Dir, "disk-a"), filepath.Join(shared.lab.Dir, "disk-b")
 	for _, dir := range []string{disk, other} {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := e.InstallPlugin(ctx, driver, shared.build, "spool.source="+disk); err != nil {
-		t.Fatal(err)
-	}
+	e := ownEngine(ctx, t, "spool.source="+disk)
 	b := newBench(t, ctx, e)
 	s := b.collector("c1", "relp")
 	if err := s.Reset(); err != nil { // down
@@ -83,15 +78,9 @@ func holdsSegments(dir string) bool {
 // Containers of all policies fill a small spool while their collector is down.
 // All go on, all stop when they are told to, and what was lost is counted.
 func TestFullSpool(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
-	e, err := startEngine(ctx, "full")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = e.Stop() })
-	if err := e.InstallPlugin(ctx, driver, shared.build, "SPOOL_MAX=16MiB", "ON_FULL=drop-newest"); err != nil {
-		t.Fatal(err)
-	}
+	e := ownEngine(ctx, t, "SPOOL_MAX=16MiB", "ON_FULL=drop-newest")
 	b := newBench(t, ctx, e)
 	s := b.collector("c1", "json+tcp")
 	if err := s.Reset(); err != nil {
@@ -124,12 +113,13 @@ func TestFullSpool(t *testing.T) {
 	t.Logf("all have ended %v after they were killed", time.Since(began).Round(100*time.Millisecond))
 	lost := map[string]int{}
 	done := make(chan struct{})
+	both := sync.OnceFunc(func() { close(done) })
 	again, err := collector.Start(collector.Options{Name: "c1", Proto: "json+tcp", Addr: s.Addr(), Each: func(r collector.Record) {
 		// One lane, so one goroutine at a time.
 		if strings.HasPrefix(string(r.Line), "[dockline] ") {
 			n, _ := strconv.Atoi(strings.Fields(string(r.Line))[1])
 			if lost[r.Container] += n; len(lost) == 2 {
-				close(done)
+				both() // and what else was dropped may come later
 			}
 		}
 	}})
@@ -159,6 +149,7 @@ func awaitMetric(b *bench, want string) {
 				return
 			}
 		}
+		time.Sleep(lookAgain)
 	}
 	b.Fatalf("no metric says %s", want)
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
@@ -65,7 +64,7 @@ func TestRecordsAreProcessed(t *testing.T) {
 	if code, err := b.engine.Wait(b.ctx, "processed"); err != nil || code != "0" {
 		t.Fatalf("ended with code %s: %v", code, err)
 	}
-	ctx, cancel := context.WithTimeoutCause(b.ctx, time.Minute, errors.New("not everything has come in time"))
+	ctx, cancel := context.WithTimeoutCause(b.ctx, settleTime, errors.New("not everything has come in time"))
 	defer cancel()
 	select {
 	case <-came:

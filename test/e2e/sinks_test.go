@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"strings"
@@ -14,12 +13,14 @@ import (
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/journald"
 	"github.com/dockline/dockline/test/harness/otlp"
+	"github.com/dockline/dockline/test/harness/port"
 )
 
 // What the OpenTelemetry Collector's receiver gets by gRPC, and systemd's journal
 // through the mount that it takes, is what a container wrote. Without the mount
 // a container does not start, and is told why.
 func TestReceiverAndJournal(t *testing.T) {
+	t.Parallel()
 	ctx := testContext(t)
 	if said := newBench(t, ctx, shared.engine).wantRefused("--log-opt", "collectors=journald://localhost"); !strings.Contains(said, "journal.source=/run/systemd/journal") {
 		t.Errorf("without a journal it says %s", said)
@@ -43,18 +44,7 @@ func TestReceiverAndJournal(t *testing.T) {
 	})
 	var received consumertest.LogsSink
 	addr := startReceiver(t, &received)
-	e, err := startEngine(ctx, "journal")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Stop(); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := e.InstallPlugin(ctx, driver, shared.build, "journal.source="+j.Dir); err != nil {
-		t.Fatal(err)
-	}
+	e := ownEngine(ctx, t, "journal.source="+j.Dir)
 	const lines = 1000
 	var want []string
 	for i := range lines {
@@ -93,7 +83,7 @@ func TestReceiverAndJournal(t *testing.T) {
 // wantLines waits until as many lines have come as are wanted, and compares them.
 func wantLines(t *testing.T, who string, want []string, read func() []string) {
 	t.Helper()
-	end := time.Now().Add(30 * time.Second)
+	end := time.Now().Add(settleTime)
 	for {
 		got := read()
 		if len(got) >= len(want) || time.Now().After(end) {
@@ -109,12 +99,7 @@ func wantLines(t *testing.T, who string, want []string, read func() []string) {
 // startReceiver runs the OpenTelemetry Collector's receiver.
 func startReceiver(t *testing.T, to *consumertest.LogsSink) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_ = l.Close()
+	addr := port.Hold(t)
 	otlp.Receive(t, map[string]any{"protocols": map[string]any{"grpc": map[string]any{"endpoint": addr}}}, to)
 	return addr
 }

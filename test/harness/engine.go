@@ -18,8 +18,8 @@ import (
 )
 
 const (
-	startTime = 60 * time.Second
-	stopTime  = 30 * time.Second
+	startTime = 3 * time.Minute
+	stopTime  = 90 * time.Second // as service managers have it
 )
 
 // EngineOptions says which engine to start and how.

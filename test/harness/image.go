@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dockline/dockline/test/harness/tally"
@@ -32,13 +34,29 @@ func (d Docker) LoadImage(ctx context.Context, dir string) error {
 	return err
 }
 
-// Rootfs is the files of the test image, as docker import takes them.
+// made is the test image's files, which every engine of a test run gets.
+var made struct {
+	sync.Mutex // guards the rest
+	rootfs     []byte
+}
+
+// Rootfs is the files of the test image, as docker import takes them. They are
+// made once.
 func Rootfs(ctx context.Context, dir string) (*bytes.Buffer, error) {
-	workload, err := BuildProgram(ctx, dir, "workload")
-	if err != nil {
-		return nil, err
+	made.Lock()
+	defer made.Unlock()
+	if made.rootfs == nil {
+		workload, err := BuildProgram(ctx, dir, "workload")
+		if err != nil {
+			return nil, err
+		}
+		rootfs, err := imageTar(ctx, workload)
+		if err != nil {
+			return nil, err
+		}
+		made.rootfs = rootfs.Bytes()
 	}
-	return imageTar(ctx, workload)
+	return bytes.NewBuffer(slices.Clip(made.rootfs)), nil
 }
 
 // BuildProgram builds one of the programs below test/cmd, static, into dir and

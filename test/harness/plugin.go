@@ -16,7 +16,7 @@ import (
 // ErrNotRunning says that a plugin has no process at the moment.
 var ErrNotRunning = errors.New("the plugin has no process")
 
-const restartTime = 30 * time.Second
+const restartTime = 2 * time.Minute
 
 // InstallPlugin creates a plugin from a build folder under a name, applies
 // settings (KEY=VALUE) and enables it.

@@ -59,7 +59,7 @@ http: {addr: "127.0.0.1:0"}
 
 // await reads from the registry's log which port it was given.
 func (r *Registry) await(ctx context.Context, log string) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("the registry does not listen in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the registry does not listen in time"))
 	defer cancel()
 	return proc.Await(ctx, func(context.Context) error {
 		data, err := os.ReadFile(log)

@@ -111,7 +111,7 @@ step "a container that logs"
 typed host logs
 expect 'hello from a container'
 # The collector has it in its queue when it acknowledges it, and in the file soon after.
-for _ in {1..50}; do
+for _ in {1..600}; do
     ! block collected | neighbour >/dev/null || break
     sleep 0.1
 done

@@ -11,7 +11,7 @@ import (
 	"github.com/dockline/dockline/test/harness"
 )
 
-const machineTime = 4 * time.Minute
+const machineTime = 9 * time.Minute
 
 // The network plugin's tests of VLANs, on a kernel that has them.
 func TestVLAN(t *testing.T) {

@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/snappy"
@@ -46,7 +45,7 @@ func spread(record []byte) string {
 // captured compares what a page shows of a record with what came.
 func (w *world) captured(b docs.Block) {
 	w.Helper()
-	ctx, cancel := context.WithTimeoutCause(w.Context(), 20*time.Second, errors.New("no record comes"))
+	ctx, cancel := context.WithTimeoutCause(w.Context(), arriveTime, errors.New("no record comes"))
 	defer cancel()
 	for {
 		l, ok, next := w.inbox.find(func(l letter) bool { return l.collector == b.Section })

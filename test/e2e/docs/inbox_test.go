@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/dockline/dockline/test/harness/collector"
+	"github.com/dockline/dockline/test/harness/proc"
 )
 
 // letter is a record as some collector took it.
@@ -50,11 +52,13 @@ func (i *inbox) String() string {
 	return fmt.Sprintf("%q", i.all)
 }
 
+const arriveTime = 3 * time.Minute
+
 // arrives waits until a collector has a line of a container that has this text
 // in it. "" as the collector is any.
 func (w *world) arrives(at, container, text string) {
 	w.Helper()
-	ctx, cancel := context.WithTimeoutCause(w.Context(), 20*time.Second, errors.New("nothing arrives"))
+	ctx, cancel := context.WithTimeoutCause(w.Context(), arriveTime, errors.New("nothing arrives"))
 	defer cancel()
 	for {
 		_, ok, next := w.inbox.find(func(l letter) bool {
@@ -68,6 +72,45 @@ func (w *world) arrives(at, container, text string) {
 		case <-ctx.Done():
 			w.Fatalf("collector %q has no line with %q of container %s; there are %s", at, text, container, w.inbox)
 		}
+	}
+}
+
+// webs starts web servers on the LAN that log by dockline-log, and waits until a
+// collector has heard of each, for pages ask who that was. Those of an earlier
+// scene may have had the same names.
+func (w *world) webs(names []string, options ...string) {
+	w.Helper()
+	for _, name := range names {
+		before := w.inbox.count(name)
+		w.rack1.Docker(slices.Concat([]string{"run", "-d", "--name", name, "--network", "lan", "--log-driver", "dockline-log"}, options, []string{"nginx"})...)
+		w.awaits("nothing new of container "+name, func() bool { return w.inbox.count(name) > before })
+	}
+}
+
+// count is how many records of a container were taken.
+func (i *inbox) count(container string) (n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, l := range i.all {
+		if l.container == container {
+			n++
+		}
+	}
+	return n
+}
+
+// awaits polls what tells nobody that it has changed.
+func (w *world) awaits(otherwise string, done func() bool) {
+	w.Helper()
+	ctx, cancel := context.WithTimeoutCause(w.Context(), arriveTime, errors.New(otherwise))
+	defer cancel()
+	if err := proc.Await(ctx, func(context.Context) error {
+		if !done() {
+			return errors.New("not yet")
+		}
+		return nil
+	}); err != nil {
+		w.Fatal(err)
 	}
 }
 

@@ -10,9 +10,13 @@
 package docs_test
 
 import (
+	"cmp"
 	"flag"
+	"maps"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,23 +56,41 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := map[string]bool{}
-	for name := range pages {
-		left[name] = true
-	}
-	w := newWorld(t)
+	left := maps.Clone(pages)
 	for _, p := range all {
 		delete(left, p.Name)
-		name := strings.TrimSuffix(strings.ReplaceAll(strings.TrimPrefix(p.Name, "docs/"), "/", "-"), ".md")
-		t.Run(name, func(t *testing.T) {
-			w.T = t
-			defer func() { w.T = w.parent }()
-			w.read(p)
-		})
 	}
 	for name := range left {
 		t.Errorf("there is no page %s", name)
 	}
+	// The longest first, for there are two worlds, which wait as much as they work.
+	slices.SortStableFunc(all, func(a, b *docs.Page) int { return cmp.Compare(len(pages[b.Name]), len(pages[a.Name])) })
+	next := make(chan *docs.Page, len(all))
+	for _, p := range all {
+		next <- p
+	}
+	close(next)
+	worlds := []*world{newWorld(t)}
+	if *only == "" {
+		worlds = append(worlds, newWorld(t))
+	}
+	var readers sync.WaitGroup
+	for _, w := range worlds {
+		readers.Go(func() {
+			for p := range next {
+				t.Run(title(p), func(t *testing.T) {
+					defer w.lend(t)()
+					w.read(p)
+				})
+			}
+		})
+	}
+	readers.Wait()
+}
+
+// title is what a page's test is called.
+func title(p *docs.Page) string {
+	return strings.TrimSuffix(strings.ReplaceAll(strings.TrimPrefix(p.Name, "docs/"), "/", "-"), ".md")
 }
 
 // read does what a page says.

@@ -17,9 +17,7 @@ routes:
 }
 
 func webAndDB(w *world) {
-	for _, name := range []string{"web", "db"} {
-		w.rack1.Docker("run", "-d", "--name", name, "--network", "lan", "--log-driver", "dockline-log", "--label", "com.example.team=payments", "nginx")
-	}
+	w.webs([]string{"web", "db"}, "--label", "com.example.team=payments")
 }
 
 // commands is made from the commands' own help, so that what fails there, as it

@@ -6,14 +6,6 @@ import (
 	"strings"
 )
 
-// webs starts web servers on the network that a reader has.
-func (w *world) webs(names ...string) {
-	w.Helper()
-	for _, name := range names {
-		w.rack1.Docker("run", "-d", "--name", name, "--network", "lan", "--log-driver", "dockline-log", "nginx")
-	}
-}
-
 // lanWith has a host have a network with containers on it, and both plugins.
 func (w *world) lanWith(names ...string) {
 	w.Helper()
@@ -21,7 +13,7 @@ func (w *world) lanWith(names ...string) {
 	w.install("dockline-log", "COLLECTORS=relp://10.0.0.11:2514")
 	w.install("dockline-net")
 	w.network("lan", "eth0")
-	w.webs(names...)
+	w.webs(names)
 }
 
 var networks = page{

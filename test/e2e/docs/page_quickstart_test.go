@@ -1,12 +1,17 @@
 package docs_test
 
+import "strings"
+
 // quickstart begins anew for each use.
 var quickstart = page{
 	"logs-to-syslog": {
 		given: func(*world) {},
 		shown: func(w *world, printed []string) {
 			w.contains(printed[1], "10.0.0.11:2514")
-			w.contains(w.logs.read("/var/log/containers"), "hello from a container")
+			// It is acknowledged when it is in a queue, and in the file soon after.
+			w.awaits("nothing comes to rsyslog's file", func() bool {
+				return strings.Contains(w.logs.read("/var/log/containers"), "hello from a container")
+			})
 		},
 	},
 	"logs-to-loki": {

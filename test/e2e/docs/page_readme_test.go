@@ -55,9 +55,7 @@ var readme = page{
 			w.install("dockline-log", "COLLECTORS=relp://10.0.0.11:2514")
 			w.install("dockline-net")
 			w.network("lan", "eth0")
-			for _, name := range []string{"web", "db"} {
-				w.rack1.Docker("run", "-d", "--name", name, "--network", "lan", "--log-driver", "dockline-log", "nginx")
-			}
+			w.webs([]string{"web", "db"})
 		},
 		shown: func(w *world, printed []string) {
 			w.contains(printed[0], "10.0.0.11:2514")

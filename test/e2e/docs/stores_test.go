@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/grafana/loki/pkg/push"
 	"github.com/klauspost/compress/snappy"
@@ -240,9 +239,10 @@ func (w *world) kafka(addr string) {
 		cluster.Close()
 		return nil
 	})
+	rack1 := w.rack1.Host.Host // clients outlive the page
 	client := func(options ...kgo.Opt) (*kgo.Client, error) {
 		return kgo.NewClient(append(options, kgo.SeedBrokers(addr), kgo.Dialer(func(ctx context.Context, network, to string) (conn net.Conn, err error) {
-			err = w.rack1.Host.Host.Do(func() error {
+			err = rack1.Do(func() error {
 				conn, err = new(net.Dialer).DialContext(ctx, network, to)
 				return err
 			})
@@ -318,7 +318,7 @@ func consume(ctx context.Context, dial dialKafka, addr string, args []string) (s
 		return "", err
 	}
 	defer client.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("there is no message"))
+	ctx, cancel := context.WithTimeoutCause(ctx, arriveTime, errors.New("there is no message"))
 	defer cancel()
 	var out strings.Builder
 	for n > 0 {

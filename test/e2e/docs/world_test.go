@@ -88,6 +88,23 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// lend has a page's test be the one that fails, until the function that it returns
+// is called.
+func (w *world) lend(t *testing.T) (back func()) {
+	all := map[*machine]*hosts.Host{}
+	for _, m := range w.machines {
+		all[m] = m.Host
+		m.Host = m.For(t)
+	}
+	w.T = t
+	return func() {
+		w.T = w.parent
+		for m, h := range all {
+			m.Host = h
+		}
+	}
+}
+
 // machine makes one, of the release that this machine is: pages assume what is
 // installed here, and what make install needs.
 func (w *world) machine(name string, options ...hosts.Option) *machine {

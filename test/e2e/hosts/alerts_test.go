@@ -34,7 +34,7 @@ func TestAlertsOfTheNetworkFire(t *testing.T) {
 	create := func(name string, args ...string) {
 		h.Docker(append(append([]string{"network", "create", "-d", netDriver, "--ipam-driver", netDriver}, args...), name)...)
 	}
-	create("lan", "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.1", "-o", "parent=eth0", "--ipam-opt", "backend=etcd", "--ipam-opt", "reserve=1")
+	create("lan", "--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.0/26", "--gateway", "192.0.2.1", "-o", "parent=eth0", "--ipam-opt", "backend=etcd", "--ipam-opt", "reserve=1")
 	create("small", "--subnet", "10.9.0.0/29", "-o", "mode=bridge") // six addresses, of which one is the gateway's
 	h.Docker("run", "-d", "--name", "web", "--network", "lan", "--stop-signal", "KILL", harness.Image, "sleep", "1000")
 	web := h.Docker("inspect", "--format", "{{.NetworkSettings.Networks.lan.IPAddress}}", "web")

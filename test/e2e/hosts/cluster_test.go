@@ -154,12 +154,14 @@ func (e *etcd) count(t *testing.T, folder string) (n int) {
 	return n
 }
 
+const awaitTime = 3 * time.Minute
+
 // awaits waits for what happens in other processes.
 func (e *etcd) awaits(t *testing.T, what string, done func() bool) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); !done(); {
+	for end := time.Now().Add(awaitTime); !done(); {
 		if time.Now().After(end) {
-			t.Fatalf("%s: not within a minute; there are %d, %d set aside and %d networks", what, e.count(t, "address"), e.count(t, "aside"), e.count(t, "pool"))
+			t.Fatalf("%s: not within %v; there are %d, %d set aside and %d networks", what, awaitTime, e.count(t, "address"), e.count(t, "aside"), e.count(t, "pool"))
 		}
 		time.Sleep(100 * time.Millisecond) // there is nothing to subscribe to
 	}

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -80,13 +79,13 @@ func TestCollectorsAreFollowed(t *testing.T) {
 	containers := map[string]string{"by-file": "file://" + list, "by-name": "dns+relp://logs.test:" + port}
 	t.Cleanup(func() { _ = h.Engine.Remove(context.Background(), "by-file", "by-name") })
 	for container, source := range containers {
-		h.Docker("run", "-d", "--network", "none", "--name", container, "--stop-signal", "KILL", "--log-driver", driver,
-			"--log-opt", "collectors="+source, harness.Image, "workload", "tally", "workload", "seq", "-n", "4000", "-rate", "800")
+		h.Docker("run", "-d", "--network", "none", "--name", container, "--log-driver", driver,
+			"--log-opt", "collectors="+source, harness.Image, "workload", "tally", "workload", "seq", "-n", "100000000", "-rate", "800")
 	}
 	// come waits until some more records have come from both to a collector.
 	come := func(addr string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("not both come to "+addr))
+		ctx, cancel := context.WithTimeoutCause(t.Context(), awaitTime, errors.New("not both come to "+addr))
 		defer cancel()
 		before := map[string]uint64{}
 		for c := range containers {
@@ -117,9 +116,10 @@ func TestCollectorsAreFollowed(t *testing.T) {
 	name.Store(addrs[2])
 	come(addrs[2])
 
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("not everything has come"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), awaitTime, errors.New("not everything has come"))
 	defer cancel()
 	for container := range containers {
+		h.Docker("stop", "-t", "60", container)
 		if code, err := h.Engine.Wait(ctx, container); err != nil || code != "0" {
 			t.Fatalf("%s ended with code %s: %v", container, code, err)
 		}

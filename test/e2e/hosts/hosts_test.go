@@ -117,7 +117,7 @@ func TestBuiltInBridge(t *testing.T) {
 	h := lab.Host(t, "a", debian.Sid, hosts.On(lan, "192.0.2.1/24"), hosts.Args("--bridge=", "--iptables=true", "--ip-forward=true"))
 	h.Docker("run", "-d", "--name", "web", "-p", "8080:80", "--stop-signal", "KILL", harness.Image, "nc", "-ll", "-p", "80", "-e", "echo", "hello")
 	stranger := lan.Foreign("stranger", "192.0.2.9/24")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the container's port does not answer"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), awaitTime, errors.New("the container's port does not answer"))
 	defer cancel()
 	err := proc.Await(ctx, func(context.Context) error { // the container may not listen yet
 		return stranger.Do(func() error { return expectFrom("192.0.2.1:8080", "hello\n") })

@@ -7,7 +7,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -94,7 +93,7 @@ func testNames(t *testing.T, suite debian.Suite) {
 			}
 			at = next
 		}
-		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("nothing comes to "+addr))
+		ctx, cancel := context.WithTimeoutCause(t.Context(), awaitTime, errors.New("nothing comes to "+addr))
 		defer cancel()
 		before := check.Where("speaker")[addr]
 		if err := check.Wait(ctx, func() bool { return check.Where("speaker")[addr] > before }); err != nil {

@@ -106,7 +106,7 @@ func TestCertificatesAreTheHosts(t *testing.T) {
 		h.Docker("run", "-d", "--network", "none", "--name", containers[i], "--stop-signal", "KILL", "--log-driver", driver,
 			"--log-opt", "collectors="+url, harness.Image, "workload", "tally", "workload", "seq", "-n", "2000", "-rate", "1000")
 	}
-	ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, errors.New("not everything has come"))
+	ctx, cancel := context.WithTimeoutCause(t.Context(), awaitTime, errors.New("not everything has come"))
 	defer cancel()
 	if err := proc.Await(ctx, func(context.Context) error {
 		log := h.Engine.LogTail(1000)

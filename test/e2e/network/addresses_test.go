@@ -164,20 +164,23 @@ func (s *site) conflictsAreReported(t *testing.T, m *machine, lan, dmz *containe
 	if ready, err := m.served(ctx, "/readyz"); err != nil || !strings.HasSuffix(ready, "\nok\n") {
 		t.Errorf("the plugin is not ready: %s, %v", ready, err)
 	}
-	metrics, err := m.served(ctx, "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{
-		"dockline_net_conflicts_total 4\n",
-		`dockline_net_call_duration_seconds_count{call="NetworkDriver.Join"} `,
-		`dockline_net_endpoint_rx_bytes_total{`,
-		`dockline_net_reconcile_duration_seconds_count `,
-		`state="quarantined"} 2`,
-	} {
-		if !strings.Contains(metrics, want) {
-			t.Errorf("the metrics lack %q:\n%s", want, metrics)
+	err = proc.Await(ctx, func(ctx context.Context) error {
+		metrics, err := m.served(ctx, "/metrics")
+		for _, want := range []string{
+			"dockline_net_conflicts_total 4\n",
+			`dockline_net_call_duration_seconds_count{call="NetworkDriver.Join"} `,
+			`dockline_net_endpoint_rx_bytes_total{`,
+			`dockline_net_reconcile_duration_seconds_count `,
+			`state="quarantined"} 2`,
+		} {
+			if err == nil && !strings.Contains(metrics, want) {
+				err = fmt.Errorf("the metrics lack %q:\n%s", want, metrics)
+			}
 		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 	for i, a := range taken {
 		bits := "/32"

@@ -25,7 +25,6 @@ func bridgesOfTheHost(t *testing.T, suite debian.Suite) {
 	t.Helper()
 	s := newSite(t)
 	m := s.machine(suite)
-	m.isUp(t, "eth0", "eth1")
 	before := m.traces()
 	m.joinsABridge(s, t)
 	m.undoesAMove(s, t)
@@ -103,6 +102,11 @@ func (m *machine) undoesAMove(s *site, t *testing.T) {
 	id := m.createMoved()
 	m.hostFound(s, t, "on the bridge")
 	m.KillPlugin(netPlugin)
+	ctx, cancel := stepContext(t)
+	defer cancel()
+	if _, err := m.status(ctx); err != nil { // when it answers it has looked at everything
+		t.Fatal(err)
+	}
 	if out := m.Run("ip", "-br", "address", "show", "eth0"); !strings.Contains(out, m.address()+"/24") {
 		t.Errorf("after the plugin was killed the uplink has %q", out)
 	}

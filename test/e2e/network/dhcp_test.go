@@ -133,14 +133,17 @@ func (m *machine) keep(t *testing.T, all ...*container) {
 	}
 	ctx, cancel := stepContext(t)
 	defer cancel()
-	s, err := m.status(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range all {
-		if l := leaseOf(s, c.IPAddress); l.State != "bound" {
-			t.Errorf("the lease of %s is %+v", c, l)
+	err := proc.Await(ctx, func(ctx context.Context) error { // each of them is renewed now and then
+		s, err := m.status(ctx)
+		for _, c := range all {
+			if l := leaseOf(s, c.IPAddress); l.State != "bound" {
+				err = errors.Join(err, fmt.Errorf("the lease of %s is %+v", c, l))
+			}
 		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
 	}
 }
 

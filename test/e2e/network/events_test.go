@@ -22,7 +22,7 @@ import (
 
 // stepContext bounds one step of a test.
 func stepContext(t *testing.T) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(t.Context(), time.Minute, errors.New("the step takes too long"))
+	return context.WithTimeoutCause(t.Context(), 3*time.Minute, errors.New("the step takes too long"))
 }
 
 // The plugin holds the two capabilities that it needs, in every set.

@@ -60,7 +60,7 @@ func TestMatrix(t *testing.T) {
 }
 
 const (
-	soon = time.Minute
+	soon = 3 * time.Minute
 	// forgotten is after which time the plugin has removed what its engine did
 	// not say that it removed: two minutes without a sign of it, and more where
 	// the machine is busy.
@@ -224,7 +224,7 @@ func (m *machine) pluginAway(t *testing.T, s *site) {
 	stopped := make(chan error, 1)
 	begun := time.Now()
 	go func() {
-		ctx, cancel := context.WithTimeoutCause(t.Context(), 4*time.Minute, errors.New("stopping containers takes too long"))
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 8*time.Minute, errors.New("stopping containers takes too long"))
 		defer cancel()
 		_, err := m.Engine.Run(ctx, "stop", "mac2", "up2", "iso")
 		stopped <- err

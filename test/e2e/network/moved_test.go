@@ -11,8 +11,9 @@ import (
 const (
 	pingEvery = 20 * time.Millisecond
 	// moveLost is how many of the requests may be lost from when a moved
-	// container runs until it answers: less than a second's.
-	moveLost = 50
+	// container runs until it answers: less than those of the five seconds after
+	// which the kernel of who sends them begins to look for it by itself.
+	moveLost = 200
 )
 
 // A container that is stopped on one host and started on another, by the MAC that

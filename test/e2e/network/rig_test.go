@@ -87,6 +87,7 @@ func (s *site) machine(suite debian.Suite) *machine {
 	if v6 {
 		m.Run("ip6tables", "-P", "FORWARD", "DROP")
 	}
+	m.isUp(s.T, "eth0", "eth1") // by which the kernel gives them addresses, and routes
 	m.Install(logDriver, build(s, logDriver))
 	m.Install(netPlugin, build(s, netPlugin), "METRICS="+metricsAt, "METRICS_PER_CONTAINER=on")
 	return m

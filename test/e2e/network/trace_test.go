@@ -3,6 +3,7 @@ package network_test
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/dockline/dockline/netdriver/trace"
@@ -13,13 +14,20 @@ func (s *site) traced(t *testing.T) {
 	t.Helper()
 	s.each(t, func(m *machine) {
 		mac, up, iso := m.inspect(t, "lan", "mac"), m.inspect(t, "dmz", "up"), m.inspect(t, "backstage", "iso1")
-		m.tracesTo(t, mac, lanGate4, trace.None, "5 of 5")
-		m.says(t, mac, lanGate4, "A reaches B: 5 of 5 echoes answered")
-		m.tracesTo(t, up, dmzGate6, trace.None, "5 of 5")
-		m.tracesTo(t, iso, m.inspect(t, "backstage", "iso2").IPAddress.String(), trace.None, "5 of 5")
-		m.tracesTo(t, iso, lanGate4, trace.NoRoute, "A does not know where to send to")
-		m.tracesTo(t, mac, "192.0.2.250", trace.FarDead, "the gateway "+lanGate4+" answers")
-		m.tracesTo(t, mac, fmt.Sprintf("192.0.2.%d", m.number), trace.HostMacvlan, "host_access")
+		beside := m.inspect(t, "backstage", "iso2").IPAddress.String()
+		var all sync.WaitGroup // they mostly wait, and those of one container for each other
+		all.Go(func() {
+			m.tracesTo(t, mac, lanGate4, trace.None, "5 of 5")
+			m.says(t, mac, lanGate4, "A reaches B: 5 of 5 echoes answered")
+			m.tracesTo(t, mac, "192.0.2.250", trace.FarDead, "the gateway "+lanGate4+" answers")
+			m.tracesTo(t, mac, fmt.Sprintf("192.0.2.%d", m.number), trace.HostMacvlan, "host_access")
+		})
+		all.Go(func() { m.tracesTo(t, up, dmzGate6, trace.None, "5 of 5") })
+		all.Go(func() {
+			m.tracesTo(t, iso, beside, trace.None, "5 of 5")
+			m.tracesTo(t, iso, lanGate4, trace.NoRoute, "A does not know where to send to")
+		})
+		all.Wait()
 	})
 }
 

@@ -220,6 +220,9 @@ func (c *Checker) Where(container string) map[string]uint64 {
 	return map[string]uint64{}
 }
 
+// Late is how a Problem ends that is about order alone.
+const Late = "records came after later ones"
+
 // Report is the result of a comparison.
 type Report struct {
 	Expected, Delivered, Lost, Duplicated, Reordered uint64
@@ -265,7 +268,7 @@ func (rep *Report) compare(name string, want tally.Output, got *received) {
 		}
 	}
 	if got.reordered > 0 {
-		rep.Problems = append(rep.Problems, fmt.Sprintf("%s: %d records came after later ones", name, got.reordered))
+		rep.Problems = append(rep.Problems, fmt.Sprintf("%s: %d %s", name, got.reordered, Late))
 	}
 }
 

@@ -64,7 +64,7 @@ type Server struct {
 	done chan struct{} // closed when it has ended
 }
 
-const startTime = 20 * time.Second
+const startTime = time.Minute
 
 // New makes a server's folder in the lab; Start runs it.
 func New(l *lab.Lab, kind Kind, on *wire.Station, s Settings) (*Server, error) {

@@ -22,7 +22,7 @@ import (
 	"github.com/dockline/dockline/test/harness/wire"
 )
 
-const endTime = time.Minute
+const endTime = 3 * time.Minute
 
 // Host is a station with a system of its own. A dead test run leaves no trace
 // of it either: its mounts end with the last process in it, and those, its

@@ -17,6 +17,9 @@ type Host struct {
 	t testing.TB
 }
 
+// For is the host for a part of the test, which then is what a failure ends.
+func (h *Host) For(t testing.TB) *Host { return &Host{h.Host, t} }
+
 // Run runs a command on the host and returns what it printed. A failure ends the test.
 func (h *Host) Run(name string, args ...string) string {
 	h.t.Helper()
@@ -130,11 +133,12 @@ func (s *Station) Run(name string, args ...string) string {
 	return out
 }
 
-// Ping sends one echo request and reports whether it was answered within two seconds.
+// Ping sends echo requests, up to eight, and reports whether one was answered. The
+// first ones to a link that has just come up may get lost.
 func (s *Station) Ping(address string) bool {
 	ctx, cancel := commandContext(s.t)
 	defer cancel()
-	_, err := s.Station.Run(ctx, "busybox", "ping", "-c", "1", "-W", "2", address)
+	_, err := s.Station.Run(ctx, "sh", "-c", `for i in 1 2 3 4 5 6 7 8; do busybox ping -c 1 -W 2 "$1" && exit; done; exit 1`, "sh", address)
 	return err == nil
 }
 

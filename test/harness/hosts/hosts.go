@@ -21,7 +21,7 @@ import (
 )
 
 const (
-	commandTime = time.Minute
+	commandTime = 3 * time.Minute
 	treeTime    = 10 * time.Minute // to make a tree
 )
 

@@ -27,7 +27,7 @@ import (
 const (
 	lockName    = "lock"
 	outsideName = "outside" // one path a line
-	sweepTime   = 60 * time.Second
+	sweepTime   = 3 * time.Minute
 )
 
 // Lab is the folder of one test run.

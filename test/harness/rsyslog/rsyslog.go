@@ -110,7 +110,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("make rsyslog's log: %w", err)
 	}
 	defer log.Close()
-	ctx, cancel := context.WithTimeoutCause(ctx, 20*time.Second, errors.New("rsyslogd does not listen in time"))
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("rsyslogd does not listen in time"))
 	defer cancel()
 	s.cmd = exec.CommandContext(context.WithoutCancel(ctx), "rsyslogd", "-n", "-f", conf, "-i", filepath.Join(s.dir, "pid"))
 	s.cmd.Stdout, s.cmd.Stderr = log, log
