@@ -57,7 +57,7 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 	for _, r := range st.Routes() {
 		name, until := spool.SplitRoute(r)
 		one := PoolStatus{Pool: name, OnFull: st.OnFullOf(r).String(), AcknowledgedTo: st.Cursor(r)}
-		if isLeaving(r) {
+		if spool.Leaving(r) {
 			one.Until = until
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
@@ -68,18 +68,6 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 		all = append(all, one)
 	}
 	return all
-}
-
-// backlog returns what the pool that is furthest behind has not acknowledged.
-func backlog(st *spool.Stream) (most uint64, oldest time.Time) {
-	for _, r := range st.Routes() {
-		b, since := st.Backlog(r)
-		most = max(most, b)
-		if !since.IsZero() && (oldest.IsZero() || since.Before(oldest)) {
-			oldest = since
-		}
-	}
-	return most, oldest
 }
 
 // CollectorStatus is one collector of one pool.
@@ -138,7 +126,7 @@ func (p *Plugin) Status() Status {
 			SpooledBytes: st.Bytes(), Segments: st.Segments(), End: st.End(),
 			OnFull: st.OnFull().String(), GivesWay: st.GivesWay(),
 		}
-		one.BacklogBytes, one.BacklogSince = backlog(st)
+		one.BacklogBytes, one.BacklogSince = st.FurthestBehind()
 		one.AcknowledgedTo = st.End()
 		for key, place := range at {
 			if key[0] == st.ID() {
@@ -174,7 +162,7 @@ func (p *Plugin) Drain(ctx context.Context) error {
 	for {
 		left, streams := uint64(0), 0
 		for _, st := range p.spool.Streams() {
-			if b, _ := backlog(st); b > 0 {
+			if b, _ := st.FurthestBehind(); b > 0 {
 				left, streams = left+b, streams+1
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/redact"
+	"github.com/dockline/dockline/internal/wholefile"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
@@ -321,7 +322,7 @@ func (c *configuration) take(v *version) (*config.Config, error) {
 	former, err := c.before(c.current(), next)
 	if err == nil {
 		c.carry(v, former)
-		err = writeWhole(filepath.Join(c.dir, originFile), []byte(c.status.Source+"\n"), true)
+		err = wholefile.Write(filepath.Join(c.dir, originFile), []byte(c.status.Source+"\n"), true)
 	}
 	if err == nil {
 		err = v.install(c.dir)
@@ -345,7 +346,7 @@ func (c *configuration) carry(to *version, former []*config.Pool) {
 		if _, has := to.files[name]; has || !slices.ContainsFunc(former, named) {
 			continue
 		}
-		if err := writeWhole(filepath.Join(c.dir, to.id, name), data, true); err != nil {
+		if err := wholefile.Write(filepath.Join(c.dir, to.id, name), data, true); err != nil {
 			c.log.Error("a pool that the configuration no longer has may miss a file", "file", name, "err", err)
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -48,25 +47,6 @@ func (pl plan) routes() []string {
 // notKnown is the cursor of a stream that nobody knows yet where it is to go. No
 // pool's name is like it.
 const notKnown = "not_known"
-
-// isLeaving reports whether it is the cursor of a pool that a stream was for up
-// to an offset.
-func isLeaving(route string) bool {
-	_, until := spool.SplitRoute(route)
-	return until != math.MaxUint64
-}
-
-// undelivered reports whether some pool has not got all that it is to get.
-func undelivered(st *spool.Stream) bool {
-	return slices.ContainsFunc(st.Routes(), func(r string) bool { return owed(st, r) })
-}
-
-// owed reports whether a route's pool has not got all that it is to get.
-func owed(st *spool.Stream, route string) bool {
-	_, until := spool.SplitRoute(route)
-	at := st.Cursor(route)
-	return at < until && st.Pending(at)
-}
 
 // plan reads a container's options and finds out which pools it goes to. One that
 // starts cannot have what the configuration does not give it; one that runs keeps
@@ -206,7 +186,7 @@ func (p *Plugin) arrange(st *spool.Stream, pl plan) error {
 		switch i := slices.Index(fresh, name); {
 		case i >= 0:
 			fresh = slices.Delete(fresh, i, i+1) // it is there, or on its way back
-		case !isLeaving(r) && !slices.Contains(want, r):
+		case !spool.Leaving(r) && !slices.Contains(want, r):
 			gone = append(gone, r)
 		}
 	}
@@ -225,7 +205,7 @@ func (p *Plugin) arrange(st *spool.Stream, pl plan) error {
 func (p *Plugin) welcomeBack(st *spool.Stream, want []string) error {
 	for _, r := range st.Routes() {
 		name, _ := spool.SplitRoute(r)
-		if !isLeaving(r) || !slices.Contains(want, name) || st.HasRoute(name) || !p.ended(st, r) {
+		if !spool.Leaving(r) || !slices.Contains(want, name) || st.HasRoute(name) || !p.ended(st, r) {
 			continue
 		}
 		if err := st.RenameRoute(r, name); err != nil {
@@ -257,7 +237,7 @@ func (p *Plugin) sendOff(st *spool.Stream, routes []string) error {
 		var err error
 		switch {
 		case !p.ended(st, r):
-		case r != notKnown && owed(st, r):
+		case r != notKnown && st.Owed(r):
 			err = st.RenameRoute(r, spool.RouteUntil(r, st.End()))
 		default:
 			err = st.RemoveRoute(r)
@@ -309,13 +289,13 @@ func (p *Plugin) shipAll(st *spool.Stream, pl plan) error {
 	}
 	for _, r := range st.Routes() {
 		name, until := spool.SplitRoute(r)
-		if !isLeaving(r) || slices.Contains(pl.routes(), name) {
+		if !spool.Leaving(r) || slices.Contains(pl.routes(), name) {
 			continue // for one that is on its way back, what is under way is waited for
 		}
 		def := p.definition(p.conf.current(), name)
 		switch {
 		case p.going.of(st.ID(), r) != nil:
-		case p.going.finished(st.ID(), r) || st.Cursor(r) >= until || !owed(st, r):
+		case p.going.finished(st.ID(), r) || st.Cursor(r) >= until || !st.Owed(r):
 			errs = append(errs, st.RemoveRoute(r))
 		case def == nil && p.former.lost: // it may come back, with the next configuration
 			errs = append(errs, fmt.Errorf("nobody knows which collectors pool %q had", name))
@@ -342,7 +322,7 @@ func (p *Plugin) shipTo(st *spool.Stream, pl plan, def *config.Pool, route strin
 	}
 	defer done()
 	if g == nil {
-		g = &going{src: newSource(st, route), pool: pool.ID, leaving: isLeaving(route)}
+		g = &going{src: newSource(st, route), pool: pool.ID, leaving: spool.Leaving(route)}
 		p.going.add(st, route, g)
 	}
 	p.ship.Add(g.src, p.meta(st.ID(), pl.info, pl.options), pool, p.key(pl.options, def))
@@ -365,7 +345,7 @@ func (p *Plugin) giveUp(st *spool.Stream, route, why string) error {
 // look brings a stream in line with the configuration, whatever it did so far.
 func (p *Plugin) look(st *spool.Stream) {
 	defer p.calls.lock(st.Container())()
-	if !st.Live() && !undelivered(st) && !slices.ContainsFunc(st.Routes(), isLeaving) {
+	if !st.Live() && !st.Undelivered() && !slices.ContainsFunc(st.Routes(), spool.Leaving) {
 		return // its cursors are seen to when its container starts again
 	}
 	var info container.Info

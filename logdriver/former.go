@@ -11,6 +11,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/dockline/dockline/internal/wholefile"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -74,7 +75,7 @@ func (f *former) keep(was, next *config.Config, owed map[string]bool) ([]*config
 	}
 	data, err := json.Marshal(f.pools)
 	if err == nil {
-		err = writeWhole(f.file, data, true)
+		err = wholefile.Write(f.file, data, true)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("note which pools there were: %w", err)

@@ -122,7 +122,7 @@ func (g *goings) lookAgain() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	for st := range g.bad {
-		if st.Live() || undelivered(st) {
+		if st.Live() || st.Undelivered() {
 			g.lookLocked(st)
 		} else {
 			delete(g.bad, st)
@@ -173,7 +173,7 @@ func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
 	now, known := map[goingKey]progress{}, p.conf.current() != nil
 	for _, st := range p.spool.Streams() {
 		for _, r := range st.Routes() {
-			if !isLeaving(r) {
+			if !spool.Leaving(r) {
 				continue
 			}
 			key := goingKey{st.ID(), r}

@@ -268,7 +268,7 @@ func (m *metrics) streams(ch chan<- prometheus.Metric) {
 	live, bytes, age, giving := 0, uint64(0), 0.0, map[spool.OnFull]float64{}
 	for _, st := range m.p.spool.Streams() {
 		b := behind{stream: st}
-		b.bytes, b.since = backlog(st)
+		b.bytes, b.since = st.FurthestBehind()
 		all = append(all, b)
 		bytes, age = bytes+b.bytes, max(age, b.age())
 		for _, r := range st.Routes() {

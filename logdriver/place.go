@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/dockline/dockline/internal/wholefile"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -93,7 +94,7 @@ func openSpool(cfg Config, log *slog.Logger) (*spool.Spool, place, error) {
 	sp, err := open(want.dir)
 	if err == nil && want.ID == "" {
 		want.ID = rand.Text()
-		err = writeWhole(filepath.Join(want.dir, idFile), []byte(want.ID+"\n"), true)
+		err = wholefile.Write(filepath.Join(want.dir, idFile), []byte(want.ID+"\n"), true)
 	}
 	if err == nil {
 		err = want.note(cfg.StateDir, !known || last.ID != want.ID)
@@ -127,7 +128,7 @@ func lastPlace(state string) (p place, known bool, err error) {
 // writes to it.
 func settled(sp *spool.Spool) bool {
 	for _, st := range sp.Streams() {
-		if st.Live() || undelivered(st) {
+		if st.Live() || st.Undelivered() {
 			return false
 		}
 	}
@@ -140,39 +141,12 @@ func settled(sp *spool.Spool) bool {
 func (p place) note(state string, synced bool) error {
 	data, err := json.Marshal(p)
 	if err == nil {
-		err = writeWhole(filepath.Join(state, placeFile), append(data, '\n'), synced)
+		err = wholefile.Write(filepath.Join(state, placeFile), append(data, '\n'), synced)
 	}
 	if err != nil {
 		return fmt.Errorf("note where the spool is: %w", err)
 	}
 	return nil
-}
-
-// writeWhole replaces a file, if synced so that it survives a power cut.
-func writeWhole(name string, data []byte, synced bool) error {
-	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
-		return err
-	}
-	tmp := name + ".tmp"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if synced && err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(tmp, name); err != nil || !synced {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // FindMounts finds out whether directories of the host are mounted for the spool

@@ -71,7 +71,9 @@ func (s *source) Pending(offset uint64) bool {
 }
 
 // Live implements ship.Source.
-func (s *source) Live() bool { return !isLeaving(s.route) && s.until.Load() != 0 && s.Stream.Live() }
+func (s *source) Live() bool {
+	return !spool.Leaving(s.route) && s.until.Load() != 0 && s.Stream.Live()
+}
 
 func (s *source) AckRanges(ranges ...ship.Range) error {
 	s.ranges = s.ranges[:0]

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/dockline/dockline/internal/hostfile"
+	"github.com/dockline/dockline/internal/wholefile"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -98,7 +99,7 @@ func (v *version) keep(dir string) error {
 	}
 	write := func(name string, data []byte) {
 		if err == nil {
-			err = writeWhole(filepath.Join(to, name), data, true)
+			err = wholefile.Write(filepath.Join(to, name), data, true)
 		}
 	}
 	for name, data := range v.files {

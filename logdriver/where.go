@@ -99,7 +99,7 @@ func (p *Plugin) Where(name string, from, to time.Time) (*Where, error) {
 	for _, one := range found {
 		r := ContainerRecords{Holding: one}
 		if st := p.spool.Of(one.Container); st != nil {
-			r.UndeliveredBytes, r.UndeliveredSince = backlog(st)
+			r.UndeliveredBytes, r.UndeliveredSince = st.FurthestBehind()
 		}
 		w.Containers = append(w.Containers, r)
 	}
