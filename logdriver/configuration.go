@@ -27,7 +27,6 @@ import (
 const (
 	configFolder  = "config"  // below the state: versions of the configuration, with the files beside it
 	currentConfig = "current" // in it: a link to the one in force, which outlives its source
-	configMount   = "/config" // where config.json has the host's directory mounted
 )
 
 // ConfigStatus is where the configuration comes from and how new it is.

@@ -16,7 +16,7 @@
 // pools, and stands beside the path, as container does. Each may use those before
 // it, none those behind it; sinks, route, spool and record do not know each other
 // (test/arch holds the tree to this). After a downgrade, rescue stands in for
-// all behind the FIFOs, and refusal where the spool is out of reach.
+// all behind the FIFOs, and refusal where place finds the spool out of reach.
 //
 // # Lock order
 //

@@ -9,6 +9,8 @@ import (
 
 	"github.com/dockline/dockline/internal/promtest"
 	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/place"
+	"github.com/dockline/dockline/logdriver/refusal"
 )
 
 // busy is a host on which all kinds of things have happened.
@@ -105,7 +107,7 @@ func sums(t *testing.T, seen map[string]bool) {
 }
 
 func TestMetricsOfARefusal(t *testing.T) {
-	r := Refuse(Config{StateDir: filepath.Join(t.TempDir(), "state")}, &PlaceError{Was: "/a", Is: "/b"}, quiet)
+	r := outOfReach{refusal.Open(t.TempDir(), &place.Error{Was: "/a", Is: "/b"}, quiet)}
 	defer r.Close()
 	sums(t, promtest.Scrape(t, r.Admin(quiet), Metrics))
 	if code, body := asked(r, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "/a") {

@@ -19,8 +19,10 @@ import (
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/history"
+	"github.com/dockline/dockline/logdriver/place"
 	"github.com/dockline/dockline/logdriver/poison"
 	"github.com/dockline/dockline/logdriver/readlogs"
+	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -32,7 +34,7 @@ type Plugin struct {
 	cfg     Config
 	log     *slog.Logger
 	spool   *spool.Spool
-	place   place          // of the spool
+	place   *place.Place   // of the spool
 	tidy    sync.WaitGroup // the spool's own goroutine
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
@@ -65,7 +67,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	if cfg.Misset != nil {
 		cfg = cfg.harmless()
 	}
-	sp, where, err := openSpool(cfg, log)
+	sp, where, err := place.Open(place.Settings{State: cfg.StateDir, Mount: cfg.SpoolMount, MountedFrom: cfg.SpoolMountedFrom},
+		spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size, Name: nameOf}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +129,7 @@ func (p *Plugin) Close() {
 	p.ship.Close()
 	p.endTidy()
 	p.tidy.Wait()
-	p.place.Settled = settled(p.spool)
-	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir, false)); err != nil {
+	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.Close()); err != nil {
 		p.log.Warn("the next start may be taken for one after a crash", "err", err)
 	}
 	used, dropped := p.spool.Used()
@@ -262,4 +264,13 @@ func (p *Plugin) ReadLogs(ctx context.Context, info *container.Info, c engine.Re
 		return nil // it never wrote anything, or all of it was evicted
 	}
 	return readlogs.Write(ctx, st, readlogs.Query{Since: c.Since, Until: c.Until, Tail: c.Tail, Follow: c.Follow}, w)
+}
+
+// nameOf is a container's name out of what the spool keeps of it.
+func nameOf(info json.RawMessage) string {
+	var of container.Info
+	if json.Unmarshal(info, &of) != nil {
+		return ""
+	}
+	return of.Name()
 }

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/place"
 )
 
 // fillPipe writes as much as the container's FIFO takes while nobody reads it.
@@ -46,12 +47,16 @@ func TestASpoolOutOfReachBlocksNobody(t *testing.T) {
 	h.plugin.Close()
 	filled := stays.fillPipe() + ends.fillPipe()
 	h.cfg.SpoolMount, h.cfg.SpoolMountedFrom = "", ""
-	_, why := Start(h.cfg, quiet)
-	var elsewhere *PlaceError
+	d, err := Start(h.cfg, quiet)
+	refusal, ok := d.(outOfReach)
+	if !ok {
+		t.Fatalf("%T, %v", d, err)
+	}
+	why := refusal.Why()
+	var elsewhere *place.Error
 	if !errors.As(why, &elsewhere) {
 		t.Fatal(why)
 	}
-	refusal := Refuse(h.cfg, why, quiet)
 	h.server = pluginserver.New(quiet)
 	refusal.Register(h.server)
 

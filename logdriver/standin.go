@@ -10,6 +10,7 @@ import (
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/place"
 	"github.com/dockline/dockline/logdriver/refusal"
 	"github.com/dockline/dockline/logdriver/rescue"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -22,18 +23,22 @@ type Driver interface {
 	Close()
 }
 
-// Start opens the plugin, or where a newer version wrote the spool, what keeps
-// containers going until that version is back.
+// Start opens the plugin, or what stands in for it: where a newer version wrote the
+// spool, what keeps containers going until that version is back, and where the spool
+// is out of reach, what refuses them.
 func Start(cfg Config, log *slog.Logger) (Driver, error) {
 	p, err := Open(cfg, log)
 	var other *spool.VersionError
-	if errors.As(err, &other) {
+	var elsewhere *place.Error
+	switch {
+	case errors.As(err, &other):
 		if cfg.Misset != nil {
 			cfg = cfg.harmless()
 		}
 		return openDowngraded(cfg, other, log)
-	}
-	if err != nil {
+	case errors.As(err, &elsewhere):
+		return outOfReach{refusal.Open(filepath.Dir(cfg.StateDir), err, log)}, nil
+	case err != nil:
 		return nil, err
 	}
 	return p, nil
@@ -82,19 +87,13 @@ func (d downgraded) Collect(ch chan<- prometheus.Metric) {
 	Metrics.Put(ch, "put_aside_bytes", float64(used))
 }
 
-// Refusal stands in where the spool must not be touched.
-type Refusal struct{ *refusal.Driver }
-
-// Refuse tells why to whoever starts a container, and lets nobody wait who runs.
-func Refuse(cfg Config, why error, log *slog.Logger) Refusal {
-	return Refusal{refusal.Open(filepath.Dir(cfg.StateDir), why, log)}
-}
+type outOfReach struct{ *refusal.Driver }
 
 // Register implements Driver.
-func (r Refusal) Register(s *pluginserver.Server) { engine.Register(s, r) }
+func (r outOfReach) Register(s *pluginserver.Server) { engine.Register(s, r) }
 
 // Admin implements Driver.
-func (r Refusal) Admin(log *slog.Logger) *admin.Server {
+func (r outOfReach) Admin(log *slog.Logger) *admin.Server {
 	s := admin.New(log, r)
 	s.Ready("spool is within reach", r.Why)
 	s.Refuse(r.Why)
@@ -102,10 +101,10 @@ func (r Refusal) Admin(log *slog.Logger) *admin.Server {
 }
 
 // Describe implements prometheus.Collector: what there is shows when it is collected.
-func (r Refusal) Describe(chan<- *prometheus.Desc) {}
+func (r outOfReach) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
-func (r Refusal) Collect(ch chan<- prometheus.Metric) {
+func (r outOfReach) Collect(ch chan<- prometheus.Metric) {
 	besides(ch, r.Dropped(), "refused")
 	modes(ch, map[string]bool{"refusing": true})
 }
