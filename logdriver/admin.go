@@ -15,6 +15,7 @@ import (
 
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -86,23 +87,23 @@ type CollectorStatus struct {
 
 // Status is the whole plugin as an operator sees it.
 type Status struct {
-	SpoolBytes   int64             `json:"spool_bytes"`
-	SpoolMax     int64             `json:"spool_max_bytes"`
-	DroppedBytes int64             `json:"dropped_bytes"` // since the process began
-	Spool        spool.Health      `json:"spool"`
-	Config       ConfigStatus      `json:"config"`
-	Warnings     []string          `json:"warnings"`          // of secrets that are sent without encryption
-	DrainOnly    bool              `json:"drain_only"`        // nothing is shipped, after a loop of crashes or for what Refuses says
-	Refuses      string            `json:"refuses,omitempty"` // why no container is taken, or none that names no collectors
-	Collectors   []CollectorStatus `json:"collectors"`
-	Sources      []SourceStatus    `json:"sources"` // of collectors that are not listed
-	Streams      []StreamStatus    `json:"streams"`
+	SpoolBytes   int64               `json:"spool_bytes"`
+	SpoolMax     int64               `json:"spool_max_bytes"`
+	DroppedBytes int64               `json:"dropped_bytes"` // since the process began
+	Spool        spool.Health        `json:"spool"`
+	Config       ConfigStatus        `json:"config"`
+	Warnings     []string            `json:"warnings"`          // of secrets that are sent without encryption
+	DrainOnly    bool                `json:"drain_only"`        // nothing is shipped, after a loop of crashes or for what Refuses says
+	Refuses      string              `json:"refuses,omitempty"` // why no container is taken, or none that names no collectors
+	Collectors   []CollectorStatus   `json:"collectors"`
+	Sources      []pool.SourceStatus `json:"sources"` // of collectors that are not listed
+	Streams      []StreamStatus      `json:"streams"`
 }
 
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.status(), Streams: []StreamStatus{}, Warnings: p.pools.warnings()}
+	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.Sources(), Streams: []StreamStatus{}, Warnings: p.pools.Warnings()}
 	if w := p.conf.warning(); w != "" {
 		s.Warnings = append(s.Warnings, "configuration: "+w)
 	}
@@ -203,7 +204,7 @@ func (p *Plugin) why() string {
 		slices.Sort(down)
 		said = "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
 	}
-	for _, src := range p.pools.status() {
+	for _, src := range p.pools.Sources() {
 		if src.Error != "" && src.Collectors == 0 {
 			said += fmt.Sprintf("; %s names no collectors: %s", src.Source, src.Error)
 		}

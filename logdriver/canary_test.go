@@ -18,6 +18,7 @@ import (
 	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/pool"
 )
 
 // canary is a secret, with what a URL has to encode, and parts that may turn up alone.
@@ -57,9 +58,9 @@ func where(scheme, host string) (all []string) {
 // No error about a collector or a source shows a secret that is in its URL, and
 // nothing that is made for people shows one of those that are taken.
 func TestNoErrorShowsASecret(t *testing.T) {
-	h := newHost(t, "")
-	schemes := append(slices.Collect(maps.Keys(sinks())), slices.Collect(maps.Keys(clusters()))...)
-	schemes = append(schemes, "http", "jsn+tcp", "consul+json+http", "etcd+json+http", "dns+json+http", "srv+kafka", "file", "consul", "etcd", "%")
+	host := newHost(t, "").plugin.pools.Host
+	host.Config = t.TempDir()
+	schemes := append(pool.Schemes(), "http", "jsn+tcp", "consul+json+http", "etcd+json+http", "dns+json+http", "srv+kafka", "file", "consul", "etcd", "%")
 	taken := 0
 	for _, scheme := range schemes {
 		if strings.HasSuffix(scheme, "+tls") || strings.HasSuffix(scheme, "+https") {
@@ -67,7 +68,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 		}
 		for _, text := range where(scheme, "192.0.2.1:1") {
 			for what, err := range map[string]error{
-				"pool":     h.plugin.pools.validate(&config.Pool{Name: "p", List: text}, t.TempDir()),
+				"pool":     host.Validate(&config.Pool{Name: "p", List: text}),
 				"document": onlyError(discover.ParseDocument(text, discover.Host{})),
 				"setting":  onlyError(ConfigFromEnv(func(key string) string { return map[string]string{"CONFIG": text}[key] })),
 				"log-opt":  poolError(&config.Pool{List: text}, onlyError(discover.Parse(text, discover.Host{}))),

@@ -9,9 +9,6 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
-
-	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/discover"
 )
 
 // kafkaCluster returns the addresses of a cluster's brokers, and the keys and
@@ -102,37 +99,5 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 		each.stop()
 		got(1)
 		h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
-	}
-}
-
-func TestClustersAreNotMixed(t *testing.T) {
-	p := newPools(newHost(t, "").plugin.ship, nil, "", t.TempDir(), quiet)
-	defer p.close()
-	for _, tc := range []struct{ list, err string }{
-		{"kafka://a?topic=logs,kafka://b:9093?topic=logs&weight=0", ""},
-		{"kafka://a?topic=logs,kafka://b?topic=other", "in more than the host"},
-		{"kafka://a?topic=logs,kafka+tls://b?topic=logs", "nothing else can be in it"},
-		{"json+tcp://a:1,kafka://b?topic=logs", "nothing else can be in it"},
-		{"kafka://a", "name the topic"},
-		{"kafak://a?topic=logs", `did you mean "kafka"?`},
-		{"gelf://a", `did you mean "gelf+tcp" or "gelf+tls" or "gelf+udp"?`},
-		{"otlp://a", `did you mean "otlp+grpc" or "otlp+grpc+tls" or "otlp+http" or "otlp+https"?`},
-		{"loki://a", `did you mean "loki+http" or "loki+https"?`},
-		{"kafka://a:9092;b:9092?topic=logs", `"a:9092;b" is not the name of a host`},
-		{"kafka://a:9092,b:9092?topic=logs", "as each that a list has between its commas has to be"},
-		{"dns+kafka://a:9092", "name the topic"},
-		{"dns+kafka://a:9092?topic=logs", ""},
-	} {
-		err := p.validate(&config.Pool{Name: "p", List: tc.list}, t.TempDir())
-		if (tc.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("%s: %v, want %q", tc.list, err, tc.err)
-		}
-	}
-	members, err := discover.ParseList("kafka://a?topic=logs&weight=0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.pool("x", &config.Pool{}, members, false); err == nil || !strings.Contains(err.Error(), "weight 0") {
-		t.Errorf("%v", err)
 	}
 }

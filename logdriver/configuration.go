@@ -20,6 +20,7 @@ import (
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -48,7 +49,7 @@ type configuration struct {
 	beside   string            // the directory whose files belong to it; "" for none
 	fallback *config.Pool      // that the settings name; nil for none
 	dir      string            // where versions are kept
-	pools    *pools
+	pools    *pool.Pools
 	log      *slog.Logger
 	before   beforeConfig         // called before a version comes in force
 	apply    func(*config.Config) // called when it has
@@ -67,14 +68,14 @@ type beforeConfig func(was, next *config.Config) (former []*config.Pool, err err
 
 // newConfiguration takes up the version that was in force last, or what the
 // settings say.
-func newConfiguration(cfg Config, p *pools, before beforeConfig, log *slog.Logger) *configuration {
+func newConfiguration(cfg Config, p *pool.Pools, before beforeConfig, log *slog.Logger) *configuration {
 	c := &configuration{dir: filepath.Join(cfg.StateDir, configFolder), fallback: cfg.fallback(), pools: p, log: log, beside: cfg.ConfigMount, before: before, apply: func(*config.Config) {}}
 	switch from := c.origin(); {
 	case cfg.ConfigFrom == noConfig || from == "" && cfg.ConfigFrom+cfg.ConfigMount == "":
 		c.forget()
 		return c
 	case cfg.ConfigFrom != "":
-		c.doc = keyDocument{cfg.ConfigFrom, p.discoverHost(cfg.ConfigMount)}
+		c.doc = keyDocument{cfg.ConfigFrom, discover.Host{Names: p.Names, Etc: p.Etc, Dir: cfg.ConfigMount}}
 	case cfg.ConfigMount != "":
 		c.doc = discover.Folder(cfg.ConfigMount, config.FileName, "directory "+cfg.ConfigMountedFrom)
 	default:
@@ -220,11 +221,12 @@ func (c *configuration) resume() {
 	}
 }
 
-func (c *configuration) checks(dir string) config.Checks { return configChecks(c.pools, dir) }
+func (c *configuration) checks(dir string) config.Checks { return configChecks(c.pools.Host, dir) }
 
-func configChecks(p *pools, dir string) config.Checks {
+func configChecks(host pool.Host, dir string) config.Checks {
+	host.Config = dir
 	return config.Checks{
-		Pool: func(def *config.Pool) error { return p.validate(def, dir) },
+		Pool: host.Validate,
 		Options: func(given map[string]string) error {
 			info := container.Info{Config: given}
 			o, err := container.ParseOptions(&info)
@@ -415,8 +417,8 @@ func CheckConfig(file, setting string) (names []string, warnings config.Problems
 		return nil, nil, fmt.Errorf("read the configuration: %w", err)
 	}
 	nobody := slog.New(slog.DiscardHandler)
-	unused := &pools{names: resolve.New(resolve.Host(), nobody), log: nobody} // nobody is reached
-	c, warnings, err := config.Parse(file, text, Config{Collectors: setting}.fallback(), configChecks(unused, filepath.Dir(file)))
+	host := pool.Host{Names: resolve.New(resolve.Host(), nobody), Log: nobody} // nobody is reached
+	c, warnings, err := config.Parse(file, text, Config{Collectors: setting}.fallback(), configChecks(host, filepath.Dir(file)))
 	if err != nil {
 		return nil, warnings, err
 	}

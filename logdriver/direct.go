@@ -109,7 +109,7 @@ func (p *Plugin) open(pl plan, starts bool) (done func(), err error) {
 		}
 	}
 	for _, def := range pl.pools {
-		pool, d, err := p.pools.use(def)
+		pool, d, err := p.pools.Use(def)
 		switch {
 		case err == nil:
 			opened = append(opened, d)
@@ -308,6 +308,16 @@ func (p *Plugin) shipAll(st *spool.Stream, pl plan) error {
 	return errors.Join(errs...)
 }
 
+// key says how the records of a container find their collectors in a pool.
+func (p *Plugin) key(o container.Options, pool *config.Pool) ship.Key {
+	above := o.SplitAbove.Or(p.cfg.SplitAbove)
+	if !o.OwnSplit {
+		rate, _ := container.ParseRate(pool.SplitAbove) // it was checked
+		above = rate.Or(above)
+	}
+	return ship.Key{Value: o.HashKey, PerRecord: o.PerRecord, SplitAbove: above}
+}
+
 // shipTo ships a stream to one pool, and tells what is known of the container anew
 // where that is done already.
 func (p *Plugin) shipTo(st *spool.Stream, pl plan, def *config.Pool, route string) error {
@@ -316,7 +326,7 @@ func (p *Plugin) shipTo(st *spool.Stream, pl plan, def *config.Pool, route strin
 	if g != nil && (!live || g.ending.Load()) || g == nil && !live && !st.Pending(st.Cursor(route)) {
 		return nil
 	}
-	pool, done, err := p.pools.use(def)
+	pool, done, err := p.pools.Use(def)
 	if err != nil {
 		return poolError(def, err)
 	}

@@ -153,7 +153,7 @@ func chosenBy(conf *config.Config, info *container.Info) string {
 
 // rankIn ranks a pool's collectors for a key.
 func (p *Plugin) rankIn(def *config.Pool, key string) (PoolRanking, error) {
-	pool, done, err := p.pools.use(def)
+	pool, done, err := p.pools.Use(def)
 	if err != nil {
 		return PoolRanking{}, err
 	}
@@ -166,7 +166,7 @@ func (p *Plugin) rankIn(def *config.Pool, key string) (PoolRanking, error) {
 			ranks = append(ranks, ship.Rank{Collector: name, Healthy: true})
 		}
 	}
-	weights, total := p.pools.weights(pool.ID)
+	weights, total := p.pools.Weights(pool.ID)
 	for i, r := range ranks {
 		place := RankedPlace{Rank: i + 1, Collector: r.Collector, Weight: weights[r.Collector], Healthy: r.Healthy, Shed: r.Shed, Why: whyRank(i, at, r, used)}
 		if total > 0 {
@@ -219,20 +219,6 @@ func whyPool(ranks []ship.Rank, at, split, places int, used bool) string {
 		return "who comes before it is down or pushes back; the key returns when that is over"
 	}
 	return "the first of the ranking, which is the same on every host with these collectors"
-}
-
-// weights returns those of a pool's members, and their sum.
-func (p *pools) weights(id string) (of map[string]uint32, total uint64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	of = map[string]uint32{}
-	if o := p.open[id]; o != nil {
-		for _, m := range o.members {
-			of[m.Name] = m.Weight
-			total += uint64(m.Weight)
-		}
-	}
-	return of, total
 }
 
 // ShownConfig is the configuration in force, without what may be secret.

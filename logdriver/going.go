@@ -157,7 +157,7 @@ func (p *Plugin) runLooks(ctx context.Context) {
 			seen = p.giveUpIdle(seen)
 			p.going.lookAgain()
 			p.conf.again()
-			p.pools.recheck()
+			p.pools.Recheck()
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/internal/metric"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -369,8 +370,8 @@ func (m *metrics) config(ch chan<- prometheus.Metric) {
 
 // sources reports each source once, though several pools may follow it.
 func (m *metrics) sources(ch chan<- prometheus.Metric) {
-	all := map[string]SourceStatus{}
-	for _, s := range m.p.pools.status() { // the one that said it last comes last
+	all := map[string]pool.SourceStatus{}
+	for _, s := range m.p.pools.Sources() { // the one that said it last comes last
 		s.Failures += all[s.Source].Failures
 		s.Error = cmp.Or(s.Error, all[s.Source].Error)
 		all[s.Source] = s

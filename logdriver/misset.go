@@ -49,7 +49,7 @@ func (p *Plugin) refuses() error {
 		return nil
 	}
 	if def := conf.Pools[config.DefaultPool]; def != nil && def.Setting {
-		if err := p.pools.validate(def, p.pools.dir); err != nil {
+		if err := p.pools.Validate(def); err != nil {
 			return poolError(def, err)
 		}
 	}

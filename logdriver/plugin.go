@@ -21,6 +21,7 @@ import (
 	"github.com/dockline/dockline/logdriver/history"
 	"github.com/dockline/dockline/logdriver/place"
 	"github.com/dockline/dockline/logdriver/poison"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/record"
 	"github.com/dockline/dockline/logdriver/resolve"
@@ -39,7 +40,7 @@ type Plugin struct {
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
-	pools   *pools
+	pools   *pool.Pools
 	history *history.History
 	conf    *configuration
 	former  *former
@@ -75,8 +76,8 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), asked: newCalls()}
 	p.ctx, p.endLook = context.WithCancel(ctx)
-	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), cmp.Or(cfg.Etc, resolve.Host().Etc), cfg.StateDir, log)
-	p.pools.journal = cfg.JournalMount
+	host := pool.Host{Names: resolve.New(resolve.Host(), log), Config: filepath.Join(cfg.StateDir, configFolder, currentConfig), Etc: cmp.Or(cfg.Etc, resolve.Host().Etc), Journal: cfg.JournalMount, Log: log}
+	p.pools = pool.Open(p.ship, host, cfg.StateDir)
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
 		log.Error("pools that the configuration no longer has are not known; what they are owed waits a while for one that has them", "err", err, "while", cfg.LeaveTime)
@@ -125,7 +126,7 @@ func (p *Plugin) Close() {
 	p.pumps.Close()
 	p.endLook()
 	p.looking.Wait()
-	p.pools.close()
+	p.pools.Close()
 	p.ship.Close()
 	p.endTidy()
 	p.tidy.Wait()
@@ -164,7 +165,7 @@ func (p *Plugin) keepFormer(was, next *config.Config) ([]*config.Pool, error) {
 
 // reconfigure puts a configuration to work.
 func (p *Plugin) reconfigure(next *config.Config) {
-	p.pools.define(next)
+	p.pools.Define(next)
 	p.going.look(p.spool.Streams()...)
 }
 

@@ -2,15 +2,9 @@ package logdriver
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
-
-	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/discover"
 )
 
 // A pool that the configuration no longer has, and that is owed records, keeps
@@ -38,10 +32,10 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 		if def == nil {
 			t.Fatal("the pool is not known any more")
 		}
-		if err := h.plugin.pools.validate(def, h.plugin.pools.dir); err != nil {
+		if err := h.plugin.pools.Validate(def); err != nil {
 			t.Errorf("the pool cannot be opened any more: %v", err)
 		}
-		if _, err := os.Stat(filepath.Join(h.plugin.pools.dir, "other")); !os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(h.plugin.pools.Config, "other")); !os.IsNotExist(err) {
 			t.Errorf("a file that no pool names is kept (%v)", err)
 		}
 		put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=e'}\ndefaults: {pools: []}\n")
@@ -76,10 +70,13 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 
 // openID is what tells the collector of a pool in use from others.
 func (h *host) openID(pool string) string {
-	p := h.plugin.pools
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.open[pool].pool.Collectors[0].ID
+	h.t.Helper()
+	is, done, err := h.plugin.pools.Use(h.plugin.conf.current().Pools[pool])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer done()
+	return is.Collectors[0].ID
 }
 
 // A file that is not beside the configuration counts when it changes, too; one
@@ -98,7 +95,7 @@ func TestAPoolsFileOfTheHostChanges(t *testing.T) {
 		changes bool
 	}{{"17s", false}, {"18s", true}, {"", false}, {"nonsense", false}, {"19s", true}} {
 		members(t, secret, step.text)
-		h.plugin.pools.recheck()
+		h.plugin.pools.Recheck()
 		is := h.openID("web")
 		if (is != was) != step.changes {
 			t.Errorf("%q: the collector is another one: %v", step.text, is != was)
@@ -119,31 +116,16 @@ func TestMembersThatWereKnownCannotBeUsed(t *testing.T) {
 	addr, lines := collector(t)
 	list := filepath.Join(t.TempDir(), "list")
 	h := newHost(t, "")
-	h.plugin.pools.mu.Lock()
-	h.plugin.pools.last["file://"+inEtc+list] = []discover.Collector{{Name: "x", Weight: 1, URL: &url.URL{Scheme: "of-before", Host: "127.0.0.1:1"}}}
-	h.plugin.pools.mu.Unlock()
+	before := fmt.Sprintf(`{"file://%s": [{"Name": "x", "Weight": 1, "URL": "of-before://127.0.0.1:1"}]}`, inEtc+list)
+	if err := os.WriteFile(filepath.Join(h.cfg.StateDir, "collectors.json"), []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
 	r := h.run(1, map[string]string{"collectors": "file://" + inEtc + list})
 	r.write("one")
 	members(t, list, "json+tcp://"+addr)
 	expect(t, lines, "one")
 	r.stop()
-}
-
-// A pipe that a pool names holds up nobody.
-func TestAPoolsFileIsAPipe(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := newHost(t, "").plugin.pools
-	for _, def := range []*config.Pool{
-		{Name: "a", List: "relp://127.0.0.1:1", Secrets: map[string]string{"timeout": "pipe"}},
-		{Name: "b", List: "relp://127.0.0.1:1", Files: map[string]string{"tls-ca": "pipe"}},
-	} {
-		if err := p.validate(def, filepath.Dir(pipe)); err == nil || !strings.Contains(err.Error(), "pipe is not a file") {
-			t.Errorf("pool %s: %v", def.Name, err)
-		}
-	}
 }
 
 // A version that misses a file of the host is taken when that is there, though

@@ -77,9 +77,7 @@ func TestPoolsOfContainersEnd(t *testing.T) {
 		expect(t, fromA, fmt.Sprint("line ", i))
 	}
 	h.until("no pool is left", func(s Status) bool { return len(s.Sources) == 0 && len(s.Collectors) == 0 })
-	h.plugin.pools.mu.Lock()
-	defer h.plugin.pools.mu.Unlock()
-	if n := len(h.plugin.pools.open); n != 0 {
+	if n := h.plugin.pools.Len(); n != 0 {
 		t.Errorf("%d pools are left", n)
 	}
 }

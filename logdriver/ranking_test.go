@@ -50,7 +50,7 @@ func TestHostsAgreeWhateverTheirSources(t *testing.T) {
 		r := h.run(1, nil)
 		t.Cleanup(r.stop)
 		h.until("its collectors are known", func(s Status) bool { return len(s.Collectors) == len(weights)-1 })
-		pool, done, err := h.plugin.pools.use(&config.Pool{Name: config.DefaultPool, List: source, Setting: true})
+		pool, done, err := h.plugin.pools.Use(&config.Pool{Name: config.DefaultPool, List: source, Setting: true})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package logdriver
+package pool
 
 import (
 	"maps"
@@ -14,9 +14,9 @@ type refusedMembers struct {
 	why     string
 }
 
-// recheck looks again at the files that pools in use name, of which nobody tells
+// Recheck looks again at the files that pools in use name, of which nobody tells
 // when they change, and at collectors that could not be used.
-func (p *pools) recheck() {
+func (p *Pools) Recheck() {
 	p.mu.Lock()
 	inUse := slices.Sorted(maps.Keys(p.open))
 	p.mu.Unlock()
@@ -25,7 +25,7 @@ func (p *pools) recheck() {
 	}
 }
 
-func (p *pools) recheckOne(id string) {
+func (p *Pools) recheckOne(id string) {
 	p.tell.Lock()
 	defer p.tell.Unlock()
 	p.mu.Lock()

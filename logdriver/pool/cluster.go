@@ -1,4 +1,4 @@
-package logdriver
+package pool
 
 import (
 	"crypto/sha256"
@@ -30,14 +30,14 @@ func clusterOf(members []discover.Collector) string {
 
 // cluster makes a pool of the members of a cluster: they are one collector, which
 // spreads keys over places of its own. Those of weight 0 are not asked for the way.
-func (p *pools) cluster(pool ship.Pool, kind string, def *config.Pool, members []discover.Collector, mayBeEmpty bool, dir string) (ship.Pool, error) {
+func (h Host) cluster(pool ship.Pool, kind string, def *config.Pool, members []discover.Collector, mayBeEmpty bool) (ship.Pool, error) {
 	var urls []*url.URL
 	var ids, secrets []string
 	for _, m := range members {
 		if m.URL.Scheme != kind {
 			return ship.Pool{}, fmt.Errorf("collector %q: a pool of %s is one cluster, and nothing else can be in it", redact.URL(m.URL), kind)
 		}
-		d, err := p.dress(def, m, dir)
+		d, err := h.dress(def, m)
 		if err != nil {
 			return ship.Pool{}, err
 		}
@@ -55,7 +55,7 @@ func (p *pools) cluster(pool ship.Pool, kind string, def *config.Pool, members [
 		return ship.Pool{}, errNobodyTakes
 	}
 	name, _, _ := strings.Cut(kind, "+")
-	s, err := openSink(urls, p.host(dir, name))
+	s, err := openSink(urls, h.host(name))
 	if err != nil {
 		return ship.Pool{}, hide(err, secrets)
 	}

@@ -1,12 +1,10 @@
-package logdriver
+package pool
 
 import (
 	"cmp"
 	"errors"
-	"maps"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -17,7 +15,7 @@ import (
 // Every parameter of a collector's URL is said what it is, on its protocol's page
 // or on those for several.
 func TestParametersAreDocumented(t *testing.T) {
-	for _, scheme := range slices.Concat(slices.Sorted(maps.Keys(sinks())), slices.Sorted(maps.Keys(clusters()))) {
+	for _, scheme := range Schemes() {
 		protocol, over, _ := strings.Cut(scheme, "+")
 		pages := []string{"log-driver.md", "sinks/" + cmp.Or(map[string]string{"opensearch": "elasticsearch"}[protocol], protocol) + ".md"}
 		if strings.HasPrefix(over, "http") || strings.HasPrefix(over, "grpc") {
@@ -25,7 +23,7 @@ func TestParametersAreDocumented(t *testing.T) {
 		}
 		var said strings.Builder
 		for _, page := range pages {
-			text, err := os.ReadFile("../docs/" + page)
+			text, err := os.ReadFile("../../docs/" + page)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,21 +1,8 @@
-package logdriver
+package pool
 
 import (
-	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/route"
-	"github.com/dockline/dockline/logdriver/ship"
 )
-
-// key says how the records of a container find their collectors in a pool.
-func (p *Plugin) key(o container.Options, pool *config.Pool) ship.Key {
-	above := o.SplitAbove.Or(p.cfg.SplitAbove)
-	if !o.OwnSplit {
-		rate, _ := container.ParseRate(pool.SplitAbove) // it was checked
-		above = rate.Or(above)
-	}
-	return ship.Key{Value: o.HashKey, PerRecord: o.PerRecord, SplitAbove: above}
-}
 
 // ranking is a table as ship wants to see it.
 func ranking(table *route.Table) (

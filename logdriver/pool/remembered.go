@@ -1,4 +1,4 @@
-package logdriver
+package pool
 
 import (
 	"encoding/json"
@@ -12,6 +12,9 @@ import (
 	"github.com/dockline/dockline/logdriver/discover"
 )
 
+// membersFile lies below the state.
+const membersFile = "collectors.json"
+
 // savedMember is a collector in the file of those that were known last.
 type savedMember struct {
 	Name   string
@@ -21,7 +24,7 @@ type savedMember struct {
 
 // remember returns what is to be kept for the next process, which may begin while
 // the sources are away; nil if nothing is new. p.mu is held.
-func (p *pools) remember(states []discover.State) []byte {
+func (p *Pools) remember(states []discover.State) []byte {
 	changed := false
 	for _, st := range states {
 		if st.Err == nil && !st.Since.IsZero() && !same(p.last[st.ID], st.Members) {
@@ -40,7 +43,7 @@ func (p *pools) remember(states []discover.State) []byte {
 	}
 	data, err := json.Marshal(saved)
 	if err != nil {
-		p.log.Warn("the collectors could not be noted for the next start", "err", err)
+		p.Log.Warn("the collectors could not be noted for the next start", "err", err)
 		return nil
 	}
 	return data

@@ -1,4 +1,4 @@
-package logdriver
+package pool
 
 import (
 	"bytes"
@@ -26,12 +26,12 @@ const (
 )
 
 // member opens a collector as its pool says.
-func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship.Collector, error) {
-	d, err := p.dress(def, c, dir)
+func (h Host) member(def *config.Pool, c discover.Collector) (ship.Collector, error) {
+	d, err := h.dress(def, c)
 	if err != nil {
 		return ship.Collector{}, err
 	}
-	s, err := openSink([]*url.URL{d.url}, p.host(dir, c.Name))
+	s, err := openSink([]*url.URL{d.url}, h.host(c.Name))
 	if err != nil {
 		return ship.Collector{}, hide(err, d.secrets)
 	}
@@ -39,8 +39,8 @@ func (p *pools) member(def *config.Pool, c discover.Collector, dir string) (ship
 }
 
 // host is what a collector sees of the host, and says in the log in its own name.
-func (p *pools) host(dir, collector string) sink.Host {
-	return sink.Host{Resolver: p.names, Config: dir, Etc: p.etc, Journal: p.journal, Log: p.log.With("collector", collector)}
+func (h Host) host(collector string) sink.Host {
+	return sink.Host{Resolver: h.Names, Config: h.Config, Etc: h.Etc, Journal: h.Journal, Log: h.Log.With("collector", collector)}
 }
 
 // dressed is a collector's URL with what its pool says of all.
@@ -52,7 +52,7 @@ type dressed struct {
 
 // dress gives a collector its pool's options, the paths of its files, and its
 // secrets, which nobody else gets to see.
-func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dressed, error) {
+func (h Host) dress(def *config.Pool, c discover.Collector) (dressed, error) {
 	u := *c.URL
 	sum := sha256.New()
 	q := u.Query()
@@ -62,7 +62,7 @@ func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dress
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(def.Files)) {
-		data, err := p.files(dir).Read(def.Files[key], maxPoolFile)
+		data, err := h.files().Read(def.Files[key], maxPoolFile)
 		if err != nil {
 			return dressed{}, fmt.Errorf("files: %s: %w", key, err)
 		}
@@ -71,7 +71,7 @@ func (p *pools) dress(def *config.Pool, c discover.Collector, dir string) (dress
 	}
 	var secrets []string
 	for _, key := range slices.Sorted(maps.Keys(def.Secrets)) {
-		secret, err := readSecret(p.files(dir), def.Secrets[key])
+		secret, err := readSecret(h.files(), def.Secrets[key])
 		if err != nil {
 			return dressed{}, fmt.Errorf("secrets: %s: %w", key, err)
 		}

@@ -1,4 +1,4 @@
-package logdriver
+package pool
 
 import (
 	"fmt"
@@ -72,16 +72,20 @@ func clusters() map[string]newCluster {
 	}
 }
 
+// Schemes are those that a collector's URL may have, those of clusters last.
+func Schemes() []string {
+	return append(slices.Sorted(maps.Keys(sinks())), slices.Sorted(maps.Keys(clusters()))...)
+}
+
 // openSink opens a collector, or a cluster by the addresses of its members.
 func openSink(urls []*url.URL, host sink.Host) (ship.Sink, error) {
-	u, known := urls[0], sinks()
-	open := known[u.Scheme]
+	u := urls[0]
+	open := sinks()[u.Scheme]
 	if cluster := clusters()[u.Scheme]; cluster != nil {
 		open = func(*url.URL, sink.Host) (ship.Sink, error) { return cluster(urls, host) }
 	}
 	if open == nil {
-		schemes := slices.Sorted(maps.Keys(known))
-		schemes = append(schemes, slices.Sorted(maps.Keys(clusters()))...)
+		schemes := Schemes()
 		return nil, fmt.Errorf("collector %q: no sink speaks %q, did you mean %s? There are %s",
 			redact.URL(u), u.Scheme, meant(u.Scheme, schemes), strings.Join(schemes, ", "))
 	}
