@@ -16,6 +16,7 @@ import (
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/pool"
+	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
@@ -91,7 +92,7 @@ type Status struct {
 	SpoolMax     int64               `json:"spool_max_bytes"`
 	DroppedBytes int64               `json:"dropped_bytes"` // since the process began
 	Spool        spool.Health        `json:"spool"`
-	Config       ConfigStatus        `json:"config"`
+	Config       reload.Status       `json:"config"`
 	Warnings     []string            `json:"warnings"`          // of secrets that are sent without encryption
 	DrainOnly    bool                `json:"drain_only"`        // nothing is shipped, after a loop of crashes or for what Refuses says
 	Refuses      string              `json:"refuses,omitempty"` // why no container is taken, or none that names no collectors
@@ -104,7 +105,7 @@ type Status struct {
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
 	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.Sources(), Streams: []StreamStatus{}, Warnings: p.pools.Warnings()}
-	if w := p.conf.warning(); w != "" {
+	if w := p.conf.Warning(); w != "" {
 		s.Warnings = append(s.Warnings, "configuration: "+w)
 	}
 	for _, c := range p.ship.Collectors() {
@@ -237,6 +238,6 @@ func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
 	s.Handle("/where", p.where)
 	s.Handle("/poison", p.putAside)
 	s.Handle("/explain", p.explain)
-	s.Handle("/config", func(*http.Request) (any, error) { return p.conf.shown(), nil })
+	s.Handle("/config", func(*http.Request) (any, error) { return p.shownConfig(), nil })
 	return s
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/pool"
+	"github.com/dockline/dockline/logdriver/reload"
 )
 
 // canary is a secret, with what a URL has to encode, and parts that may turn up alone.
@@ -79,7 +80,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 					t.Errorf("%s %s: %s", what, text, said)
 				}
 			}
-			shown := redact.List(text) + " " + keyDocument{at: text}.String()
+			shown := redact.List(text) + " " + reload.Open(reload.Settings{State: host.Config, Key: text}, quiet).Status().Source
 			if sources, err := discover.Parse(text, discover.Host{}); err == nil {
 				for _, s := range sources {
 					shown += " " + s.String()

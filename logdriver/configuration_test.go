@@ -121,7 +121,7 @@ func TestSplitAbove(t *testing.T) {
 			h.untilVersion("")
 			h.plugin.cfg.SplitAbove = 6 << 10
 			i := info(1, c.opts)
-			pl, err := h.plugin.plan(&i, h.plugin.conf.current(), true)
+			pl, err := h.plugin.plan(&i, h.plugin.conf.Current(), true)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -292,7 +292,7 @@ func (p *Plugin) shipAll(st *spool.Stream, pl plan) error {
 		if !spool.Leaving(r) || slices.Contains(pl.routes(), name) {
 			continue // for one that is on its way back, what is under way is waited for
 		}
-		def := p.definition(p.conf.current(), name)
+		def := p.definition(p.conf.Current(), name)
 		switch {
 		case p.going.of(st.ID(), r) != nil:
 		case p.going.finished(st.ID(), r) || st.Cursor(r) >= until || !st.Owed(r):
@@ -362,9 +362,9 @@ func (p *Plugin) look(st *spool.Stream) {
 	err := json.Unmarshal(st.Info(), &info)
 	if err == nil {
 		var pl plan
-		if pl, err = p.plan(&info, p.conf.current(), false); err == nil {
+		if pl, err = p.plan(&info, p.conf.Current(), false); err == nil {
 			if err = p.arrange(st, pl); err == nil {
-				err = errors.Join(st.SetOfRoutes(p.ofRoutes(p.conf.current(), pl, st.Routes())), p.shipAll(st, pl))
+				err = errors.Join(st.SetOfRoutes(p.ofRoutes(p.conf.Current(), pl, st.Routes())), p.shipAll(st, pl))
 			}
 		}
 	}

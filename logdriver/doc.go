@@ -13,7 +13,7 @@
 // they are, pool makes what ship ships to of these and the sinks. field names what goes with every record. history remembers which
 // collectors hold whose records, poison what collectors refused. readlogs
 // answers `docker logs`. config says which containers' records are for which
-// pools, and stands beside the path, as container does. Each may use those before
+// pools, and stands beside the path, as container does; reload keeps the one in force. Each may use those before
 // it, none those behind it; sinks, route, spool and record do not know each other
 // (test/arch holds the tree to this). After a downgrade, rescue stands in for
 // all behind the FIFOs, and refusal where place finds the spool out of reach.
@@ -23,14 +23,15 @@
 // A lock is taken only while holding locks that stand before it here:
 //
 //	Plugin.mu         whether the plugin goes on; no start or stop takes it
-//	configuration.offers: one version of the configuration at a time
+//	Configuration.offers: reload: one version of the configuration at a time
 //	Plugin.calls      one lock for each container: its starts and stops, and where its stream goes
 //	Pumps.mu          stream: which FIFOs are open; never held over a file
 //	Pools.tell        pool: changes of pools, on their way to the shipper
 //	Shipper.mu        ship: which streams go where; Ended is called under it
 //	goings.mu         which streams go where; Retired is called under Shipper.mu
 //	Pools.mu          pool: which pools containers use, and who is in them
-//	configuration.mu, former.mu: what the configuration says, and said
+//	Configuration.mu  reload: what the configuration says
+//	former.mu         what it said
 //	pool.mu           ship: a pool's collectors and whose stream is whose
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are

@@ -40,7 +40,7 @@ func (p *Plugin) takeOverOne(r *spool.Rescued) error {
 		if err := json.Unmarshal(r.Info, &info); err != nil {
 			return fmt.Errorf("read what it belongs to: %w", err)
 		}
-		pl, err := p.plan(&info, p.conf.current(), false)
+		pl, err := p.plan(&info, p.conf.Current(), false)
 		if err != nil {
 			p.log.Error("a container's options are not understood", "container", info.Name(), "err", err)
 			pl.missing = []string{config.DefaultPool}

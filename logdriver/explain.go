@@ -12,6 +12,7 @@ import (
 	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
@@ -63,7 +64,7 @@ func (p *Plugin) explain(r *http.Request) (any, error) {
 // that one alone.
 func (p *Plugin) Explain(asked, pool string) (*Explanation, error) {
 	e := &Explanation{Asked: asked, Key: asked, Pools: []PoolRanking{}}
-	conf := p.conf.current()
+	conf := p.conf.Current()
 	var of []*config.Pool
 	if info := p.infoOf(asked); info != nil {
 		e.Container, e.Name = info.ContainerID, info.Name()
@@ -223,7 +224,7 @@ func whyPool(ranks []ship.Rank, at, split, places int, used bool) string {
 
 // ShownConfig is the configuration in force, without what may be secret.
 type ShownConfig struct {
-	Status ConfigStatus         `json:"status"`
+	Status reload.Status        `json:"status"`
 	Pools  map[string]ShownPool `json:"pools"`
 	Routes int                  `json:"routes"`
 }
@@ -239,9 +240,9 @@ type ShownPool struct {
 	Secrets    []string `json:"secrets,omitempty"`
 }
 
-func (c *configuration) shown() ShownConfig {
-	s := ShownConfig{Status: c.Status(), Pools: map[string]ShownPool{}}
-	conf := c.current()
+func (p *Plugin) shownConfig() ShownConfig {
+	s := ShownConfig{Status: p.conf.Status(), Pools: map[string]ShownPool{}}
+	conf := p.conf.Current()
 	if conf == nil {
 		return s
 	}

@@ -156,7 +156,7 @@ func (p *Plugin) runLooks(ctx context.Context) {
 		case <-tick.C:
 			seen = p.giveUpIdle(seen)
 			p.going.lookAgain()
-			p.conf.again()
+			p.conf.Again()
 			p.pools.Recheck()
 		}
 	}
@@ -170,7 +170,7 @@ type progress struct {
 
 // giveUpIdle gives up routes of pools that are leaving and acknowledge nothing.
 func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
-	now, known := map[goingKey]progress{}, p.conf.current() != nil
+	now, known := map[goingKey]progress{}, p.conf.Current() != nil
 	for _, st := range p.spool.Streams() {
 		for _, r := range st.Routes() {
 			if !spool.Leaving(r) {

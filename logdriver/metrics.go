@@ -251,7 +251,7 @@ type poolBehind struct {
 // pools returns those of the configuration. Others are owed something only.
 func (m *metrics) pools() map[string]poolBehind {
 	all := map[string]poolBehind{}
-	if conf := m.p.conf.current(); conf != nil {
+	if conf := m.p.conf.Current(); conf != nil {
 		for name := range conf.Pools {
 			all[name] = poolBehind{}
 		}

@@ -44,7 +44,7 @@ func (p *Plugin) refuses() error {
 	if err := p.misset(); err != nil {
 		return err
 	}
-	conf := p.conf.current()
+	conf := p.conf.Current()
 	if conf == nil {
 		return nil
 	}

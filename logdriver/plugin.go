@@ -24,6 +24,7 @@ import (
 	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/record"
+	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -42,7 +43,7 @@ type Plugin struct {
 	ship    *ship.Shipper
 	pools   *pool.Pools
 	history *history.History
-	conf    *configuration
+	conf    *reload.Configuration
 	former  *former
 	going   *goings
 	givenUp atomic.Uint64   // bytes that pools which containers no longer go to never got
@@ -76,13 +77,13 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), asked: newCalls()}
 	p.ctx, p.endLook = context.WithCancel(ctx)
-	host := pool.Host{Names: resolve.New(resolve.Host(), log), Config: filepath.Join(cfg.StateDir, configFolder, currentConfig), Etc: cmp.Or(cfg.Etc, resolve.Host().Etc), Journal: cfg.JournalMount, Log: log}
+	host := pool.Host{Names: resolve.New(resolve.Host(), log), Config: reload.Dir(cfg.StateDir), Etc: cmp.Or(cfg.Etc, resolve.Host().Etc), Journal: cfg.JournalMount, Log: log}
 	p.pools = pool.Open(p.ship, host, cfg.StateDir)
 	p.ship.Retired = p.going.retired
 	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
 		log.Error("pools that the configuration no longer has are not known; what they are owed waits a while for one that has them", "err", err, "while", cfg.LeaveTime)
 	}
-	p.conf = newConfiguration(cfg, p.pools, p.keepFormer, log)
+	p.conf = reload.Open(cfg.reload(host, p.keepFormer), log)
 	p.history = openHistory(cfg, p.ship, log)
 	p.poison = openPoison(cfg, p.ship, log)
 	p.tidy.Go(func() { p.history.Run(ctx) })
@@ -101,10 +102,10 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 			p.look(st)
 		}
 	}
-	p.conf.apply = p.reconfigure
+	p.conf.Applied = p.reconfigure
 	p.tidy.Go(func() { sp.Run(ctx) })
 	p.looking.Go(func() { p.runLooks(p.ctx) })
-	p.looking.Go(func() { p.conf.follow(p.ctx) })
+	p.looking.Go(func() { p.conf.Follow(p.ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -174,7 +175,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 	if err := p.misset(); err != nil && !p.live(info.ContainerID) {
 		return err
 	}
-	conf := p.conf.current()
+	conf := p.conf.Current()
 	pl, err := p.plan(info, conf, !p.live(info.ContainerID))
 	if err != nil {
 		return err
@@ -210,7 +211,7 @@ func (p *Plugin) Start(_ context.Context, file string, info *container.Info) err
 		}
 		return err
 	}
-	if p.conf.current() != conf {
+	if p.conf.Current() != conf {
 		p.going.look(se.Stream()) // whoever looked at all streams since may have missed it
 	}
 	if err := p.shipAll(se.Stream(), pl); err != nil {

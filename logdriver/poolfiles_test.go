@@ -71,7 +71,7 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 // openID is what tells the collector of a pool in use from others.
 func (h *host) openID(pool string) string {
 	h.t.Helper()
-	is, done, err := h.plugin.pools.Use(h.plugin.conf.current().Pools[pool])
+	is, done, err := h.plugin.pools.Use(h.plugin.conf.Current().Pools[pool])
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -126,27 +126,4 @@ func TestMembersThatWereKnownCannotBeUsed(t *testing.T) {
 	members(t, list, "json+tcp://"+addr)
 	expect(t, lines, "one")
 	r.stop()
-}
-
-// A version that misses a file of the host is taken when that is there, though
-// the source says nothing new.
-func TestARefusedVersionIsLookedAtAgain(t *testing.T) {
-	addr := refusing(t)
-	secret := filepath.Join(t.TempDir(), "time")
-	c := newHost(t, "").plugin.conf // which has no source of its own
-	was := c.Status().Version
-	c.offer(fmt.Appendf(nil, "pools:\n  b: {collectors: 'json+tcp://%s', secrets: {timeout: %s}}\n", addr, inEtc+secret), nil)
-	c.again()
-	if s := c.Status(); s.Refused == "" || s.Version != was || s.Refusals != 1 {
-		t.Errorf("it is not refused once: %+v", s)
-	}
-	members(t, secret, "17s")
-	c.again()
-	if s := c.Status(); s.Refused != "" || s.Version == was {
-		t.Errorf("it is not taken: %+v", s)
-	}
-	at := c.Status().Applied
-	if c.again(); c.Status().Applied != at {
-		t.Error("it is taken twice")
-	}
 }

@@ -73,6 +73,7 @@ var forbidden = map[string][]string{
 	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/place":     {"logdriver/process", "logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/container"},
 	"logdriver/pool":      {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/engine", "logdriver/readlogs", "logdriver/history", "logdriver/container", "logdriver/resolve"},
+	"logdriver/reload":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/readlogs", "logdriver/container", "logdriver/pool"},
 	"logdriver/refusal":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs", "logdriver/rescue"},
 	"logdriver/poison":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/history":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},

@@ -1,4 +1,4 @@
-package logdriver
+package reload
 
 import (
 	"context"
@@ -18,20 +18,16 @@ import (
 	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/internal/wholefile"
 	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
-	"github.com/dockline/dockline/logdriver/pool"
-	"github.com/dockline/dockline/logdriver/resolve"
-	"github.com/dockline/dockline/logdriver/spool"
 )
 
 const (
-	configFolder  = "config"  // below the state: versions of the configuration, with the files beside it
-	currentConfig = "current" // in it: a link to the one in force, which outlives its source
+	folder  = "config"  // below the state: versions of the configuration, with the files beside it
+	current = "current" // in it: a link to the one in force, which outlives its source
 )
 
-// ConfigStatus is where the configuration comes from and how new it is.
-type ConfigStatus struct {
+// Status is where the configuration comes from and how new it is.
+type Status struct {
 	Source  string    `json:"source"`
 	Version string    `json:"version,omitempty"`         // of the one in force; none: it is not known yet
 	Since   time.Time `json:"since,omitzero"`            // when that was taken
@@ -43,60 +39,65 @@ type ConfigStatus struct {
 	Applied, Refusals, Failures uint64 `json:"-"` // how often
 }
 
-// configuration keeps the configuration that is in force.
-type configuration struct {
+// Settings say where the configuration comes from, and what is done with it.
+type Settings struct {
+	State       string        // the plugin's own directory
+	Key         string        // of Consul or etcd, that holds the configuration; see discover.ParseDocument. Or None
+	Mount       string        // where a directory of the host is seen with the configuration and what belongs to it; "" for none
+	MountedFrom string        // what that is there, for people
+	Fallback    *config.Pool  // that the settings name; nil for none
+	Host        discover.Host // for a Key
+
+	// Checks are those of a version whose files are in a directory.
+	Checks func(dir string) config.Checks
+	// Before prepares for the next configuration, and returns the pools that it does
+	// not have and that are still needed.
+	Before func(was, next *config.Config) (former []*config.Pool, err error)
+}
+
+// Configuration keeps the configuration that is in force.
+type Configuration struct {
+	// Applied is called when another is in force. It is set before Follow is called.
+	Applied func(*config.Config)
+
 	doc      discover.Document // nil: the plugin's settings are all there is
-	beside   string            // the directory whose files belong to it; "" for none
-	fallback *config.Pool      // that the settings name; nil for none
-	dir      string            // where versions are kept
-	pools    *pool.Pools
+	settings Settings
+	dir      string // where versions are kept
 	log      *slog.Logger
-	before   beforeConfig         // called before a version comes in force
-	apply    func(*config.Config) // called when it has
 
 	offers sync.Mutex // one offer at a time; guards wanted
 	wanted []byte     // what the source said last, if that was refused
 
 	mu     sync.Mutex // guards what follows
 	now    *config.Config
-	status ConfigStatus
+	status Status
 }
 
-// beforeConfig prepares for the next configuration, and returns the pools that it
-// does not have and that are still needed.
-type beforeConfig func(was, next *config.Config) (former []*config.Pool, err error)
+// Dir is where the files of the configuration in force are.
+func Dir(state string) string { return filepath.Join(state, folder, current) }
 
-// newConfiguration takes up the version that was in force last, or what the
-// settings say.
-func newConfiguration(cfg Config, p *pool.Pools, before beforeConfig, log *slog.Logger) *configuration {
-	c := &configuration{dir: filepath.Join(cfg.StateDir, configFolder), fallback: cfg.fallback(), pools: p, log: log, beside: cfg.ConfigMount, before: before, apply: func(*config.Config) {}}
+// Open takes up the version that was in force last, or what the settings say.
+func Open(s Settings, log *slog.Logger) *Configuration {
+	c := &Configuration{Applied: func(*config.Config) {}, settings: s, dir: filepath.Join(s.State, folder), log: log}
 	switch from := c.origin(); {
-	case cfg.ConfigFrom == noConfig || from == "" && cfg.ConfigFrom+cfg.ConfigMount == "":
+	case s.Key == None || from == "" && s.Key+s.Mount == "":
 		c.forget()
 		return c
-	case cfg.ConfigFrom != "":
-		c.doc = keyDocument{cfg.ConfigFrom, discover.Host{Names: p.Names, Etc: p.Etc, Dir: cfg.ConfigMount}}
-	case cfg.ConfigMount != "":
-		c.doc = discover.Folder(cfg.ConfigMount, config.FileName, "directory "+cfg.ConfigMountedFrom)
+	case s.Key != "":
+		c.doc = keyDocument{s.Key, s.Host}
+	case s.Mount != "":
+		c.doc = discover.Folder(s.Mount, config.FileName, "directory "+s.MountedFrom)
 	default:
 		c.doc = forgotten(from)
 	}
 	c.status.Source = c.doc.String()
 	c.resume()
-	if cfg.ConfigFrom == "" { // it is near: no container starts before it is looked at
-		if text, err := (hostfile.Places{Config: cfg.ConfigMount}).Read(config.FileName, config.MaxBytes); err == nil {
+	if s.Key == "" { // it is near: no container starts before it is looked at
+		if text, err := (hostfile.Places{Config: s.Mount}).Read(config.FileName, config.MaxBytes); err == nil {
 			c.offer(text, nil)
 		}
 	}
 	return c
-}
-
-// fallback is the pool that the settings name, nil if they name none.
-func (cfg Config) fallback() *config.Pool {
-	if cfg.Collectors == "" {
-		return nil
-	}
-	return &config.Pool{Name: config.DefaultPool, List: cfg.Collectors, Setting: true}
 }
 
 // keyDocument is a document in a store. It is opened when it is asked for: a file
@@ -127,9 +128,9 @@ func (d keyDocument) open() (discover.Document, error) {
 	return doc, nil
 }
 
-// warning says that a secret goes to where the configuration is without encryption,
+// Warning says that a secret goes to where the configuration is without encryption,
 // "" where none does.
-func (c *configuration) warning() string {
+func (c *Configuration) Warning() string {
 	k, ok := c.doc.(keyDocument)
 	if !ok {
 		return ""
@@ -141,15 +142,15 @@ func (c *configuration) warning() string {
 	return discover.Exposed(doc)
 }
 
-// noConfig is the setting CONFIG that goes back to the settings alone.
-const noConfig = "none"
+// None is the setting CONFIG that goes back to the settings alone.
+const None = "none"
 
 // originFile says, beside the versions, where they came from.
 const originFile = "origin"
 
 // origin returns where the configuration in force came from, "" if there is none.
-func (c *configuration) origin() string {
-	if _, err := os.Lstat(filepath.Join(c.dir, currentConfig)); err != nil {
+func (c *Configuration) origin() string {
+	if _, err := os.Lstat(filepath.Join(c.dir, current)); err != nil {
 		return ""
 	}
 	from, err := os.ReadFile(filepath.Join(c.dir, originFile))
@@ -160,17 +161,17 @@ func (c *configuration) origin() string {
 }
 
 // forget goes back to what the settings say.
-func (c *configuration) forget() {
+func (c *Configuration) forget() {
 	next := c.ofSettings()
 	c.resume()
-	_, err := c.before(c.now, next)
+	_, err := c.settings.Before(c.now, next)
 	if err == nil {
 		err = os.RemoveAll(c.dir)
 	}
 	if err != nil {
 		c.log.Error("a configuration that is not to be used any more is left", "err", err)
 	}
-	c.now, c.status = next, ConfigStatus{Source: "settings", Version: next.Version, Since: time.Now()}
+	c.now, c.status = next, Status{Source: "settings", Version: next.Version, Since: time.Now()}
 }
 
 // forgotten is the source of a configuration that the settings do not name any
@@ -182,21 +183,21 @@ func (f forgotten) String() string { return string(f) }
 
 // Follow implements discover.Document.
 func (f forgotten) Follow(context.Context, func([]byte)) error {
-	return fmt.Errorf("neither config.source nor CONFIG is set, and the configuration came from %s: set that again, or CONFIG=%s to go without it", string(f), noConfig)
+	return fmt.Errorf("neither config.source nor CONFIG is set, and the configuration came from %s: set that again, or CONFIG=%s to go without it", string(f), None)
 }
 
-func (c *configuration) ofSettings() *config.Config {
+func (c *Configuration) ofSettings() *config.Config {
 	now := &config.Config{Version: "settings", Pools: map[string]*config.Pool{}}
-	if c.fallback != nil {
-		now.Pools[config.DefaultPool] = c.fallback
+	if c.settings.Fallback != nil {
+		now.Pools[config.DefaultPool] = c.settings.Fallback
 		now.Defaults.Pools = []string{config.DefaultPool}
 	}
 	return now
 }
 
 // resume takes up the version that a former process was left with.
-func (c *configuration) resume() {
-	link := filepath.Join(c.dir, currentConfig)
+func (c *Configuration) resume() {
+	link := filepath.Join(c.dir, current)
 	text, err := os.ReadFile(filepath.Join(link, config.FileName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return
@@ -204,9 +205,9 @@ func (c *configuration) resume() {
 	if err == nil {
 		// It was checked when it was taken. What may have changed since, a file of
 		// the host, is a matter of the pool that needs it.
-		checks := c.checks(link)
+		checks := c.settings.Checks(link)
 		checks.Pool = func(*config.Pool) error { return nil }
-		c.now, _, err = config.Parse(config.FileName, text, c.fallback, checks)
+		c.now, _, err = config.Parse(config.FileName, text, c.settings.Fallback, checks)
 	}
 	if err != nil {
 		c.log.Error("the configuration that was in force cannot be used any more", "err", err)
@@ -221,38 +222,17 @@ func (c *configuration) resume() {
 	}
 }
 
-func (c *configuration) checks(dir string) config.Checks { return configChecks(c.pools.Host, dir) }
-
-func configChecks(host pool.Host, dir string) config.Checks {
-	host.Config = dir
-	return config.Checks{
-		Pool: host.Validate,
-		Options: func(given map[string]string) error {
-			info := container.Info{Config: given}
-			o, err := container.ParseOptions(&info)
-			if err == nil {
-				err = (&Plugin{}).policies(o, &spool.Params{})
-			}
-			return err
-		},
-		OnFull: func(text string) error {
-			_, err := spool.ParseOnFull(text, spool.DropOldest)
-			return err
-		},
-	}
-}
-
-// current returns the configuration in force, nil while none is known.
-func (c *configuration) current() *config.Config {
+// Current returns the configuration in force, nil while none is known.
+func (c *Configuration) Current() *config.Config {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.now
 }
 
-// follow follows the source until ctx ends.
-func (c *configuration) follow(ctx context.Context) {
+// Follow follows the source until ctx ends.
+func (c *Configuration) Follow(ctx context.Context) {
 	if c.doc != nil {
-		if w := c.warning(); w != "" {
+		if w := c.Warning(); w != "" {
 			c.log.Warn("a secret is sent without encryption", "what", "configuration: "+w)
 		}
 		discover.FollowDocument(ctx, c.doc, c.offer)
@@ -261,15 +241,15 @@ func (c *configuration) follow(ctx context.Context) {
 
 // offer takes a version, if it is another one and all of it can be used, or why
 // nobody knows whether there is one.
-func (c *configuration) offer(text []byte, err error) {
+func (c *Configuration) offer(text []byte, err error) {
 	c.offers.Lock()
 	defer c.offers.Unlock()
 	c.offerLocked(text, err)
 }
 
-// again offers once more what was refused: a file of the host that it names may
+// Again offers once more what was refused: a file of the host that it names may
 // be there now. Not every source says again what it has.
-func (c *configuration) again() {
+func (c *Configuration) Again() {
 	c.offers.Lock()
 	defer c.offers.Unlock()
 	if c.wanted != nil {
@@ -277,13 +257,13 @@ func (c *configuration) again() {
 	}
 }
 
-func (c *configuration) offerLocked(text []byte, err error) {
+func (c *Configuration) offerLocked(text []byte, err error) {
 	c.wanted = nil
 	if err != nil {
 		c.failed(err)
 		return
 	}
-	v, err := readVersion(text, c.beside)
+	v, err := readVersion(text, c.settings.Mount)
 	if err != nil {
 		c.failed(err)
 		return
@@ -304,15 +284,15 @@ func (c *configuration) offerLocked(text []byte, err error) {
 	s.Applied++
 	c.mu.Unlock()
 	c.log.Info("a configuration is in force", "source", c.status.Source, "version", v.id, "pools", next.Names(true), "routes", len(next.Routes))
-	c.apply(next)
+	c.Applied(next)
 }
 
 // take keeps a version and checks it with the files that it was kept with.
-func (c *configuration) take(v *version) (*config.Config, error) {
+func (c *Configuration) take(v *version) (*config.Config, error) {
 	if err := v.keep(c.dir); err != nil {
 		return nil, err
 	}
-	next, warnings, err := config.Parse(config.FileName, v.text, c.fallback, c.checks(filepath.Join(c.dir, v.id)))
+	next, warnings, err := config.Parse(config.FileName, v.text, c.settings.Fallback, c.settings.Checks(filepath.Join(c.dir, v.id)))
 	if err != nil {
 		return nil, errors.Join(err, v.discard(c.dir))
 	}
@@ -320,7 +300,7 @@ func (c *configuration) take(v *version) (*config.Config, error) {
 		c.log.Warn("the configuration says something that is most likely not meant", "what", w.Error())
 	}
 	next.Version = v.id
-	former, err := c.before(c.current(), next)
+	former, err := c.settings.Before(c.Current(), next)
 	if err == nil {
 		c.carry(v, former)
 		err = wholefile.Write(filepath.Join(c.dir, originFile), []byte(c.status.Source+"\n"), true)
@@ -333,11 +313,11 @@ func (c *configuration) take(v *version) (*config.Config, error) {
 
 // carry keeps the files of pools that the version does not have any more, unless
 // it has others of these names: those pools may have to be connected to anew.
-func (c *configuration) carry(to *version, former []*config.Pool) {
+func (c *Configuration) carry(to *version, former []*config.Pool) {
 	if len(former) == 0 {
 		return
 	}
-	was, err := readVersion(nil, filepath.Join(c.dir, currentConfig))
+	was, err := readVersion(nil, filepath.Join(c.dir, current))
 	if err != nil {
 		c.log.Error("pools that the configuration no longer has may miss their files", "err", err)
 		return
@@ -353,7 +333,7 @@ func (c *configuration) carry(to *version, former []*config.Pool) {
 	}
 }
 
-func (c *configuration) isCurrent(id string) bool {
+func (c *Configuration) isCurrent(id string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Error = ""
@@ -367,7 +347,7 @@ func (c *configuration) isCurrent(id string) bool {
 	return true
 }
 
-func (c *configuration) failed(err error) {
+func (c *Configuration) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.status.Failures++
@@ -382,7 +362,7 @@ func (c *configuration) failed(err error) {
 	c.log.Warn("nobody knows whether there is a newer configuration; the one in force stays", "source", c.status.Source, "version", c.now.Version, "err", err)
 }
 
-func (c *configuration) refused(id string, err error) {
+func (c *Configuration) refused(id string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.status.RefVer == id && c.status.Refused == err.Error() {
@@ -398,7 +378,7 @@ func (c *configuration) refused(id string, err error) {
 }
 
 // Status returns what an operator wants to know of it.
-func (c *configuration) Status() ConfigStatus {
+func (c *Configuration) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.status
@@ -407,20 +387,4 @@ func (c *configuration) Status() ConfigStatus {
 		s.Pools = append(s.Pools, c.now.Names(true)...)
 	}
 	return s
-}
-
-// CheckConfig looks whether a configuration could be used, with the files beside
-// it, and names the pools that it has. setting is what COLLECTORS is to be.
-func CheckConfig(file, setting string) (names []string, warnings config.Problems, err error) {
-	text, err := hostfile.Read(file, config.MaxBytes)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read the configuration: %w", err)
-	}
-	nobody := slog.New(slog.DiscardHandler)
-	host := pool.Host{Names: resolve.New(resolve.Host(), nobody), Log: nobody} // nobody is reached
-	c, warnings, err := config.Parse(file, text, Config{Collectors: setting}.fallback(), configChecks(host, filepath.Dir(file)))
-	if err != nil {
-		return nil, warnings, err
-	}
-	return c.Names(true), warnings, nil
 }

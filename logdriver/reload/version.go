@@ -1,4 +1,4 @@
-package logdriver
+package reload
 
 import (
 	"crypto/sha256"
@@ -116,13 +116,13 @@ func (v *version) discard(dir string) error { return os.RemoveAll(filepath.Join(
 
 // install makes the version the one in force, and removes those before it.
 func (v *version) install(dir string) error {
-	tmp := filepath.Join(dir, "."+currentConfig)
+	tmp := filepath.Join(dir, "."+current)
 	err := os.Remove(tmp)
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		err = os.Symlink(v.id, tmp)
 	}
 	if err == nil {
-		err = os.Rename(tmp, filepath.Join(dir, currentConfig))
+		err = os.Rename(tmp, filepath.Join(dir, current))
 	}
 	if err != nil {
 		return fmt.Errorf("note which configuration is in force: %w", err)
@@ -132,7 +132,7 @@ func (v *version) install(dir string) error {
 		return nil //nolint:nilerr // it is in force; what is left over goes with the next
 	}
 	for _, e := range entries {
-		if e.Name() != v.id && e.Name() != currentConfig && e.Name() != originFile {
+		if e.Name() != v.id && e.Name() != current && e.Name() != originFile {
 			_ = os.RemoveAll(filepath.Join(dir, e.Name()))
 		}
 	}
