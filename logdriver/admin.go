@@ -63,9 +63,9 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 			one.Until = until
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
-		if g := p.going.of(st.ID(), r); g != nil {
-			one.Pool = new(poolLabels).of(g.pool)
-			one.Collector = at[[2]string{st.ID(), g.pool}].Collector
+		if id, ok := p.streams.PoolOf(st.ID(), r); ok {
+			one.Pool = new(poolLabels).of(id)
+			one.Collector = at[[2]string{st.ID(), id}].Collector
 		}
 		all = append(all, one)
 	}
@@ -104,7 +104,7 @@ type Status struct {
 // Status looks at everything.
 func (p *Plugin) Status() Status {
 	used, dropped := p.spool.Used()
-	s := Status{Config: p.conf.Status(), DrainOnly: p.drainOnly.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.Sources(), Streams: []StreamStatus{}, Warnings: p.pools.Warnings()}
+	s := Status{Config: p.conf.Status(), DrainOnly: p.streams.Paused.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.Sources(), Streams: []StreamStatus{}, Warnings: p.pools.Warnings()}
 	if w := p.conf.Warning(); w != "" {
 		s.Warnings = append(s.Warnings, "configuration: "+w)
 	}
@@ -184,7 +184,7 @@ func (p *Plugin) why() string {
 	if err := p.misset(); err != nil {
 		return "; " + err.Error()
 	}
-	if p.drainOnly.Load() {
+	if p.streams.Paused.Load() {
 		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
 	}
 	if c := p.conf.Status(); c.Version == "" {

@@ -72,7 +72,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 				"pool":     host.Validate(&config.Pool{Name: "p", List: text}),
 				"document": onlyError(discover.ParseDocument(text, discover.Host{})),
 				"setting":  onlyError(ConfigFromEnv(func(key string) string { return map[string]string{"CONFIG": text}[key] })),
-				"log-opt":  poolError(&config.Pool{List: text}, onlyError(discover.Parse(text, discover.Host{}))),
+				"log-opt":  (&config.Pool{List: text}).CannotBe(onlyError(discover.Parse(text, discover.Host{}))),
 			} {
 				if err == nil {
 					taken++

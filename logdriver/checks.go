@@ -7,13 +7,21 @@ import (
 
 	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/dispatch"
 	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/spool"
 )
+
+// dispatch says what holds for containers that do not say otherwise.
+func (cfg Config) dispatch() dispatch.Settings {
+	return dispatch.Settings{
+		State: cfg.StateDir, HostName: cfg.HostName, Version: cfg.Version,
+		OnFull: cfg.OnFull, Sync: cfg.Sync, SplitAbove: cfg.SplitAbove, LeaveTime: cfg.LeaveTime,
+	}
+}
 
 // reload says where the configuration comes from, and what it has to stand.
 func (cfg Config) reload(host pool.Host, before func(was, next *config.Config) ([]*config.Pool, error)) reload.Settings {
@@ -36,15 +44,8 @@ func (cfg Config) fallback() *config.Pool {
 func configChecks(host pool.Host, dir string) config.Checks {
 	host.Config = dir
 	return config.Checks{
-		Pool: host.Validate,
-		Options: func(given map[string]string) error {
-			info := container.Info{Config: given}
-			o, err := container.ParseOptions(&info)
-			if err == nil {
-				err = (&Plugin{}).policies(o, &spool.Params{})
-			}
-			return err
-		},
+		Pool:    host.Validate,
+		Options: dispatch.CheckOptions,
 		OnFull: func(text string) error {
 			_, err := spool.ParseOnFull(text, spool.DropOldest)
 			return err

@@ -10,7 +10,7 @@
 // record knows what they mean, process does to records what their container's
 // options ask for, ship moves records to collectors through the
 // sinks, route ranks collectors, discover says which there are, resolve where
-// they are, pool makes what ship ships to of these and the sinks. field names what goes with every record. history remembers which
+// they are, pool makes what ship ships to of these and the sinks, and dispatch sends each container's stream there. field names what goes with every record. history remembers which
 // collectors hold whose records, poison what collectors refused. readlogs
 // answers `docker logs`. config says which containers' records are for which
 // pools, and stands beside the path, as container does; reload keeps the one in force. Each may use those before
@@ -24,14 +24,14 @@
 //
 //	Plugin.mu         whether the plugin goes on; no start or stop takes it
 //	Configuration.offers: reload: one version of the configuration at a time
-//	Plugin.calls      one lock for each container: its starts and stops, and where its stream goes
+//	Dispatcher.calls  dispatch: one lock for each container: its starts and stops, and where its stream goes
 //	Pumps.mu          stream: which FIFOs are open; never held over a file
 //	Pools.tell        pool: changes of pools, on their way to the shipper
 //	Shipper.mu        ship: which streams go where; Ended is called under it
-//	goings.mu         which streams go where; Retired is called under Shipper.mu
+//	goings.mu         dispatch: which streams go where; Retired is called under Shipper.mu
 //	Pools.mu          pool: which pools containers use, and who is in them
 //	Configuration.mu  reload: what the configuration says
-//	former.mu         what it said
+//	former.mu         dispatch: what it said
 //	pool.mu           ship: a pool's collectors and whose stream is whose
 //	Stream.wmu        spool: one writer to a stream's segment
 //	Spool.mu          spool: which streams there are

@@ -68,19 +68,19 @@ func (p *Plugin) Explain(asked, pool string) (*Explanation, error) {
 	var of []*config.Pool
 	if info := p.infoOf(asked); info != nil {
 		e.Container, e.Name = info.ContainerID, info.Name()
-		pl, err := p.plan(info, conf, false)
+		pl, err := p.streams.Plan(info, conf)
 		if err != nil {
 			return nil, err
 		}
-		e.Key, e.PerRecord, e.Hash, of = pl.options.HashKey, pl.options.PerRecord, "container", pl.pools
+		e.Key, e.PerRecord, e.Hash, of = pl.Options.HashKey, pl.Options.PerRecord, "container", pl.Pools
 		if h := info.Config["hash"]; h != "" {
 			e.Hash = h
 		}
 		e.ChosenBy = chosenBy(conf, info)
 		if len(of) == 0 {
 			e.NoRecordTo = "it goes to no pool: its records stay on this host, for docker logs"
-			if len(pl.missing) > 0 {
-				e.NoRecordTo = "its records wait for a pool that is not known: " + strings.Join(pl.missing, ", ")
+			if len(pl.Missing) > 0 {
+				e.NoRecordTo = "its records wait for a pool that is not known: " + strings.Join(pl.Missing, ", ")
 			}
 		}
 	}

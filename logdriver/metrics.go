@@ -87,7 +87,7 @@ func (p *Plugin) ships() error {
 	if err := p.misset(); err != nil {
 		return err
 	}
-	if p.drainOnly.Load() {
+	if p.streams.Paused.Load() {
 		return fmt.Errorf("dockline-log died again and again right after its start, so that it only spools for %v; the engine's log has what came before", drainOnlyFor)
 	}
 	return nil
@@ -185,7 +185,7 @@ func (m *metrics) lost(ch chan<- prometheus.Metric) {
 	for kind, n := range m.p.poison.Counts() {
 		Metrics.Put(ch, "records_refused_total", float64(n), kind.Collector, kind.Class)
 	}
-	Metrics.Put(ch, "given_up_bytes_total", float64(m.p.givenUp.Load()))
+	Metrics.Put(ch, "given_up_bytes_total", float64(m.p.streams.GivenUp()))
 }
 
 func (m *metrics) health(ch chan<- prometheus.Metric) {
@@ -210,7 +210,7 @@ func (m *metrics) health(ch chan<- prometheus.Metric) {
 		"throttled_seconds_total":     m.p.pumps.Slowed().Seconds(),
 	})
 	misset := m.p.misset() != nil
-	modes(ch, map[string]bool{"drain_only": m.p.drainOnly.Load() && !misset, "refusing": misset})
+	modes(ch, map[string]bool{"drain_only": m.p.streams.Paused.Load() && !misset, "refusing": misset})
 }
 
 // modes says in which of its states the plugin is. Every state says so of all:

@@ -140,10 +140,10 @@ func TestHealthAndReadiness(t *testing.T) {
 	}
 	want("/healthz", http.StatusOK, "ok: spool takes bytes\n")
 	want("/readyz", http.StatusOK, "ok: records are shipped\n", "ok: a configuration is in force\n", "ok: spool has room\n") // a collector that is down stops nothing
-	h.plugin.drainOnly.Store(true)
+	h.plugin.streams.Paused.Store(true)
 	want("/healthz", http.StatusOK)
 	want("/readyz", http.StatusServiceUnavailable, "no: records are shipped: ", "died again and again")
-	h.plugin.drainOnly.Store(false)
+	h.plugin.streams.Paused.Store(false)
 	want("/readyz", http.StatusOK)
 	c := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: t.TempDir(), ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	c.cfg.StateDir = filepath.Join(c.dir, "state")

@@ -50,7 +50,7 @@ func (p *Plugin) refuses() error {
 	}
 	if def := conf.Pools[config.DefaultPool]; def != nil && def.Setting {
 		if err := p.pools.Validate(def); err != nil {
-			return poolError(def, err)
+			return def.CannotBe(err)
 		}
 	}
 	return nil

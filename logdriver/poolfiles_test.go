@@ -1,10 +1,13 @@
 package logdriver
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/dockline/dockline/logdriver/config"
 )
 
 // A pool that the configuration no longer has, and that is owed records, keeps
@@ -28,9 +31,14 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
 	second := h.untilVersion(first)
 	for range 2 { // it is kept over versions and processes
-		def := h.plugin.former.get("old")
+		var former map[string]*config.Pool
+		text, err := os.ReadFile(filepath.Join(h.cfg.StateDir, "pools.json"))
+		if err == nil {
+			err = json.Unmarshal(text, &former)
+		}
+		def := former["old"]
 		if def == nil {
-			t.Fatal("the pool is not known any more")
+			t.Fatalf("the pool is not known any more: %v", err)
 		}
 		if err := h.plugin.pools.Validate(def); err != nil {
 			t.Errorf("the pool cannot be opened any more: %v", err)
@@ -62,7 +70,7 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 	}
 	h.restart()
 	h.until("it waits", func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
-	if text, err := os.ReadFile(file + damaged); err != nil || string(text) != "{" {
+	if text, err := os.ReadFile(file + ".damaged"); err != nil || string(text) != "{" {
 		t.Errorf("the damaged file is %q, %v", text, err)
 	}
 	r.stop()

@@ -225,7 +225,7 @@ func TestAPoolThatGoesIsGivenUp(t *testing.T) {
 	r.write("one")
 	got.until("one has come", func() bool { return got.at["b"]["one"] == 1 })
 	put(pools + "defaults: {pools: [b]}\n")
-	h.until("dead is given up", func(s Status) bool { return len(s.Streams[0].Pools) == 1 && h.plugin.givenUp.Load() > 0 })
+	h.until("dead is given up", func(s Status) bool { return len(s.Streams[0].Pools) == 1 && h.plugin.streams.GivenUp() > 0 })
 	r.stop()
 }
 

@@ -12,6 +12,12 @@ func Leaving(route string) bool {
 	return until != math.MaxUint64
 }
 
+// Live reports whether a container writes to the spool.
+func (s *Spool) Live(container string) bool {
+	st := s.Of(container)
+	return st != nil && st.Live()
+}
+
 // Owed reports whether a route has not acknowledged all that it wants of what there is.
 func (st *Stream) Owed(route string) bool {
 	_, until := SplitRoute(route)

@@ -72,6 +72,7 @@ var forbidden = map[string][]string{
 	"logdriver/readlogs":  {"logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
 	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/place":     {"logdriver/process", "logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/container"},
+	"logdriver/dispatch":  {"logdriver/record", "logdriver/process", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/resolve", "logdriver/readlogs", "logdriver/history", "logdriver/reload"},
 	"logdriver/pool":      {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/engine", "logdriver/readlogs", "logdriver/history", "logdriver/container", "logdriver/resolve"},
 	"logdriver/reload":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/readlogs", "logdriver/container", "logdriver/pool"},
 	"logdriver/refusal":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs", "logdriver/rescue"},

@@ -1,4 +1,4 @@
-package logdriver
+package dispatch
 
 import (
 	"cmp"
@@ -140,24 +140,24 @@ func (g *goings) next() *spool.Stream {
 	return nil
 }
 
-// runLooks looks at streams until ctx ends.
-func (p *Plugin) runLooks(ctx context.Context) {
-	tick := time.NewTicker(cmp.Or(p.cfg.LeaveTime/10, time.Hour))
+// Run looks at streams until ctx ends.
+func (d *Dispatcher) Run(ctx context.Context) {
+	tick := time.NewTicker(cmp.Or(d.settings.LeaveTime/10, time.Hour))
 	defer tick.Stop()
 	seen := map[goingKey]progress{}
 	for {
-		for st := p.going.next(); st != nil && ctx.Err() == nil; st = p.going.next() {
-			p.look(st)
+		for st := d.going.next(); st != nil && ctx.Err() == nil; st = d.going.next() {
+			d.look(st)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-p.going.wake:
+		case <-d.going.wake:
 		case <-tick.C:
-			seen = p.giveUpIdle(seen)
-			p.going.lookAgain()
-			p.conf.Again()
-			p.pools.Recheck()
+			seen = d.giveUpIdle(seen)
+			d.going.lookAgain()
+			d.Configuration.Again()
+			d.pools.Recheck()
 		}
 	}
 }
@@ -169,9 +169,9 @@ type progress struct {
 }
 
 // giveUpIdle gives up routes of pools that are leaving and acknowledge nothing.
-func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
-	now, known := map[goingKey]progress{}, p.conf.Current() != nil
-	for _, st := range p.spool.Streams() {
+func (d *Dispatcher) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
+	now, known := map[goingKey]progress{}, d.Configuration.Current() != nil
+	for _, st := range d.spool.Streams() {
 		for _, r := range st.Routes() {
 			if !spool.Leaving(r) {
 				continue
@@ -183,21 +183,21 @@ func (p *Plugin) giveUpIdle(seen map[goingKey]progress) map[goingKey]progress {
 				is.since = was.since
 			}
 			now[key] = is
-			if p.cfg.LeaveTime > 0 && time.Since(is.since) >= p.cfg.LeaveTime && !p.drainOnly.Load() {
-				p.giveUpOne(st, r)
+			if d.settings.LeaveTime > 0 && time.Since(is.since) >= d.settings.LeaveTime && !d.Paused.Load() {
+				d.giveUpOne(st, r)
 			}
 		}
 	}
 	return now
 }
 
-func (p *Plugin) giveUpOne(st *spool.Stream, route string) {
-	defer p.calls.lock(st.Container())()
-	if g := p.going.of(st.ID(), route); g != nil {
+func (d *Dispatcher) giveUpOne(st *spool.Stream, route string) {
+	defer d.Lock(st.Container())()
+	if g := d.going.of(st.ID(), route); g != nil {
 		g.ending.Store(true)
-		p.ship.Remove(st.ID(), g.pool)
+		d.ship.Remove(st.ID(), g.pool)
 	}
-	if err := p.giveUp(st, route, "they acknowledged nothing for "+p.cfg.LeaveTime.String()); err != nil {
-		p.log.Error("a pool could not be given up", "err", err)
+	if err := d.giveUp(st, route, "they acknowledged nothing for "+d.settings.LeaveTime.String()); err != nil {
+		d.log.Error("a pool could not be given up", "err", err)
 	}
 }

@@ -1,4 +1,4 @@
-package logdriver
+package dispatch
 
 import (
 	"encoding/json"
@@ -25,6 +25,9 @@ type former struct {
 	mu    sync.Mutex // guards pools
 	pools map[string]*config.Pool
 }
+
+// formerFile lies below the state.
+const formerFile = "pools.json"
 
 // damaged is behind the name of a file that could not be read.
 const damaged = ".damaged"

@@ -1,4 +1,4 @@
-package logdriver
+package dispatch
 
 import (
 	"errors"
