@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -34,7 +35,7 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 		t.Errorf("drain with a backlog: %d %s", code, body)
 	}
 	code, body := h.get(t.Context(), "/status")
-	var s Status
+	var s admin.Status
 	if err := json.Unmarshal([]byte(body), &s); code != http.StatusOK || err != nil {
 		t.Fatalf("%d %s: %v", code, body, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"testing"
 
 	"github.com/dockline/dockline/internal/redact"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/discover"
 	"github.com/dockline/dockline/logdriver/pool"
@@ -156,7 +157,7 @@ func TestNothingShowsASecret(t *testing.T) {
 	n++
 	own := h.run(n, map[string]string{"collectors": collectors["parrot-json-http"]})
 	own.write("a line")
-	h.until("all have been tried", func(s Status) bool {
+	h.until("all have been tried", func(s admin.Status) bool {
 		down := 0
 		for _, c := range s.Collectors {
 			if !c.Healthy {
@@ -169,7 +170,7 @@ func TestNothingShowsASecret(t *testing.T) {
 		before := h.plugin.Status().Config.Refused
 		members(t, filepath.Join(mount, config.FileName), bad)
 		if !strings.Contains(bad, "secrets:") { // of which the name of the file is shown
-			h.until("it is refused", func(s Status) bool { return s.Config.Refused != before })
+			h.until("it is refused", func(s admin.Status) bool { return s.Config.Refused != before })
 			if said := sings(h.plugin.Status().Config.Refused); said != "" {
 				t.Errorf("refused: %s", said)
 			}

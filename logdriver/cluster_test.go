@@ -9,6 +9,8 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/dockline/dockline/logdriver/admin"
 )
 
 // kafkaCluster returns the addresses of a cluster's brokers, and the keys and
@@ -50,7 +52,7 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	}
 	// Another broker is known, then the first is no longer.
 	members(t, list, "kafka://"+addrs[0]+"?topic=logs", "kafka://"+addrs[1]+"?topic=logs&name=b")
-	h.until("there is one collector", func(s Status) bool { return len(s.Collectors) == 1 && s.Collectors[0].Name == "kafka" })
+	h.until("there is one collector", func(s admin.Status) bool { return len(s.Collectors) == 1 && s.Collectors[0].Name == "kafka" })
 	r.write("three")
 	got(1)
 	members(t, list, "kafka://"+addrs[1]+"?topic=logs&name=b")
@@ -65,7 +67,7 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	}
 	r.stop()
 	each.stop()
-	h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
+	h.until("all is delivered", func(s admin.Status) bool { return len(s.Sources) == 0 })
 }
 
 // What is owed to a cluster is delivered when another list of brokers has come:
@@ -89,7 +91,7 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 		one, each := h.run(1, map[string]string{"hash": "name"}), h.run(2, map[string]string{"hash": "record"})
 		one.write("a", "b", "c")
 		each.write("d", "e")
-		h.until("it is tried", func(s Status) bool { return len(s.Collectors) == 1 && !s.Collectors[0].Healthy })
+		h.until("it is tried", func(s admin.Status) bool { return len(s.Collectors) == 1 && !s.Collectors[0].Healthy })
 		members(t, list, "kafka://"+addrs[1]+"?topic=logs&timeout=2s")
 		if _, ids := got(5); len(ids) != 5 {
 			t.Errorf("%q", ids)
@@ -98,6 +100,6 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 		one.stop()
 		each.stop()
 		got(1)
-		h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
+		h.until("all is delivered", func(s admin.Status) bool { return len(s.Sources) == 0 })
 	}
 }

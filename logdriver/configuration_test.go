@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -82,7 +83,7 @@ routes:
 	for _, r := range []*run{r, routed, kept} {
 		r.stop()
 	}
-	h.until("all is delivered", func(s Status) bool {
+	h.until("all is delivered", func(s admin.Status) bool {
 		for _, st := range s.Streams {
 			if st.BacklogBytes > 0 {
 				return false

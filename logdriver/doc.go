@@ -6,17 +6,23 @@
 //	   └───────────── readlogs ◀─────────┘         └── route ◀── discover
 //
 // Packages in the order of the path: engine takes the engine's calls, container
-// reads what they say, stream moves bytes from the FIFOs, spool keeps them,
-// record knows what they mean, process does to records what their container's
-// options ask for, ship moves records to collectors through the
-// sinks, route ranks collectors, discover says which there are, resolve where
-// they are, pool makes what ship ships to of these and the sinks, and dispatch sends each container's stream there. field names what goes with every record. history remembers which
-// collectors hold whose records, poison what collectors refused. readlogs
-// answers `docker logs`. config says which containers' records are for which
-// pools, and stands beside the path, as container does; reload keeps the one in force. Each may use those before
-// it, none those behind it; sinks, route, spool and record do not know each other
-// (test/arch holds the tree to this). After a downgrade, rescue stands in for
-// all behind the FIFOs, and refusal where place finds the spool out of reach.
+// reads what they say, stream moves bytes from the FIFOs, spool keeps them (place
+// knows where), record knows what they mean, process does to records what their
+// container's options ask for, ship moves records to collectors through the sinks,
+// route ranks collectors, discover says which there are, resolve where they are.
+// field names what goes with every record. history remembers which collectors hold
+// whose records, poison what collectors refused. readlogs answers `docker logs`.
+// Each may use those before it, none those behind it; sinks, route, spool and record
+// do not know each other (test/arch holds the tree to this).
+//
+// Beside the path stands what says where records go. config says which containers'
+// records are for which pools, and reload which version of that is in force. pool
+// makes what ship ships to of definitions, sources, ranking and sinks. dispatch sends
+// each container's stream to its pools. admin shows all of it to operators. None on
+// the path knows these.
+//
+// This package wires them, starts and stops containers, and says which driver stands
+// in for it: rescue after a downgrade, refusal where the spool is out of reach.
 //
 // # Lock order
 //

@@ -43,7 +43,7 @@ func TestTheSpoolsPlaceChanges(t *testing.T) {
 	}
 	_, lines := collectorAt(t, address)
 	expect(t, lines, "one")
-	if err := h.plugin.Drain(t.Context()); err != nil {
+	if err := h.plugin.shown.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.moveTo(a); err != nil || h.plugin.place.Own {

@@ -10,13 +10,14 @@ import (
 	"sync"
 	"time"
 
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/dispatch"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/history"
 	"github.com/dockline/dockline/logdriver/place"
-	"github.com/dockline/dockline/logdriver/poison"
 	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/readlogs"
 	"github.com/dockline/dockline/logdriver/record"
@@ -44,9 +45,8 @@ type Plugin struct {
 	looking sync.WaitGroup  // the goroutines that follow the configuration
 	ctx     context.Context // ends when they shall
 	endLook context.CancelFunc
-	poison  *poison.Store
 
-	asked *calls // by the engine
+	shown *admin.Plugin // to operators
 
 	mu     sync.Mutex // guards what follows; taken before a container's lock
 	later  *time.Timer
@@ -66,7 +66,7 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), asked: newCalls()}
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
 	p.ctx, p.endLook = context.WithCancel(ctx)
 	host := pool.Host{Names: resolve.New(resolve.Host(), log), Config: reload.Dir(cfg.StateDir), Etc: cmp.Or(cfg.Etc, resolve.Host().Etc), Journal: cfg.JournalMount, Log: log}
 	p.pools = pool.Open(p.ship, host, cfg.StateDir)
@@ -74,7 +74,10 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	p.conf = reload.Open(cfg.reload(host, p.streams.Keep), log)
 	p.streams.Configuration = p.conf
 	p.history = openHistory(cfg, p.ship, log)
-	p.poison = openPoison(cfg, p.ship, log)
+	p.shown = &admin.Plugin{
+		Spool: sp, Pumps: p.pumps, Streams: p.streams, Config: p.conf, Pools: p.pools, Ship: p.ship, History: p.history, Poison: openPoison(cfg, p.ship, log),
+		Log: log, SpoolMax: cfg.SpoolMax, Misset: p.misset(), PauseFor: drainOnlyFor, PerContainer: cfg.PerContainer,
+	}
 	p.tidy.Go(func() { p.history.Run(ctx) })
 	p.streams.TakeOver()
 	for _, st := range sp.Streams() {
@@ -99,7 +102,13 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 }
 
 // Register adds the engine's calls to the server.
-func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, observed{p, p.asked}) }
+func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p.shown.Observed(p)) }
+
+// Status looks at everything.
+func (p *Plugin) Status() admin.Status { return p.shown.Status() }
+
+// Admin implements Driver.
+func (p *Plugin) Admin(log *slog.Logger) *shared.Server { return p.shown.Server(log) }
 
 // Close stops reading and shipping. No session ends by it: the next process
 // goes on where this one stopped.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -22,7 +23,7 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 	first := h.untilVersion("")
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	h.until("it has been read", func(s admin.Status) bool { return s.Streams[0].BacklogBytes > 0 })
 	for _, name := range []string{"old-time", "other"} {
 		if err := os.Remove(filepath.Join(h.cfg.ConfigMount, name)); err != nil {
 			t.Fatal(err)
@@ -61,7 +62,7 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 	first := h.untilVersion("")
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	h.until("it has been read", func(s admin.Status) bool { return s.Streams[0].BacklogBytes > 0 })
 	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
 	h.untilVersion(first)
 	file := filepath.Join(h.cfg.StateDir, "pools.json")
@@ -69,7 +70,7 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.restart()
-	h.until("it waits", func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
+	h.until("it waits", func(s admin.Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
 	if text, err := os.ReadFile(file + ".damaged"); err != nil || string(text) != "{" {
 		t.Errorf("the damaged file is %q, %v", text, err)
 	}

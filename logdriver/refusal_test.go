@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/place"
 )
 
@@ -43,7 +44,7 @@ func TestASpoolOutOfReachBlocksNobody(t *testing.T) {
 	}
 	stays, ends := h.run(1, nil), h.run(2, nil)
 	stays.write("before")
-	h.until("it is spooled", func(s Status) bool { return s.Streams[0].End > 0 || s.Streams[1].End > 0 })
+	h.until("it is spooled", func(s admin.Status) bool { return s.Streams[0].End > 0 || s.Streams[1].End > 0 })
 	h.plugin.Close()
 	filled := stays.fillPipe() + ends.fillPipe()
 	h.cfg.SpoolMount, h.cfg.SpoolMountedFrom = "", ""

@@ -7,8 +7,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/dockline/dockline/internal/admin"
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/place"
 	"github.com/dockline/dockline/logdriver/refusal"
@@ -19,7 +20,7 @@ import (
 // Driver is the log driver as the process sees it.
 type Driver interface {
 	Register(*pluginserver.Server) // adds the engine's calls
-	Admin(*slog.Logger) *admin.Server
+	Admin(*slog.Logger) *shared.Server
 	Close()
 }
 
@@ -69,8 +70,8 @@ func openDowngraded(cfg Config, why *spool.VersionError, log *slog.Logger) (Driv
 func (d downgraded) Register(s *pluginserver.Server) { engine.Register(s, d) }
 
 // Admin implements Driver. There is no status, and nothing is drained.
-func (d downgraded) Admin(log *slog.Logger) *admin.Server {
-	s := admin.New(log, d)
+func (d downgraded) Admin(log *slog.Logger) *shared.Server {
+	s := shared.New(log, d)
 	s.Refuse(d.Why)
 	s.Ready("records are shipped", d.Why)
 	return s
@@ -82,9 +83,8 @@ func (d downgraded) Describe(chan<- *prometheus.Desc) {}
 // Collect implements prometheus.Collector.
 func (d downgraded) Collect(ch chan<- prometheus.Metric) {
 	used, dropped := d.Used()
-	besides(ch, dropped, droppedBesides)
-	modes(ch, map[string]bool{"downgraded": true})
-	Metrics.Put(ch, "put_aside_bytes", float64(used))
+	admin.StandIn(ch, "downgraded", dropped, droppedBesides)
+	admin.Metrics.Put(ch, "put_aside_bytes", float64(used))
 }
 
 type outOfReach struct{ *refusal.Driver }
@@ -93,8 +93,8 @@ type outOfReach struct{ *refusal.Driver }
 func (r outOfReach) Register(s *pluginserver.Server) { engine.Register(s, r) }
 
 // Admin implements Driver.
-func (r outOfReach) Admin(log *slog.Logger) *admin.Server {
-	s := admin.New(log, r)
+func (r outOfReach) Admin(log *slog.Logger) *shared.Server {
+	s := shared.New(log, r)
 	s.Ready("spool is within reach", r.Why)
 	s.Refuse(r.Why)
 	return s
@@ -105,6 +105,5 @@ func (r outOfReach) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements prometheus.Collector.
 func (r outOfReach) Collect(ch chan<- prometheus.Metric) {
-	besides(ch, r.Dropped(), "refused")
-	modes(ch, map[string]bool{"refusing": true})
+	admin.StandIn(ch, "refusing", r.Dropped(), "refused")
 }

@@ -1,19 +1,12 @@
-package logdriver
+package admin
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
-	"fmt"
-	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
-
-	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/reload"
@@ -63,8 +56,8 @@ func (p *Plugin) poolsOf(st *spool.Stream, at map[[2]string]ship.Place) []PoolSt
 			one.Until = until
 		}
 		one.BacklogBytes, one.BacklogSince = st.Backlog(r)
-		if id, ok := p.streams.PoolOf(st.ID(), r); ok {
-			one.Pool = new(poolLabels).of(id)
+		if id, ok := p.Streams.PoolOf(st.ID(), r); ok {
+			one.Pool = new(pool.Labels).Of(id)
 			one.Collector = at[[2]string{st.ID(), id}].Collector
 		}
 		all = append(all, one)
@@ -103,13 +96,13 @@ type Status struct {
 
 // Status looks at everything.
 func (p *Plugin) Status() Status {
-	used, dropped := p.spool.Used()
-	s := Status{Config: p.conf.Status(), DrainOnly: p.streams.Paused.Load(), SpoolBytes: used, SpoolMax: p.cfg.SpoolMax, DroppedBytes: dropped, Spool: p.spool.Health(), Collectors: []CollectorStatus{}, Sources: p.pools.Sources(), Streams: []StreamStatus{}, Warnings: p.pools.Warnings()}
-	if w := p.conf.Warning(); w != "" {
+	used, dropped := p.Spool.Used()
+	s := Status{Config: p.Config.Status(), DrainOnly: p.Streams.Paused.Load(), SpoolBytes: used, SpoolMax: p.SpoolMax, DroppedBytes: dropped, Spool: p.Spool.Health(), Collectors: []CollectorStatus{}, Sources: p.Pools.Sources(), Streams: []StreamStatus{}, Warnings: p.Pools.Warnings()}
+	if w := p.Config.Warning(); w != "" {
 		s.Warnings = append(s.Warnings, "configuration: "+w)
 	}
-	for _, c := range p.ship.Collectors() {
-		one := CollectorStatus{Pool: new(poolLabels).of(c.Pool), Name: c.Name, Healthy: c.Healthy, Leaving: c.Leaving, Streams: c.Streams, Shed: c.Shed, AckTime: c.AckTime.Seconds()}
+	for _, c := range p.Ship.Collectors() {
+		one := CollectorStatus{Pool: new(pool.Labels).Of(c.Pool), Name: c.Name, Healthy: c.Healthy, Leaving: c.Leaving, Streams: c.Streams, Shed: c.Shed, AckTime: c.AckTime.Seconds()}
 		if c.Trouble != nil {
 			one.Error, one.ErrorSince = c.Trouble.Err, c.Trouble.Since
 		}
@@ -119,10 +112,10 @@ func (p *Plugin) Status() Status {
 		s.Refuses = err.Error()
 	}
 	at := map[[2]string]ship.Place{}
-	for _, place := range p.ship.Places() {
+	for _, place := range p.Ship.Places() {
 		at[[2]string{place.Stream, place.Pool}] = place
 	}
-	for _, st := range p.spool.Streams() {
+	for _, st := range p.Spool.Streams() {
 		one := StreamStatus{
 			Stream: st.ID(), Container: st.Container(), Live: st.Live(), Pools: p.poolsOf(st, at),
 			SpooledBytes: st.Bytes(), Segments: st.Segments(), End: st.End(),
@@ -149,95 +142,5 @@ func (p *Plugin) Status() Status {
 	slices.SortFunc(s.Collectors, func(a, b CollectorStatus) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Pool, b.Pool))
 	})
-	return s
-}
-
-// drainPoll is how often a drain looks: no single event says that all streams
-// are delivered.
-const drainPoll = 100 * time.Millisecond
-
-// Drain returns when everything that is spooled has been acknowledged, or with
-// what is left when ctx ends.
-func (p *Plugin) Drain(ctx context.Context) error {
-	tick := time.NewTicker(drainPoll)
-	defer tick.Stop()
-	for {
-		left, streams := uint64(0), 0
-		for _, st := range p.spool.Streams() {
-			if b, _ := st.FurthestBehind(); b > 0 {
-				left, streams = left+b, streams+1
-			}
-		}
-		if left == 0 {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s of %d containers are not delivered yet%s", units.BytesSize(float64(left)), streams, p.why())
-		case <-tick.C:
-		}
-	}
-}
-
-// why says why nothing is delivered, where that is known.
-func (p *Plugin) why() string {
-	if err := p.misset(); err != nil {
-		return "; " + err.Error()
-	}
-	if p.streams.Paused.Load() {
-		return "; nothing is shipped for a while, for dockline-log died again and again right after its start"
-	}
-	if c := p.conf.Status(); c.Version == "" {
-		return "; no configuration is known: " + cmp.Or(c.Error, c.Refused)
-	}
-	var down []string
-	for _, c := range p.ship.Collectors() {
-		if !c.Healthy {
-			one := c.Name
-			if c.Trouble != nil {
-				one += " (" + c.Trouble.Err + ")"
-			}
-			down = append(down, one)
-		}
-	}
-	said := ""
-	if len(down) > 0 {
-		slices.Sort(down)
-		said = "; collectors that cannot be reached: " + strings.Join(slices.Compact(down), ", ")
-	}
-	for _, src := range p.pools.Sources() {
-		if src.Error != "" && src.Collectors == 0 {
-			said += fmt.Sprintf("; %s names no collectors: %s", src.Source, src.Error)
-		}
-	}
-	return said
-}
-
-// Admin returns the server of the plugin's metrics, health, /status, /drain,
-// /where, /explain, /config and /poison.
-func (p *Plugin) Admin(log *slog.Logger) *admin.Server {
-	s := admin.New(log, &metrics{p}, p.asked.took, p.asked.errors)
-	s.Healthy("spool takes bytes", p.spoolMoves)
-	s.Ready("records are shipped", p.ships)
-	s.Ready("a configuration is in force", p.configured)
-	s.Ready("spool has room", p.hasRoom)
-	s.Handle("/status", func(*http.Request) (any, error) { return p.Status(), nil })
-	s.Handle("/drain", func(r *http.Request) (any, error) {
-		ctx := r.Context()
-		if v := r.URL.Query().Get("timeout"); v != "" {
-			d, err := time.ParseDuration(v)
-			if err != nil {
-				return nil, fmt.Errorf("timeout=%q: %w", v, err)
-			}
-			var cancel func()
-			ctx, cancel = context.WithTimeout(ctx, d)
-			defer cancel()
-		}
-		return map[string]bool{"drained": true}, p.Drain(ctx)
-	})
-	s.Handle("/where", p.where)
-	s.Handle("/poison", p.putAside)
-	s.Handle("/explain", p.explain)
-	s.Handle("/config", func(*http.Request) (any, error) { return p.shownConfig(), nil })
 	return s
 }

@@ -1,71 +1,19 @@
-package logdriver
+package admin
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
-	"github.com/dockline/dockline/internal/admin"
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/history"
-	"github.com/dockline/dockline/logdriver/ship"
 )
-
-// historyFile lies below the state; historyBytes bounds it.
-const (
-	historyFile  = "placement"
-	historyBytes = 4 << 20
-)
-
-// openHistory has the shipper tell the history of what collectors hold.
-func openHistory(cfg Config, s *ship.Shipper, log *slog.Logger) *history.History {
-	h := history.Open(history.Options{File: filepath.Join(cfg.StateDir, historyFile), MaxBytes: historyBytes, Log: log})
-	var labels poolLabels
-	s.Held = func(m *ship.Meta, pool, collector string, held ship.Held) {
-		h.Note(history.Batch{
-			Stream: m.Stream, Container: m.ContainerID, Name: m.ContainerName, Created: m.Created, Pool: labels.of(pool), Collector: collector,
-			First: held.First, Last: held.Last, Records: held.Records, Bytes: held.Bytes,
-		})
-	}
-	return h
-}
-
-// poolLabels gives pools names for people: the ids of those that are lists of
-// collectors are long and may hold credentials.
-type poolLabels struct {
-	mu sync.Mutex // guards by
-	by map[string]string
-}
-
-// maxLabels bounds how many are kept: they can be made again.
-const maxLabels = 1000
-
-func (l *poolLabels) of(id string) string {
-	if !strings.Contains(id, "://") {
-		return id // a name
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	label, ok := l.by[id]
-	if !ok {
-		if l.by == nil || len(l.by) >= maxLabels {
-			l.by = map[string]string{}
-		}
-		label = fmt.Sprintf("list-%08x", uint32(xxhash.Sum64String(id)))
-		l.by[id] = label
-	}
-	return label
-}
 
 // Where says which collectors hold the records of a container that were written
 // between two moments; a zero one is no bound.
@@ -85,20 +33,20 @@ type ContainerRecords struct {
 // Where asks the placement history.
 func (p *Plugin) Where(name string, from, to time.Time) (*Where, error) {
 	var others []history.Container
-	for _, st := range p.spool.Streams() {
+	for _, st := range p.Spool.Streams() {
 		var info container.Info
 		if json.Unmarshal(st.Info(), &info) == nil && len(st.Routes()) > 0 {
 			others = append(others, history.Container{ID: st.Container(), Name: info.Name(), Created: info.ContainerCreated})
 		}
 	}
-	found, err := p.history.Where(history.Query{Container: name, From: from, To: to}, others...)
+	found, err := p.History.Where(history.Query{Container: name, From: from, To: to}, others...)
 	if err != nil {
 		return nil, err
 	}
 	w := &Where{From: from, To: to}
 	for _, one := range found {
 		r := ContainerRecords{Holding: one}
-		if st := p.spool.Of(one.Container); st != nil {
+		if st := p.Spool.Of(one.Container); st != nil {
 			r.UndeliveredBytes, r.UndeliveredSince = st.FurthestBehind()
 		}
 		w.Containers = append(w.Containers, r)
@@ -125,15 +73,15 @@ func (p *Plugin) where(r *http.Request) (any, error) {
 	}
 	w, err := p.Where(q.Get("container"), from, to)
 	if none := new(history.NotFoundError); errors.As(err, &none) {
-		return nil, &admin.Error{Code: http.StatusNotFound, Err: err}
+		return nil, &shared.Error{Code: http.StatusNotFound, Err: err}
 	} else if err != nil {
-		return nil, &admin.Error{Code: http.StatusBadRequest, Err: err}
+		return nil, &shared.Error{Code: http.StatusBadRequest, Err: err}
 	}
 	return w, nil
 }
 
 func refused(why string) error {
-	return &admin.Error{Code: http.StatusBadRequest, Err: errors.New(why)}
+	return &shared.Error{Code: http.StatusBadRequest, Err: errors.New(why)}
 }
 
 // maxSeconds since 1970 have a place in an int64 of nanoseconds.

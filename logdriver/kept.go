@@ -2,12 +2,33 @@ package logdriver
 
 import (
 	"log/slog"
-	"net/http"
+	"path/filepath"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/history"
 	"github.com/dockline/dockline/logdriver/poison"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/ship"
 )
+
+// historyFile lies below the state; historyBytes bounds it.
+const (
+	historyFile  = "placement"
+	historyBytes = 4 << 20
+)
+
+// openHistory has the shipper tell the history of what collectors hold.
+func openHistory(cfg Config, s *ship.Shipper, log *slog.Logger) *history.History {
+	h := history.Open(history.Options{File: filepath.Join(cfg.StateDir, historyFile), MaxBytes: historyBytes, Log: log})
+	var labels pool.Labels
+	s.Held = func(m *ship.Meta, pool, collector string, held ship.Held) {
+		h.Note(history.Batch{
+			Stream: m.Stream, Container: m.ContainerID, Name: m.ContainerName, Created: m.Created, Pool: labels.Of(pool), Collector: collector,
+			First: held.First, Last: held.Last, Records: held.Records, Bytes: held.Bytes,
+		})
+	}
+	return h
+}
 
 // maxPoison bounds each of the two files with what collectors refuse, in bytes.
 const maxPoison = 8 << 20
@@ -28,13 +49,4 @@ func openPoison(cfg Config, s *ship.Shipper, log *slog.Logger) *poison.Store {
 		}
 	}
 	return store
-}
-
-// putAside answers with the records that collectors refused.
-func (p *Plugin) putAside(*http.Request) (any, error) {
-	all, err := p.poison.List()
-	if all == nil {
-		all = []poison.Entry{}
-	}
-	return all, err
 }

@@ -1,4 +1,4 @@
-package logdriver
+package admin
 
 import (
 	"cmp"
@@ -9,7 +9,7 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/dockline/dockline/internal/admin"
+	shared "github.com/dockline/dockline/internal/admin"
 )
 
 // sayEvery is how often it is said what a drain waits for, at most.
@@ -21,8 +21,8 @@ const sayEvery = 5 * time.Second
 func AwaitDrained(ctx context.Context, socket string, waiting func(string)) error {
 	last, said, at := "", "", time.Time{}
 	for begun := time.Now(); ; {
-		var left *admin.RefusedError
-		err := admin.Get(ctx, socket, "/drain?timeout=1s", io.Discard)
+		var left *shared.RefusedError
+		err := shared.Get(ctx, socket, "/drain?timeout=1s", io.Discard)
 		switch {
 		case err == nil:
 			return nil

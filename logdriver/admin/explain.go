@@ -1,18 +1,16 @@
-package logdriver
+package admin
 
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
 
-	"github.com/dockline/dockline/internal/admin"
-	"github.com/dockline/dockline/internal/redact"
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/reload"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/ship"
 )
 
@@ -64,11 +62,11 @@ func (p *Plugin) explain(r *http.Request) (any, error) {
 // that one alone.
 func (p *Plugin) Explain(asked, pool string) (*Explanation, error) {
 	e := &Explanation{Asked: asked, Key: asked, Pools: []PoolRanking{}}
-	conf := p.conf.Current()
+	conf := p.Config.Current()
 	var of []*config.Pool
 	if info := p.infoOf(asked); info != nil {
 		e.Container, e.Name = info.ContainerID, info.Name()
-		pl, err := p.streams.Plan(info, conf)
+		pl, err := p.Streams.Plan(info, conf)
 		if err != nil {
 			return nil, err
 		}
@@ -100,7 +98,7 @@ func (p *Plugin) Explain(asked, pool string) (*Explanation, error) {
 	if pool != "" {
 		of = slices.DeleteFunc(of, func(d *config.Pool) bool { return d.Name != pool })
 		if len(of) == 0 {
-			return nil, &admin.Error{Code: http.StatusNotFound, Err: fmt.Errorf("there is no pool %q; there are: %s", pool, strings.Join(names, ", "))}
+			return nil, &shared.Error{Code: http.StatusNotFound, Err: fmt.Errorf("there is no pool %q; there are: %s", pool, strings.Join(names, ", "))}
 		}
 	}
 	for _, def := range of {
@@ -117,7 +115,7 @@ func (p *Plugin) Explain(asked, pool string) (*Explanation, error) {
 // its id where that is one's only; nil where there is none.
 func (p *Plugin) infoOf(name string) *container.Info {
 	var found []*container.Info
-	for _, st := range p.spool.Streams() {
+	for _, st := range p.Spool.Streams() {
 		info := new(container.Info)
 		if json.Unmarshal(st.Info(), info) != nil {
 			continue
@@ -154,20 +152,20 @@ func chosenBy(conf *config.Config, info *container.Info) string {
 
 // rankIn ranks a pool's collectors for a key.
 func (p *Plugin) rankIn(def *config.Pool, key string) (PoolRanking, error) {
-	pool, done, err := p.pools.Use(def)
+	to, done, err := p.Pools.Use(def)
 	if err != nil {
 		return PoolRanking{}, err
 	}
 	defer done()
-	one := PoolRanking{Pool: new(poolLabels).of(pool.ID), Split: 1, Ranks: []RankedPlace{}}
-	ranks, at, split, used := p.ship.Explain(pool.ID, key)
+	one := PoolRanking{Pool: new(pool.Labels).Of(to.ID), Split: 1, Ranks: []RankedPlace{}}
+	ranks, at, split, used := p.Ship.Explain(to.ID, key)
 	if !used {
 		at = -1
-		for _, name := range pool.Rank(key) {
+		for _, name := range to.Rank(key) {
 			ranks = append(ranks, ship.Rank{Collector: name, Healthy: true})
 		}
 	}
-	weights, total := p.pools.Weights(pool.ID)
+	weights, total := p.Pools.Weights(to.ID)
 	for i, r := range ranks {
 		place := RankedPlace{Rank: i + 1, Collector: r.Collector, Weight: weights[r.Collector], Healthy: r.Healthy, Shed: r.Shed, Why: whyRank(i, at, r, used)}
 		if total > 0 {
@@ -178,7 +176,7 @@ func (p *Plugin) rankIn(def *config.Pool, key string) (PoolRanking, error) {
 	if at >= 0 {
 		one.Takes = ranks[at].Collector
 	}
-	one.Split, one.Why = max(split, 1), whyPool(ranks, at, max(split, 1), pool.Places, used)
+	one.Split, one.Why = max(split, 1), whyPool(ranks, at, max(split, 1), to.Places, used)
 	return one, nil
 }
 
@@ -220,38 +218,4 @@ func whyPool(ranks []ship.Rank, at, split, places int, used bool) string {
 		return "who comes before it is down or pushes back; the key returns when that is over"
 	}
 	return "the first of the ranking, which is the same on every host with these collectors"
-}
-
-// ShownConfig is the configuration in force, without what may be secret.
-type ShownConfig struct {
-	Status reload.Status        `json:"status"`
-	Pools  map[string]ShownPool `json:"pools"`
-	Routes int                  `json:"routes"`
-}
-
-// ShownPool is one of its pools: of options, files and secrets only the names.
-type ShownPool struct {
-	Collectors []string `json:"collectors"`
-	Private    bool     `json:"private,omitempty"`
-	OnFull     string   `json:"on_full,omitempty"`
-	SplitAbove string   `json:"split_above,omitempty"`
-	Options    []string `json:"options,omitempty"`
-	Files      []string `json:"files,omitempty"`
-	Secrets    []string `json:"secrets,omitempty"`
-}
-
-func (p *Plugin) shownConfig() ShownConfig {
-	s := ShownConfig{Status: p.conf.Status(), Pools: map[string]ShownPool{}}
-	conf := p.conf.Current()
-	if conf == nil {
-		return s
-	}
-	s.Routes = len(conf.Routes)
-	for name, p := range conf.Pools {
-		s.Pools[name] = ShownPool{
-			Collectors: strings.Split(redact.List(p.List), ","), Private: p.Private, OnFull: p.OnFull, SplitAbove: p.SplitAbove,
-			Options: slices.Sorted(maps.Keys(p.Options)), Files: slices.Sorted(maps.Keys(p.Files)), Secrets: slices.Sorted(maps.Keys(p.Secrets)),
-		}
-	}
-	return s
 }

@@ -1,21 +1,16 @@
-package logdriver
+package admin
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
-	"fmt"
-	"io"
 	"slices"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/internal/metric"
 	"github.com/dockline/dockline/logdriver/container"
-	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -28,90 +23,6 @@ const idleCollector = time.Hour
 
 // maxContainers bounds how many have metrics of their own.
 const maxContainers = 1000
-
-// calls takes note of how long the engine's calls took.
-type calls struct {
-	took   *prometheus.HistogramVec
-	errors *prometheus.CounterVec
-}
-
-func newCalls() *calls {
-	c := &calls{
-		took:   Metrics.Histograms("call_duration_seconds", prometheus.ExponentialBucketsRange(0.0005, 30, 12)),
-		errors: Metrics.Counters("call_errors_total"),
-	}
-	for _, call := range []string{"Start", "Stop", "ReadLogs"} {
-		c.errors.WithLabelValues(call)
-	}
-	return c
-}
-
-func (c *calls) observe(call string, began time.Time, err error) error {
-	c.took.WithLabelValues(call).Observe(time.Since(began).Seconds())
-	if err != nil {
-		c.errors.WithLabelValues(call).Inc()
-	}
-	return err
-}
-
-// observed is a driver whose calls are noted.
-type observed struct {
-	engine.Driver
-	calls *calls
-}
-
-// Start implements engine.Driver.
-func (o observed) Start(ctx context.Context, file string, info *container.Info) error {
-	return o.calls.observe("Start", time.Now(), o.Driver.Start(ctx, file, info))
-}
-
-// Stop implements engine.Driver.
-func (o observed) Stop(ctx context.Context, file string) error {
-	return o.calls.observe("Stop", time.Now(), o.Driver.Stop(ctx, file))
-}
-
-// ReadLogs implements engine.Driver.
-func (o observed) ReadLogs(ctx context.Context, info *container.Info, config engine.ReadConfig, w io.Writer) error {
-	return o.calls.observe("ReadLogs", time.Now(), o.Driver.ReadLogs(ctx, info, config, w))
-}
-
-// spoolMoves reports whether what containers write gets to the disk.
-func (p *Plugin) spoolMoves() error {
-	if n := p.spool.Health().Stuck; n > 0 {
-		return fmt.Errorf("%d containers wait for the disk under the spool, which has taken nothing for more than a second; look at it, or put the spool elsewhere (spool.source)", n)
-	}
-	return nil
-}
-
-func (p *Plugin) ships() error {
-	if err := p.misset(); err != nil {
-		return err
-	}
-	if p.streams.Paused.Load() {
-		return fmt.Errorf("dockline-log died again and again right after its start, so that it only spools for %v; the engine's log has what came before", drainOnlyFor)
-	}
-	return nil
-}
-
-func (p *Plugin) configured() error {
-	if c := p.conf.Status(); c.Version == "" {
-		return fmt.Errorf("none is known from %s: %s", c.Source, cmp.Or(c.Error, c.Refused, "it has not been read yet"))
-	}
-	return nil
-}
-
-func (p *Plugin) hasRoom() error {
-	n := 0
-	for _, st := range p.spool.Streams() {
-		if st.GivesWay() {
-			n++
-		}
-	}
-	if n > 0 {
-		return fmt.Errorf("%d containers are dropped or slowed down, for the spool has the %s that SPOOL_MAX gives it, or its disk is full, and the collectors take too little%s", n, units.BytesSize(float64(p.cfg.SpoolMax)), p.why())
-	}
-	return nil
-}
 
 // metrics reads the plugin's counters when it is asked for them.
 type metrics struct{ p *Plugin }
@@ -141,7 +52,7 @@ func put(ch chan<- prometheus.Metric, values map[string]float64) {
 }
 
 func (m *metrics) shipped(ch chan<- prometheus.Metric) {
-	stats := &m.p.ship.Stats
+	stats := &m.p.Ship.Stats
 	put(ch, map[string]float64{
 		"records_sent_total":         float64(stats.Sent.Load()),
 		"sent_bytes_total":           float64(stats.SentBytes.Load()),
@@ -159,7 +70,7 @@ func (m *metrics) shipped(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) processed(ch chan<- prometheus.Metric) {
-	stats := &m.p.ship.Stats.Process
+	stats := &m.p.Ship.Stats.Process
 	put(ch, map[string]float64{
 		"records_filtered_total":  float64(stats.Filtered.Load()),
 		"records_over_rate_total": float64(stats.RateDropped.Load()),
@@ -176,25 +87,25 @@ func (m *metrics) processed(ch chan<- prometheus.Metric) {
 // lost reports what did not get to all collectors. What was never lost shows as
 // 0, so that the first loss is an increase.
 func (m *metrics) lost(ch chan<- prometheus.Metric) {
-	for _, d := range m.p.spool.Dropped() {
+	for _, d := range m.p.Spool.Dropped() {
 		Metrics.Put(ch, "spool_dropped_bytes_total", float64(d.Bytes), d.Reason)
 		if d.Records >= 0 {
 			Metrics.Put(ch, "spool_dropped_records_total", float64(d.Records), d.Reason)
 		}
 	}
-	for kind, n := range m.p.poison.Counts() {
+	for kind, n := range m.p.Poison.Counts() {
 		Metrics.Put(ch, "records_refused_total", float64(n), kind.Collector, kind.Class)
 	}
-	Metrics.Put(ch, "given_up_bytes_total", float64(m.p.streams.GivenUp()))
+	Metrics.Put(ch, "given_up_bytes_total", float64(m.p.Streams.GivenUp()))
 }
 
 func (m *metrics) health(ch chan<- prometheus.Metric) {
-	h, syncs := m.p.spool.Health(), m.p.spool.Syncs()
-	used, _ := m.p.spool.Used()
+	h, syncs := m.p.Spool.Health(), m.p.Spool.Syncs()
+	used, _ := m.p.Spool.Used()
 	put(ch, map[string]float64{
 		"spool_bytes":                 float64(used),
-		"spool_max_bytes":             float64(m.p.cfg.SpoolMax),
-		"spool_limit_bytes":           float64(m.p.spool.Limit()),
+		"spool_max_bytes":             float64(m.p.SpoolMax),
+		"spool_limit_bytes":           float64(m.p.Spool.Limit()),
 		"spooled_bytes_total":         float64(h.Spooled),
 		"slow_splices_total":          float64(h.Slow),
 		"stuck_splices":               float64(h.Stuck),
@@ -207,10 +118,10 @@ func (m *metrics) health(ch chan<- prometheus.Metric) {
 		"sync_seconds_total":          syncs.Took.Seconds(),
 		"slow_syncs_total":            float64(syncs.Slow),
 		"sync_errors_total":           float64(syncs.Failed),
-		"throttled_seconds_total":     m.p.pumps.Slowed().Seconds(),
+		"throttled_seconds_total":     m.p.Pumps.Slowed().Seconds(),
 	})
-	misset := m.p.misset() != nil
-	modes(ch, map[string]bool{"drain_only": m.p.streams.Paused.Load() && !misset, "refusing": misset})
+	misset := m.p.Misset != nil
+	modes(ch, map[string]bool{"drain_only": m.p.Streams.Paused.Load() && !misset, "refusing": misset})
 }
 
 // modes says in which of its states the plugin is. Every state says so of all:
@@ -221,11 +132,13 @@ func modes(ch chan<- prometheus.Metric, is map[string]bool) {
 	}
 }
 
-// besides reports what is lost while nothing is shipped.
-func besides(ch chan<- prometheus.Metric, dropped int64, reason string) {
+// StandIn reports what there is of a driver that stands in for the plugin, while
+// nothing is shipped: in which state that is, and how much was dropped for a reason.
+func StandIn(ch chan<- prometheus.Metric, state string, dropped int64, reason string) {
 	Metrics.Put(ch, "build_info", 1, build.Values()...)
 	Metrics.Put(ch, "spool_dropped_bytes_total", float64(dropped), reason)
 	put(ch, map[string]float64{"lost_bytes_total": 0, "given_up_bytes_total": 0})
+	modes(ch, map[string]bool{state: true})
 }
 
 // behind is a stream and what of it is not acknowledged.
@@ -251,7 +164,7 @@ type poolBehind struct {
 // pools returns those of the configuration. Others are owed something only.
 func (m *metrics) pools() map[string]poolBehind {
 	all := map[string]poolBehind{}
-	if conf := m.p.conf.Current(); conf != nil {
+	if conf := m.p.Config.Current(); conf != nil {
 		for name := range conf.Pools {
 			all[name] = poolBehind{}
 		}
@@ -267,7 +180,7 @@ func poolOf(route string) string {
 func (m *metrics) streams(ch chan<- prometheus.Metric) {
 	all, pools := []behind{}, m.pools()
 	live, bytes, age, giving := 0, uint64(0), 0.0, map[spool.OnFull]float64{}
-	for _, st := range m.p.spool.Streams() {
+	for _, st := range m.p.Spool.Streams() {
 		b := behind{stream: st}
 		b.bytes, b.since = st.FurthestBehind()
 		all = append(all, b)
@@ -295,7 +208,7 @@ func (m *metrics) streams(ch chan<- prometheus.Metric) {
 	for _, o := range []spool.OnFull{spool.DropNewest, spool.Throttle} {
 		Metrics.Put(ch, "streams_giving_way", giving[o], o.String())
 	}
-	if m.p.cfg.PerContainer {
+	if m.p.PerContainer {
 		m.containers(ch, all)
 	}
 }
@@ -315,7 +228,7 @@ func (m *metrics) containers(ch chan<- prometheus.Metric, all []behind) {
 		seen[id] = true
 		var info container.Info
 		if err := json.Unmarshal(b.stream.Info(), &info); err != nil {
-			m.p.log.Debug("what is known of a container is not understood", "container", id, "err", err)
+			m.p.Log.Debug("what is known of a container is not understood", "container", id, "err", err)
 		}
 		Metrics.Put(ch, "container_info", 1, id, info.Name())
 		Metrics.PutFormer(ch, "container_logged_bytes_total", float64(b.stream.End()), id)
@@ -335,17 +248,17 @@ func shortID(st *spool.Stream) string {
 // split reports the streams that several collectors share, in time slices.
 func (m *metrics) split(ch chan<- prometheus.Metric) {
 	all := map[string]ship.Place{}
-	for _, p := range m.p.ship.Places() {
+	for _, p := range m.p.Ship.Places() {
 		if p.Split > 1 && p.Split > all[p.Stream].Split {
 			all[p.Stream] = p
 		}
 	}
 	Metrics.Put(ch, "streams_split", float64(len(all)))
-	if !m.p.cfg.PerContainer || len(all) > maxContainers {
+	if !m.p.PerContainer || len(all) > maxContainers {
 		return
 	}
 	seen := map[string]bool{}
-	for _, st := range m.p.spool.Streams() {
+	for _, st := range m.p.Spool.Streams() {
 		id := shortID(st)
 		if p, ok := all[st.ID()]; ok && !seen[id] {
 			seen[id] = true
@@ -356,7 +269,7 @@ func (m *metrics) split(ch chan<- prometheus.Metric) {
 }
 
 func (m *metrics) config(ch chan<- prometheus.Metric) {
-	s := m.p.conf.Status()
+	s := m.p.Config.Status()
 	Metrics.Put(ch, "config_info", metric.Truth(s.Version != ""), s.Source, s.Version)
 	put(ch, map[string]float64{
 		"config_taken_timestamp_seconds": float64(max(0, s.Since.Unix())),
@@ -371,7 +284,7 @@ func (m *metrics) config(ch chan<- prometheus.Metric) {
 // sources reports each source once, though several pools may follow it.
 func (m *metrics) sources(ch chan<- prometheus.Metric) {
 	all := map[string]pool.SourceStatus{}
-	for _, s := range m.p.pools.Sources() { // the one that said it last comes last
+	for _, s := range m.p.Pools.Sources() { // the one that said it last comes last
 		s.Failures += all[s.Source].Failures
 		s.Error = cmp.Or(s.Error, all[s.Source].Error)
 		all[s.Source] = s
@@ -387,7 +300,7 @@ func (m *metrics) sources(ch chan<- prometheus.Metric) {
 // collectors reports each name once: healthy if it is so in every pool.
 func (m *metrics) collectors(ch chan<- prometheus.Metric) {
 	all := map[string]ship.CollectorStatus{}
-	for _, c := range m.p.ship.Collectors() {
+	for _, c := range m.p.Ship.Collectors() {
 		if other, twice := all[c.Name]; twice {
 			c.Healthy = c.Healthy && other.Healthy
 			c.Streams += other.Streams
@@ -401,7 +314,7 @@ func (m *metrics) collectors(ch chan<- prometheus.Metric) {
 		Metrics.Put(ch, "collector_shed_ratio", c.Shed, name)
 		Metrics.Put(ch, "collector_ack_seconds", c.AckTime.Seconds(), name)
 	}
-	for name, c := range m.p.ship.Counts(idleCollector) {
+	for name, c := range m.p.Ship.Counts(idleCollector) {
 		Metrics.Put(ch, "collector_records_acknowledged_total", float64(c.Acked.Load()), name)
 		Metrics.Put(ch, "collector_connection_failures_total", float64(c.Failures.Load()), name)
 	}
@@ -409,7 +322,7 @@ func (m *metrics) collectors(ch chan<- prometheus.Metric) {
 
 // placement reports how the placement history is.
 func (m *metrics) placement(ch chan<- prometheus.Metric) {
-	s := m.p.history.Stats()
+	s := m.p.History.Stats()
 	put(ch, map[string]float64{
 		"placement_history_bytes":                    float64(s.Bytes),
 		"placement_history_streams":                  float64(s.Streams),

@@ -1,4 +1,4 @@
-package logdriver
+package admin
 
 import (
 	"github.com/dockline/dockline/internal/build"
