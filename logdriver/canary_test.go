@@ -166,14 +166,13 @@ func TestNothingShowsASecret(t *testing.T) {
 		}
 		return down > len(collectors)/2
 	})
+	const named = "password: cAnArY1/cAnArY2: no such file" // the name of a file is shown
 	for _, bad := range []string{"pools:\n  a: {collectors: 'http://user:" + canary + "@h'}\n", "pools:\n  a: {secrets: {password: cAnArY1/cAnArY2}, collectors: 'relp://a:1'}\n", "pools:\n  a: {options: {header.X: '\x01'}, collectors: 'json+http://u:cAnArY1@a:1'}\n"} {
 		before := h.plugin.Status().Config.Refused
 		members(t, filepath.Join(mount, config.FileName), bad)
-		if !strings.Contains(bad, "secrets:") { // of which the name of the file is shown
-			h.until("it is refused", func(s admin.Status) bool { return s.Config.Refused != before })
-			if said := sings(h.plugin.Status().Config.Refused); said != "" {
-				t.Errorf("refused: %s", said)
-			}
+		h.until("it is refused", func(s admin.Status) bool { return s.Config.Refused != before })
+		if said := sings(strings.ReplaceAll(h.plugin.Status().Config.Refused, named, "")); said != "" {
+			t.Errorf("refused: %s", said)
 		}
 	}
 	members(t, filepath.Join(mount, config.FileName), text.String()+"defaults: {pools: []}\n")
@@ -182,7 +181,7 @@ func TestNothingShowsASecret(t *testing.T) {
 		_, body := h.get(t.Context(), path)
 		seen += "\n== " + path + "\n" + body
 	}
-	for line := range strings.Lines(seen) {
+	for line := range strings.Lines(strings.ReplaceAll(seen, named, "")) {
 		if said := sings(line); said != "" {
 			t.Errorf("shown: %s", said)
 		}
