@@ -17,6 +17,7 @@ import (
 	"github.com/dockline/dockline/cli/engine"
 	"github.com/dockline/dockline/cli/format"
 	"github.com/dockline/dockline/logdriver"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/poison"
 )
 
@@ -28,7 +29,7 @@ func (c *common) logs() *cobra.Command {
 	return cmd
 }
 
-func (t *target) logStatus(ctx context.Context) (s logdriver.Status, err error) {
+func (t *target) logStatus(ctx context.Context) (s admin.Status, err error) {
 	return s, t.get(ctx, "/status", nil, &s)
 }
 
@@ -61,7 +62,7 @@ func (t *target) status() *cobra.Command {
 	return cmd
 }
 
-func printStatus(w io.Writer, s logdriver.Status) error {
+func printStatus(w io.Writer, s admin.Status) error {
 	live, behind, most := 0, uint64(0), time.Time{}
 	for _, st := range s.Streams {
 		if st.Live {
@@ -105,7 +106,7 @@ func printStatus(w io.Writer, s logdriver.Status) error {
 }
 
 // troubles says in words what is not well, and what to do.
-func troubles(s logdriver.Status) (all []string) {
+func troubles(s admin.Status) (all []string) {
 	add := func(text string, args ...any) { all = append(all, fmt.Sprintf(text, args...)) }
 	if s.Refuses != "" {
 		add("%s", s.Refuses)
@@ -146,7 +147,7 @@ func troubles(s logdriver.Status) (all []string) {
 }
 
 // reason is why a collector is not well, and for how long.
-func reason(c logdriver.CollectorStatus) string {
+func reason(c admin.CollectorStatus) string {
 	if c.Error == "" {
 		return ""
 	}
@@ -213,7 +214,7 @@ func (t *target) streams() *cobra.Command {
 	return cmd
 }
 
-func rowOf(st logdriver.StreamStatus, whole bool) streamRow {
+func rowOf(st admin.StreamStatus, whole bool) streamRow {
 	r := streamRow{
 		Stream: st.Stream, Container: short12(st.Container, whole), Name: st.Name, State: "ended",
 		Backlog: size(st.BacklogBytes), Waiting: ago(st.BacklogSince), Spooled: size(st.SpooledBytes),
@@ -271,7 +272,7 @@ func (t *target) pools() *cobra.Command {
 	return cmd
 }
 
-func poolRows(s logdriver.Status) (rows []poolRow) {
+func poolRows(s admin.Status) (rows []poolRow) {
 	used := map[string]bool{}
 	for _, c := range s.Collectors {
 		r := poolRow{Pool: c.Pool, Collector: c.Name, Health: "healthy", Streams: strconv.Itoa(c.Streams), Shed: fmt.Sprintf("%.0f%%", 100*c.Shed), AckTime: "-", Since: ago(c.ErrorSince), Error: orDash(c.Error)}
@@ -385,7 +386,7 @@ over. Containers that go on writing are waited for, too.`,
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			if err := logdriver.AwaitDrained(ctx, socket, func(left string) { fmt.Fprintln(cmd.ErrOrStderr(), "waiting:", left) }); err != nil {
+			if err := admin.AwaitDrained(ctx, socket, func(left string) { fmt.Fprintln(cmd.ErrOrStderr(), "waiting:", left) }); err != nil {
 				return err
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "everything is delivered")

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/dockline/dockline/cli/format"
-	"github.com/dockline/dockline/logdriver"
+	"github.com/dockline/dockline/logdriver/admin"
 )
 
 func (t *target) where() *cobra.Command {
@@ -34,7 +34,7 @@ holds anything of that time. A + behind a count says that there are more.`,
 			if until != "" {
 				q.Set("to", until)
 			}
-			var w logdriver.Where
+			var w admin.Where
 			if err := t.get(cmd.Context(), "/where", q, &w); err != nil {
 				return err
 			}
@@ -56,7 +56,7 @@ holds anything of that time. A + behind a count says that there are more.`,
 }
 
 // printContainer writes a table, and below it what it cannot say.
-func printContainer(out io.Writer, c *logdriver.ContainerRecords) error {
+func printContainer(out io.Writer, c *admin.ContainerRecords) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s  %s\n", c.Name, short12(c.Container, false))
 	if len(c.Intervals) > 0 {
@@ -107,7 +107,7 @@ The order is the same on every host with the same collectors.`,
 			if pool != "" {
 				q.Set("pool", pool)
 			}
-			var e logdriver.Explanation
+			var e admin.Explanation
 			if err := t.get(cmd.Context(), "/explain", q, &e); err != nil {
 				return err
 			}
@@ -119,7 +119,7 @@ The order is the same on every host with the same collectors.`,
 	return cmd
 }
 
-func printExplanation(out io.Writer, e *logdriver.Explanation) error {
+func printExplanation(out io.Writer, e *admin.Explanation) error {
 	var b strings.Builder
 	switch {
 	case e.Container == "":
@@ -148,7 +148,7 @@ func printExplanation(out io.Writer, e *logdriver.Explanation) error {
 	return err
 }
 
-func printRanking(b *strings.Builder, p logdriver.PoolRanking) {
+func printRanking(b *strings.Builder, p admin.PoolRanking) {
 	who := p.Takes
 	if who == "" {
 		who = "nobody"

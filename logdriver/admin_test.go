@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -29,8 +30,8 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 	r := h.run(1, nil)
 	r.write("one", "two")
 	expect(t, lines, "one", "two")
-	h.until("one is delivered, and the other's collector is tried", func(s Status) bool {
-		return len(s.Streams) == 2 && s.Streams[0].BacklogBytes == 0 && slices.ContainsFunc(s.Collectors, func(c CollectorStatus) bool { return c.Name == "dead" && !c.Healthy })
+	h.until("one is delivered, and the other's collector is tried", func(s admin.Status) bool {
+		return len(s.Streams) == 2 && s.Streams[0].BacklogBytes == 0 && slices.ContainsFunc(s.Collectors, func(c admin.CollectorStatus) bool { return c.Name == "dead" && !c.Healthy })
 	})
 
 	if code, body := h.get(t.Context(), "/drain?timeout=300ms"); code != http.StatusServiceUnavailable ||
@@ -38,7 +39,7 @@ func TestStatusMetricsAndDrain(t *testing.T) {
 		t.Errorf("drain with a backlog: %d %s", code, body)
 	}
 	code, body := h.get(t.Context(), "/status")
-	var s Status
+	var s admin.Status
 	if err := json.Unmarshal([]byte(body), &s); code != http.StatusOK || err != nil {
 		t.Fatalf("%d %s: %v", code, body, err)
 	}

@@ -11,8 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/dockline/dockline/internal/testport"
-	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/discover"
+	"github.com/dockline/dockline/logdriver/admin"
 )
 
 // kafkaCluster returns the addresses of a cluster's brokers, and the keys and
@@ -54,7 +53,7 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	}
 	// Another broker is known, then the first is no longer.
 	members(t, list, "kafka://"+addrs[0]+"?topic=logs", "kafka://"+addrs[1]+"?topic=logs&name=b")
-	h.until("there is one collector", func(s Status) bool { return len(s.Collectors) == 1 && s.Collectors[0].Name == "kafka" })
+	h.until("there is one collector", func(s admin.Status) bool { return len(s.Collectors) == 1 && s.Collectors[0].Name == "kafka" })
 	r.write("three")
 	got(1)
 	members(t, list, "kafka://"+addrs[1]+"?topic=logs&name=b")
@@ -69,7 +68,7 @@ func TestAPoolOfBrokersIsOneCluster(t *testing.T) {
 	}
 	r.stop()
 	each.stop()
-	h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
+	h.until("all is delivered", func(s admin.Status) bool { return len(s.Sources) == 0 })
 }
 
 // What is owed to a cluster is delivered when another list of brokers has come:
@@ -88,7 +87,7 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 		one, each := h.run(1, map[string]string{"hash": "name"}), h.run(2, map[string]string{"hash": "record"})
 		one.write("a", "b", "c")
 		each.write("d", "e")
-		h.until("it is tried", func(s Status) bool { return len(s.Collectors) == 1 && !s.Collectors[0].Healthy })
+		h.until("it is tried", func(s admin.Status) bool { return len(s.Collectors) == 1 && !s.Collectors[0].Healthy })
 		members(t, list, "kafka://"+addrs[1]+"?topic=logs&timeout=2s")
 		if _, ids := got(5); len(ids) != 5 {
 			t.Errorf("%q", ids)
@@ -97,38 +96,6 @@ func TestBrokersChangeWhileRecordsAreOwed(t *testing.T) {
 		one.stop()
 		each.stop()
 		got(1)
-		h.until("all is delivered", func(s Status) bool { return len(s.Sources) == 0 })
-	}
-}
-
-func TestClustersAreNotMixed(t *testing.T) {
-	p := newPools(newHost(t, "").plugin.ship, nil, "", t.TempDir(), quiet)
-	defer p.close()
-	for _, tc := range []struct{ list, err string }{
-		{"kafka://a?topic=logs,kafka://b:9093?topic=logs&weight=0", ""},
-		{"kafka://a?topic=logs,kafka://b?topic=other", "in more than the host"},
-		{"kafka://a?topic=logs,kafka+tls://b?topic=logs", "nothing else can be in it"},
-		{"json+tcp://a:1,kafka://b?topic=logs", "nothing else can be in it"},
-		{"kafka://a", "name the topic"},
-		{"kafak://a?topic=logs", `did you mean "kafka"?`},
-		{"gelf://a", `did you mean "gelf+tcp" or "gelf+tls" or "gelf+udp"?`},
-		{"otlp://a", `did you mean "otlp+grpc" or "otlp+grpc+tls" or "otlp+http" or "otlp+https"?`},
-		{"loki://a", `did you mean "loki+http" or "loki+https"?`},
-		{"kafka://a:9092;b:9092?topic=logs", `"a:9092;b" is not the name of a host`},
-		{"kafka://a:9092,b:9092?topic=logs", "as each that a list has between its commas has to be"},
-		{"dns+kafka://a:9092", "name the topic"},
-		{"dns+kafka://a:9092?topic=logs", ""},
-	} {
-		err := p.validate(&config.Pool{Name: "p", List: tc.list}, t.TempDir())
-		if (tc.err == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), tc.err) {
-			t.Errorf("%s: %v, want %q", tc.list, err, tc.err)
-		}
-	}
-	members, err := discover.ParseList("kafka://a?topic=logs&weight=0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.pool("x", &config.Pool{}, members, false); err == nil || !strings.Contains(err.Error(), "weight 0") {
-		t.Errorf("%v", err)
+		h.until("all is delivered", func(s admin.Status) bool { return len(s.Sources) == 0 })
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/dockline/dockline/internal/options"
 	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -97,8 +98,8 @@ func ConfigFromEnv(getenv func(string) string) (Config, error) {
 	if c.Sync, err = spool.ParseSync(getenv("SYNC"), 0); err != nil {
 		wrong("SYNC", getenv("SYNC"), err)
 	}
-	if v := c.ConfigFrom; v != "" && v != noConfig && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
-		wrong("CONFIG", redact.List(v), errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, "+noConfig))
+	if v := c.ConfigFrom; v != "" && v != reload.None && !strings.HasPrefix(v, "consul://") && !strings.HasPrefix(v, "etcd://") {
+		wrong("CONFIG", redact.List(v), errors.New("not one of consul://host:port/KEY, etcd://host:port/KEY, "+reload.None))
 	}
 	above, err := container.ParseRate(getenv("SPLIT_ABOVE"))
 	if c.SplitAbove = above.Or(0); err != nil {

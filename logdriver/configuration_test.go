@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -82,7 +83,7 @@ routes:
 	for _, r := range []*run{r, routed, kept} {
 		r.stop()
 	}
-	h.until("all is delivered", func(s Status) bool {
+	h.until("all is delivered", func(s admin.Status) bool {
 		for _, st := range s.Streams {
 			if st.BacklogBytes > 0 {
 				return false
@@ -92,42 +93,5 @@ routes:
 	})
 	if _, err := os.Stat(filepath.Join(h.cfg.StateDir, "config", "current", config.FileName)); err != nil {
 		t.Error(err)
-	}
-}
-
-// From which rate on a key is split is the container's word, then the pool's, then
-// the route's, the defaults' and the setting's.
-func TestSplitAbove(t *testing.T) {
-	const pools = "pools:\n  plain: {collectors: 'json+tcp://127.0.0.1:1'}\n" +
-		"  own: {collectors: 'json+tcp://127.0.0.1:1', split-above: 3KiB/s}\n  never: {collectors: 'json+tcp://127.0.0.1:1', split-above: \"off\"}\n"
-	const defaults = "defaults: {log-opts: {split-above: 5KiB/s}}\n"
-	const routes = "routes: [{match: {image: '*'}, pools: [], log-opts: {split-above: 4KiB/s}}]\n"
-	for name, c := range map[string]struct {
-		conf string
-		opts map[string]string
-		want int64
-	}{
-		"nothing said":            {pools, map[string]string{"pool": "plain"}, 6 << 10},
-		"the defaults":            {pools + defaults, map[string]string{"pool": "plain"}, 5 << 10},
-		"the route":               {pools + routes + defaults, map[string]string{"pool": "plain"}, 4 << 10},
-		"the pool":                {pools + routes + defaults, map[string]string{"pool": "own"}, 3 << 10},
-		"the pool, never":         {pools + routes + defaults, map[string]string{"pool": "never"}, 0},
-		"the container":           {pools + routes + defaults, map[string]string{"pool": "own", "split-above": "2KiB/s"}, 2 << 10},
-		"the container, never":    {pools + routes + defaults, map[string]string{"pool": "own", "split-above": "off"}, 0},
-		"the container, all same": {pools + routes + defaults, map[string]string{"pool": "never", "split-above": "3KiB/s"}, 3 << 10},
-	} {
-		t.Run(name, func(t *testing.T) {
-			h, _ := configured(t, c.conf)
-			h.untilVersion("")
-			h.plugin.cfg.SplitAbove = 6 << 10
-			i := info(1, c.opts)
-			pl, err := h.plugin.plan(&i, h.plugin.conf.current(), true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got := h.plugin.key(pl.options, pl.pools[0]).SplitAbove; got != c.want {
-				t.Errorf("it is %d, not %d", got, c.want)
-			}
-		})
 	}
 }

@@ -60,7 +60,7 @@ func noteStop(dir string) error {
 
 // beginDrainOnly puts shipping off. It is called before anything is shipped.
 func (p *Plugin) beginDrainOnly() {
-	p.drainOnly.Store(true)
+	p.streams.Paused.Store(true)
 	p.log.Error("dockline-log died again and again right after its start: it only spools now, ships nothing, and will try again",
 		"starts", quickStarts, "try_again_in", drainOnlyFor)
 	p.later = time.AfterFunc(drainOnlyFor, p.endDrainOnly)
@@ -73,9 +73,7 @@ func (p *Plugin) endDrainOnly() {
 		return
 	}
 	// A container that starts now either sees this, or is in the list below.
-	p.drainOnly.Store(false)
+	p.streams.Paused.Store(false)
 	p.log.Warn("shipping again after a loop of crashes")
-	for _, st := range p.spool.Streams() {
-		p.look(st)
-	}
+	p.streams.LookAll()
 }

@@ -106,7 +106,7 @@ func TestDeadCollectorsBlockNothing(t *testing.T) {
 			h := newHost(t, "")
 			n := &names{asked: make(chan struct{}, 1), let: make(chan struct{})}
 			t.Cleanup(func() { close(n.let) }) // before the plugin is closed, which waits for it
-			h.plugin.pools.names = n
+			h.plugin.pools.Names = n
 			s := h.listen()
 			for i := range 3 {
 				s.lifeOfADeadCollectors(i, list)

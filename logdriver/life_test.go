@@ -279,7 +279,7 @@ func TestShortLivesAreBounded(t *testing.T) {
 // A container whose start or stop does not come to an end holds up no other.
 func TestContainersDoNotWaitForEachOther(t *testing.T) {
 	s := newHost(t, "").listen()
-	defer s.plugin.calls.lock(info(1, nil).ContainerID)()
+	defer s.plugin.streams.Lock(info(1, nil).ContainerID)()
 	if _, _, err := s.life(info(2, nil), "fine"); err != nil {
 		t.Error(err)
 	}

@@ -8,7 +8,10 @@ import (
 	"testing"
 
 	"github.com/dockline/dockline/internal/promtest"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/place"
+	"github.com/dockline/dockline/logdriver/refusal"
 )
 
 // busy is a host on which all kinds of things have happened.
@@ -32,9 +35,9 @@ func busy(t *testing.T) *host {
 	h.run(2, map[string]string{"pool": "dead"}).write("nobody takes this")
 	h.run(3, map[string]string{"pool": "listed"}).write("three")
 	put("pools: nonsense\n")
-	h.until("the configuration is refused", func(s Status) bool { return s.Config.Refused != "" })
+	h.until("the configuration is refused", func(s admin.Status) bool { return s.Config.Refused != "" })
 	heavy := h.run(4, map[string]string{"pool": "heavy"})
-	h.until("a stream is split", func(s Status) bool {
+	h.until("a stream is split", func(s admin.Status) bool {
 		heavy.write(strings.Repeat("x", 1000))
 		for _, st := range s.Streams {
 			if st.Split > 1 {
@@ -43,7 +46,7 @@ func busy(t *testing.T) *host {
 		}
 		return false
 	})
-	h.until("a collector is down", func(s Status) bool {
+	h.until("a collector is down", func(s admin.Status) bool {
 		for _, c := range s.Collectors {
 			if c.Name == "dead" && !c.Healthy {
 				return true
@@ -59,9 +62,9 @@ func busy(t *testing.T) *host {
 // evaluated.
 func TestMetricsAndDashboard(t *testing.T) {
 	h := busy(t)
-	admin := h.plugin.Admin(quiet)
-	seen := promtest.Scrape(t, admin, Metrics)
-	for name := range Metrics.All() {
+	served := h.plugin.Admin(quiet)
+	seen := promtest.Scrape(t, served, admin.Metrics)
+	for name := range admin.Metrics.All() {
 		if !seen[name] && name != "dockline_log_put_aside_bytes" { // which only a downgraded one has
 			t.Errorf("%s is in the table only", name)
 		}
@@ -70,9 +73,9 @@ func TestMetricsAndDashboard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := promtest.Start(t, []string{rules}, "dockline-log", admin)
+	p := promtest.Start(t, []string{rules}, "dockline-log", served)
 	p.CheckRules()
-	p.CheckDashboard("../plugin-config/grafana/dashboards/dockline-log.json", Metrics)
+	p.CheckDashboard("../plugin-config/grafana/dashboards/dockline-log.json", admin.Metrics)
 }
 
 func TestMetricsOfADowngrade(t *testing.T) {
@@ -80,7 +83,7 @@ func TestMetricsOfADowngrade(t *testing.T) {
 	h.plugin.Close()
 	h.version(99)
 	d := h.downgrade()
-	seen := promtest.Scrape(t, d.Admin(quiet), Metrics)
+	seen := promtest.Scrape(t, d.Admin(quiet), admin.Metrics)
 	code, body := asked(d, "/readyz")
 	h.version(1)
 	d.Close()
@@ -105,9 +108,9 @@ func sums(t *testing.T, seen map[string]bool) {
 }
 
 func TestMetricsOfARefusal(t *testing.T) {
-	r := Refuse(Config{StateDir: filepath.Join(t.TempDir(), "state")}, &PlaceError{Was: "/a", Is: "/b"}, quiet)
+	r := outOfReach{refusal.Open(t.TempDir(), &place.Error{Was: "/a", Is: "/b"}, quiet)}
 	defer r.Close()
-	sums(t, promtest.Scrape(t, r.Admin(quiet), Metrics))
+	sums(t, promtest.Scrape(t, r.Admin(quiet), admin.Metrics))
 	if code, body := asked(r, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "/a") {
 		t.Errorf("%d %s", code, body)
 	}
@@ -138,17 +141,17 @@ func TestHealthAndReadiness(t *testing.T) {
 	}
 	want("/healthz", http.StatusOK, "ok: spool takes bytes\n")
 	want("/readyz", http.StatusOK, "ok: records are shipped\n", "ok: a configuration is in force\n", "ok: spool has room\n") // a collector that is down stops nothing
-	h.plugin.drainOnly.Store(true)
+	h.plugin.streams.Paused.Store(true)
 	want("/healthz", http.StatusOK)
 	want("/readyz", http.StatusServiceUnavailable, "no: records are shipped: ", "died again and again")
-	h.plugin.drainOnly.Store(false)
+	h.plugin.streams.Paused.Store(false)
 	want("/readyz", http.StatusOK)
 	c := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: t.TempDir(), ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
 	c.cfg.StateDir = filepath.Join(c.dir, "state")
 	c.start()
 	t.Cleanup(func() { c.plugin.Close() })
 	h = c
-	c.until("the configuration is missed", func(s Status) bool { return s.Config.Error != "" })
+	c.until("the configuration is missed", func(s admin.Status) bool { return s.Config.Error != "" })
 	want("/readyz", http.StatusServiceUnavailable, "no: a configuration is in force: none is known from ", config.FileName)
 }
 
@@ -157,11 +160,11 @@ func TestMetricsPerContainer(t *testing.T) {
 	h := newHost(t, "")
 	r := h.run(7, nil)
 	r.write("one")
-	h.until("it is spooled", func(s Status) bool { return s.Streams[0].End > 0 })
+	h.until("it is spooled", func(s admin.Status) bool { return s.Streams[0].End > 0 })
 	if _, text := h.get(t.Context(), "/metrics"); strings.Contains(text, "container_") || strings.Contains(text, "web-7") {
 		t.Errorf("metrics of a container:\n%s", text)
 	}
-	h.plugin.cfg.PerContainer = true
+	h.plugin.shown.PerContainer = true
 	_, text := h.get(t.Context(), "/metrics")
 	for _, want := range []string{`dockline_log_container_info{container="000000000000",name="web-7"} 1`, `dockline_log_container_logged_bytes_total{container="000000000000"} `, "dockline_log_containers_left_out 0\n"} {
 		if !strings.Contains(text, want) {

@@ -2,8 +2,6 @@ package logdriver
 
 import (
 	"fmt"
-
-	"github.com/dockline/dockline/logdriver/config"
 )
 
 // MissetError is a setting that cannot be read. A process that ended of it would
@@ -36,22 +34,4 @@ func (p *Plugin) misset() error {
 		return nil
 	}
 	return &MissetError{p.cfg.Misset}
-}
-
-// refuses returns what is wrong with the settings, also where containers that name
-// their own collectors are taken nonetheless.
-func (p *Plugin) refuses() error {
-	if err := p.misset(); err != nil {
-		return err
-	}
-	conf := p.conf.current()
-	if conf == nil {
-		return nil
-	}
-	if def := conf.Pools[config.DefaultPool]; def != nil && def.Setting {
-		if err := p.pools.validate(def, p.pools.dir); err != nil {
-			return poolError(def, err)
-		}
-	}
-	return nil
 }

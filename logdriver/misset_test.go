@@ -2,6 +2,7 @@ package logdriver
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 
@@ -31,8 +32,9 @@ func TestAWrongSettingIsSaidWhereContainersStart(t *testing.T) {
 		}
 	}
 	s := h.plugin.Status()
-	if !s.DrainOnly || s.Refuses != said || s.DroppedBytes > 0 || h.plugin.ships() == nil {
-		t.Errorf("the status is %+v, ships says %v", s, h.plugin.ships())
+	code, body := asked(h.plugin, "/readyz")
+	if !s.DrainOnly || s.Refuses != said || s.DroppedBytes > 0 || code != http.StatusServiceUnavailable || !strings.Contains(body, "records are shipped: "+said) {
+		t.Errorf("the status is %+v, /readyz says %d %s", s, code, body)
 	}
 
 	h.plugin.Close()

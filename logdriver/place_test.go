@@ -4,35 +4,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/dockline/dockline/logdriver/engine"
+	"github.com/dockline/dockline/logdriver/place"
 )
-
-const mountInfo = `445 1 0:50 / / rw - overlay overlay rw
-462 445 254:0 /d/plugins/abc/propagated-mount /run/docker/logging rw shared:12 - ext4 /dev/vda rw
-463 445 254:0 SOURCE /spool rw shared:13 - ext4 /dev/vda rw
-464 445 254:0 /run/docker/plugins/abc /run/docker/plugins rw shared:13 - ext4 /dev/vda rw
-`
-
-func TestMountedFrom(t *testing.T) {
-	for source, want := range map[string]string{
-		"/run/docker/containerd/daemon/io.containerd.runtime.v2.task/plugins.moby/abc/rootfs": "",
-		"/run/docker/containerd/daemon/io.containerd.runtime.v2.task/plugins.moby/abc":        "", // source set to nothing
-		"/data/x":          "/dev/vda:/data/x",
-		`/data/a\040b`:     "/dev/vda:/data/a b",
-		"/data/abd/rootfs": "/dev/vda:/data/abd/rootfs",
-	} {
-		info := []byte(strings.Replace(mountInfo, "SOURCE", source, 1))
-		if got := mountedFrom(info, "/spool"); got != want {
-			t.Errorf("%s: %q, want %q", source, got, want)
-		}
-	}
-	if got := mountedFrom([]byte(mountInfo), "/nothing"); got != "" {
-		t.Errorf("nothing is mounted there: %q", got)
-	}
-}
 
 // moveTo restarts the plugin with another directory mounted for the spool, or none.
 func (h *host) moveTo(dir string) error {
@@ -67,7 +43,7 @@ func TestTheSpoolsPlaceChanges(t *testing.T) {
 	}
 	_, lines := collectorAt(t, address)
 	expect(t, lines, "one")
-	if err := h.plugin.Drain(t.Context()); err != nil {
+	if err := h.plugin.shown.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if err := h.moveTo(a); err != nil || h.plugin.place.Own {
@@ -76,11 +52,11 @@ func TestTheSpoolsPlaceChanges(t *testing.T) {
 	second := h.run(2, map[string]string{"collectors": "json+tcp://" + downCollector(t)})
 	second.write("two")
 	second.stop()
-	if !h.spoolIn(filepath.Join(a, spoolFolder)) {
+	if !h.spoolIn(filepath.Join(a, "dockline-log")) {
 		t.Fatal("the spool is not where it shall be")
 	}
 	for _, to := range []string{b, ""} {
-		var elsewhere *PlaceError
+		var elsewhere *place.Error
 		if err := h.moveTo(to); !errors.As(err, &elsewhere) || elsewhere.Was != a {
 			t.Errorf("away from undelivered records out of reach: %v", err)
 		}
@@ -97,7 +73,7 @@ func TestTheSpoolsPlaceChanges(t *testing.T) {
 	}
 	// Given up.
 	h.plugin.Close()
-	if err := os.Remove(filepath.Join(h.cfg.StateDir, placeFile)); err != nil {
+	if err := os.Remove(filepath.Join(h.cfg.StateDir, "place")); err != nil {
 		t.Fatal(err)
 	}
 	h.cfg.SpoolMount, h.cfg.SpoolMountedFrom = "", ""

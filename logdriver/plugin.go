@@ -5,22 +5,23 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/dockline/dockline/internal/options"
+	shared "github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/pluginserver"
-	"github.com/dockline/dockline/logdriver/config"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/container"
+	"github.com/dockline/dockline/logdriver/dispatch"
 	"github.com/dockline/dockline/logdriver/engine"
 	"github.com/dockline/dockline/logdriver/history"
-	"github.com/dockline/dockline/logdriver/poison"
+	"github.com/dockline/dockline/logdriver/place"
+	"github.com/dockline/dockline/logdriver/pool"
 	"github.com/dockline/dockline/logdriver/readlogs"
+	"github.com/dockline/dockline/logdriver/record"
+	"github.com/dockline/dockline/logdriver/reload"
 	"github.com/dockline/dockline/logdriver/resolve"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
@@ -32,26 +33,20 @@ type Plugin struct {
 	cfg     Config
 	log     *slog.Logger
 	spool   *spool.Spool
-	place   place          // of the spool
+	place   *place.Place   // of the spool
 	tidy    sync.WaitGroup // the spool's own goroutine
 	endTidy context.CancelFunc
 	pumps   *stream.Pumps
 	ship    *ship.Shipper
-	pools   *pools
+	pools   *pool.Pools
 	history *history.History
-	conf    *configuration
-	former  *former
-	going   *goings
-	givenUp atomic.Uint64   // bytes that pools which containers no longer go to never got
+	conf    *reload.Configuration
+	streams *dispatch.Dispatcher
 	looking sync.WaitGroup  // the goroutines that follow the configuration
 	ctx     context.Context // ends when they shall
 	endLook context.CancelFunc
-	poison  *poison.Store
 
-	calls keyLock // one start or stop of a container at a time, so that the same call made twice has one effect
-	asked *calls  // by the engine
-
-	drainOnly atomic.Bool // nothing is shipped, see crashloop.go
+	shown *admin.Plugin // to operators
 
 	mu     sync.Mutex // guards what follows; taken before a container's lock
 	later  *time.Timer
@@ -65,42 +60,41 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 	if cfg.Misset != nil {
 		cfg = cfg.harmless()
 	}
-	sp, where, err := openSpool(cfg, log)
+	sp, where, err := place.Open(place.Settings{State: cfg.StateDir, Mount: cfg.SpoolMount, MountedFrom: cfg.SpoolMountedFrom},
+		spool.Config{MaxBytes: cfg.SpoolMax, MinFree: cfg.MinFree, SegmentBytes: segmentBytes, FrameLen: record.Size, Name: nameOf}, log)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log), going: newGoings(), asked: newCalls()}
+	p := &Plugin{endTidy: cancel, cfg: cfg, log: log, spool: sp, place: where, pumps: stream.New(log), ship: ship.New(log)}
 	p.ctx, p.endLook = context.WithCancel(ctx)
-	p.pools = newPools(p.ship, resolve.New(resolve.Host(), log), cmp.Or(cfg.Etc, resolve.Host().Etc), cfg.StateDir, log)
-	p.pools.journal = cfg.JournalMount
-	p.ship.Retired = p.going.retired
-	if p.former, err = loadFormer(filepath.Join(cfg.StateDir, "pools.json")); err != nil {
-		log.Error("pools that the configuration no longer has are not known; what they are owed waits a while for one that has them", "err", err, "while", cfg.LeaveTime)
-	}
-	p.conf = newConfiguration(cfg, p.pools, p.keepFormer, log)
+	host := pool.Host{Names: resolve.New(resolve.Host(), log), Config: reload.Dir(cfg.StateDir), Etc: cmp.Or(cfg.Etc, resolve.Host().Etc), Journal: cfg.JournalMount, Log: log}
+	p.pools = pool.Open(p.ship, host, cfg.StateDir)
+	p.streams = dispatch.Open(p.ctx, cfg.dispatch(), sp, p.ship, p.pools, log)
+	p.conf = reload.Open(cfg.reload(host, p.streams.Keep), log)
+	p.streams.Configuration = p.conf
 	p.history = openHistory(cfg, p.ship, log)
-	p.poison = openPoison(cfg, p.ship, log)
+	p.shown = &admin.Plugin{
+		Spool: sp, Pumps: p.pumps, Streams: p.streams, Config: p.conf, Pools: p.pools, Ship: p.ship, History: p.history, Poison: openPoison(cfg, p.ship, log),
+		Log: log, SpoolMax: cfg.SpoolMax, Misset: p.misset(), PauseFor: drainOnlyFor, PerContainer: cfg.PerContainer,
+	}
 	p.tidy.Go(func() { p.history.Run(ctx) })
-	p.takeOver()
-	all := sp.Streams()
-	for _, st := range all {
+	p.streams.TakeOver()
+	for _, st := range sp.Streams() {
 		p.resumeReading(st)
 	}
 	if err := p.misset(); err != nil {
-		p.drainOnly.Store(true)
+		p.streams.Paused.Store(true)
 		log.Error("no container is taken; what those write that run waits in the spool", "err", err)
 	} else if noteStart(cfg.StateDir, time.Now(), log) {
 		p.beginDrainOnly()
 	} else {
-		for _, st := range all {
-			p.look(st)
-		}
+		p.streams.LookAll()
 	}
-	p.conf.apply = p.reconfigure
+	p.conf.Applied = p.streams.Reconfigure
 	p.tidy.Go(func() { sp.Run(ctx) })
-	p.looking.Go(func() { p.runLooks(p.ctx) })
-	p.looking.Go(func() { p.conf.follow(p.ctx) })
+	p.looking.Go(func() { p.streams.Run(p.ctx) })
+	p.looking.Go(func() { p.conf.Follow(p.ctx) })
 	if n := p.pumps.Len(); n > 0 {
 		log.Info("went on reading the containers that a former process was reading", "containers", n)
 	}
@@ -108,7 +102,13 @@ func Open(cfg Config, log *slog.Logger) (*Plugin, error) {
 }
 
 // Register adds the engine's calls to the server.
-func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, observed{p, p.asked}) }
+func (p *Plugin) Register(s *pluginserver.Server) { engine.Register(s, p.shown.Observed(p)) }
+
+// Status looks at everything.
+func (p *Plugin) Status() admin.Status { return p.shown.Status() }
+
+// Admin implements Driver.
+func (p *Plugin) Admin(log *slog.Logger) *shared.Server { return p.shown.Server(log) }
 
 // Close stops reading and shipping. No session ends by it: the next process
 // goes on where this one stopped.
@@ -122,12 +122,11 @@ func (p *Plugin) Close() {
 	p.pumps.Close()
 	p.endLook()
 	p.looking.Wait()
-	p.pools.close()
+	p.pools.Close()
 	p.ship.Close()
 	p.endTidy()
 	p.tidy.Wait()
-	p.place.Settled = settled(p.spool)
-	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.note(p.cfg.StateDir, false)); err != nil {
+	if err := errors.Join(noteStop(p.cfg.StateDir), p.place.Close()); err != nil {
 		p.log.Warn("the next start may be taken for one after a crash", "err", err)
 	}
 	used, dropped := p.spool.Used()
@@ -148,101 +147,12 @@ func (p *Plugin) resumeReading(st *spool.Stream) {
 	}
 }
 
-// keepFormer notes what the next configuration does not have and is still needed.
-func (p *Plugin) keepFormer(was, next *config.Config) ([]*config.Pool, error) {
-	owed := map[string]bool{}
-	for _, st := range p.spool.Streams() {
-		for _, r := range st.Routes() {
-			name, _ := spool.SplitRoute(r)
-			owed[name] = true
-		}
-	}
-	return p.former.keep(was, next, owed)
-}
-
-// reconfigure puts a configuration to work.
-func (p *Plugin) reconfigure(next *config.Config) {
-	p.pools.define(next)
-	p.going.look(p.spool.Streams()...)
-}
-
 // Start implements engine.Driver. Nothing in it waits for a collector.
 func (p *Plugin) Start(_ context.Context, file string, info *container.Info) error {
-	if err := p.misset(); err != nil && !p.live(info.ContainerID) {
+	if err := p.misset(); err != nil && !p.spool.Live(info.ContainerID) {
 		return err
 	}
-	conf := p.conf.current()
-	pl, err := p.plan(info, conf, !p.live(info.ContainerID))
-	if err != nil {
-		return err
-	}
-	done, err := p.open(pl, !p.live(info.ContainerID))
-	if err != nil {
-		return err
-	}
-	defer done()
-	raw, err := json.Marshal(info)
-	if err != nil {
-		return fmt.Errorf("encode what is known of the container: %w", err)
-	}
-	params := spool.Params{Container: info.ContainerID, Info: raw, KeepBytes: pl.options.KeepBytes}
-	if err := p.policies(pl.options, &params); err != nil {
-		return err
-	}
-	params.OfRoutes = p.ofRoutes(conf, pl, pl.routes())
-	defer p.calls.lock(info.ContainerID)()
-	if p.spool.Of(info.ContainerID) == nil { // else it has cursors, perhaps of other pools
-		params.Routes = pl.routes()
-	}
-	se, created, err := p.spool.Attach(params, file)
-	if err != nil {
-		return err
-	}
-	if err = p.arrange(se.Stream(), pl); err == nil {
-		err = p.pumps.Start(se)
-	}
-	if err != nil {
-		if created {
-			err = errors.Join(err, se.Detach())
-		}
-		return err
-	}
-	if p.conf.current() != conf {
-		p.going.look(se.Stream()) // whoever looked at all streams since may have missed it
-	}
-	if err := p.shipAll(se.Stream(), pl); err != nil {
-		p.going.look(se.Stream()) // which says why; it is no reason not to start
-	}
-	return nil
-}
-
-// live reports whether a container logs already. It is given to us again then,
-// after a restart of the engine, and cannot be refused what it has.
-func (p *Plugin) live(container string) bool {
-	st := p.spool.Of(container)
-	return st != nil && st.Live()
-}
-
-// policies reads what a container's options, or else the plugin's settings, say
-// about keeping its data.
-func (p *Plugin) policies(o container.Options, params *spool.Params) (err error) {
-	if params.OnFull, err = spool.ParseOnFull(o.OnFull, p.cfg.OnFull); err != nil {
-		return &options.ValueError{What: "log-opt", Key: "on-full", Value: o.OnFull, Err: err}
-	}
-	if params.Sync, err = spool.ParseSync(o.Sync, p.cfg.Sync); err != nil {
-		return &options.ValueError{What: "log-opt", Key: "sync", Value: o.Sync, Err: err}
-	}
-	return nil
-}
-
-func (p *Plugin) meta(stream string, info *container.Info, o container.Options) *ship.Meta {
-	return &ship.Meta{
-		Stream: stream, ContainerID: info.ContainerID, ContainerName: info.Name(),
-		ImageID: info.ContainerImageID, ImageName: info.ContainerImageName, Command: o.Command,
-		Created: info.ContainerCreated, Host: p.cfg.HostName, Tag: o.Tag, Attrs: o.Attrs,
-		Engine: info.DaemonName, Version: p.cfg.Version, Workload: info.Workload(), Process: o.Process,
-		Key: o.HashKey, PerRecord: o.PerRecord,
-	}
+	return p.streams.Start(file, info, p.pumps.Start)
 }
 
 // Stop implements engine.Driver.
@@ -251,7 +161,7 @@ func (p *Plugin) Stop(_ context.Context, file string) error {
 	if id == "" {
 		return nil
 	}
-	defer p.calls.lock(id)()
+	defer p.streams.Lock(id)()
 	return p.pumps.Stop(file)
 }
 
@@ -262,4 +172,13 @@ func (p *Plugin) ReadLogs(ctx context.Context, info *container.Info, c engine.Re
 		return nil // it never wrote anything, or all of it was evicted
 	}
 	return readlogs.Write(ctx, st, readlogs.Query{Since: c.Since, Until: c.Until, Tail: c.Tail, Follow: c.Follow}, w)
+}
+
+// nameOf is a container's name out of what the spool keeps of it.
+func nameOf(info json.RawMessage) string {
+	var of container.Info
+	if json.Unmarshal(info, &of) != nil {
+		return ""
+	}
+	return of.Name()
 }

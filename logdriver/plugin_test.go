@@ -19,10 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/testleak"
-	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/engine"
-	"github.com/dockline/dockline/logdriver/ship"
 )
 
 func TestMain(m *testing.M) { testleak.Main(m) }
@@ -260,29 +258,6 @@ func TestOnlyQuickDeathsAreALoop(t *testing.T) {
 	}
 	if noteStart(dir, now.Add(time.Hour+10*time.Second), quiet) {
 		t.Error("an orderly stop is no crash")
-	}
-}
-
-func TestTheSameKeyGoesToTheSameCollectorOnEveryHost(t *testing.T) {
-	a, b := "json+tcp://10.0.0.1:1?name=a,json+tcp://10.0.0.2:1?name=b,json+tcp://10.0.0.3:1?name=c", "json+tcp://10.0.0.3:1?name=c json+tcp://10.9.9.9:7?name=a json+tcp://10.0.0.2:1?name=b"
-	use := func(list string) (ship.Pool, error) {
-		s := ship.New(quiet)
-		defer s.Close()
-		p := newPools(s, nil, "", t.TempDir(), quiet)
-		defer p.close()
-		pool, done, err := p.use(&config.Pool{List: list})
-		defer done()
-		return pool, err
-	}
-	p1, err1 := use(a)
-	p2, err2 := use(b)
-	if err1 != nil || err2 != nil {
-		t.Fatal(err1, err2)
-	}
-	for i := range 1000 {
-		if k := fmt.Sprint(i); !slices.Equal(p1.Rank(k), p2.Rank(k)) {
-			t.Fatalf("%s: %v, %v", k, p1.Rank(k), p2.Rank(k))
-		}
 	}
 }
 

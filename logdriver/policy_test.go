@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/testport"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/spool"
 )
 
@@ -82,7 +83,7 @@ func TestNewestAreDropped(t *testing.T) {
 	}
 	expectLine(t, lines, fmt.Sprintf("[dockline] %d bytes of this container's output were dropped", d.Bytes))
 	_, status := h.get(t.Context(), "/status")
-	var s Status
+	var s admin.Status
 	if err := json.Unmarshal([]byte(status), &s); err != nil || s.DroppedBytes != d.Bytes || s.Streams[0].OnFull != "drop-newest" || s.Streams[0].GivesWay {
 		t.Errorf("%v: %s", err, status)
 	}

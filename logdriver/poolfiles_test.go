@@ -1,16 +1,14 @@
 package logdriver
 
 import (
+	"encoding/json"
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
-	"github.com/dockline/dockline/logdriver/discover"
 )
 
 // A pool that the configuration no longer has, and that is owed records, keeps
@@ -25,7 +23,7 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 	first := h.untilVersion("")
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	h.until("it has been read", func(s admin.Status) bool { return s.Streams[0].BacklogBytes > 0 })
 	for _, name := range []string{"old-time", "other"} {
 		if err := os.Remove(filepath.Join(h.cfg.ConfigMount, name)); err != nil {
 			t.Fatal(err)
@@ -34,14 +32,19 @@ func TestAFormerPoolKeepsItsFiles(t *testing.T) {
 	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
 	second := h.untilVersion(first)
 	for range 2 { // it is kept over versions and processes
-		def := h.plugin.former.get("old")
-		if def == nil {
-			t.Fatal("the pool is not known any more")
+		var former map[string]*config.Pool
+		text, err := os.ReadFile(filepath.Join(h.cfg.StateDir, "pools.json"))
+		if err == nil {
+			err = json.Unmarshal(text, &former)
 		}
-		if err := h.plugin.pools.validate(def, h.plugin.pools.dir); err != nil {
+		def := former["old"]
+		if def == nil {
+			t.Fatalf("the pool is not known any more: %v", err)
+		}
+		if err := h.plugin.pools.Validate(def); err != nil {
 			t.Errorf("the pool cannot be opened any more: %v", err)
 		}
-		if _, err := os.Stat(filepath.Join(h.plugin.pools.dir, "other")); !os.IsNotExist(err) {
+		if _, err := os.Stat(filepath.Join(h.plugin.pools.Config, "other")); !os.IsNotExist(err) {
 			t.Errorf("a file that no pool names is kept (%v)", err)
 		}
 		put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=e'}\ndefaults: {pools: []}\n")
@@ -59,7 +62,7 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 	first := h.untilVersion("")
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("it has been read", func(s Status) bool { return s.Streams[0].BacklogBytes > 0 })
+	h.until("it has been read", func(s admin.Status) bool { return s.Streams[0].BacklogBytes > 0 })
 	put("pools:\n  new: {collectors: 'json+tcp://" + addr + "?name=d'}\ndefaults: {pools: []}\n")
 	h.untilVersion(first)
 	file := filepath.Join(h.cfg.StateDir, "pools.json")
@@ -67,8 +70,8 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.restart()
-	h.until("it waits", func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
-	if text, err := os.ReadFile(file + damaged); err != nil || string(text) != "{" {
+	h.until("it waits", func(s admin.Status) bool { return len(s.Streams) == 1 && s.Streams[0].BacklogBytes > 0 })
+	if text, err := os.ReadFile(file + ".damaged"); err != nil || string(text) != "{" {
 		t.Errorf("the damaged file is %q, %v", text, err)
 	}
 	r.stop()
@@ -76,10 +79,13 @@ func TestAPoolThatIsForgottenIsNotGivenUpAtOnce(t *testing.T) {
 
 // openID is what tells the collector of a pool in use from others.
 func (h *host) openID(pool string) string {
-	p := h.plugin.pools
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.open[pool].pool.Collectors[0].ID
+	h.t.Helper()
+	is, done, err := h.plugin.pools.Use(h.plugin.conf.Current().Pools[pool])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer done()
+	return is.Collectors[0].ID
 }
 
 // A file that is not beside the configuration counts when it changes, too; one
@@ -98,7 +104,7 @@ func TestAPoolsFileOfTheHostChanges(t *testing.T) {
 		changes bool
 	}{{"17s", false}, {"18s", true}, {"", false}, {"nonsense", false}, {"19s", true}} {
 		members(t, secret, step.text)
-		h.plugin.pools.recheck()
+		h.plugin.pools.Recheck()
 		is := h.openID("web")
 		if (is != was) != step.changes {
 			t.Errorf("%q: the collector is another one: %v", step.text, is != was)
@@ -119,52 +125,14 @@ func TestMembersThatWereKnownCannotBeUsed(t *testing.T) {
 	addr, lines := collector(t)
 	list := filepath.Join(t.TempDir(), "list")
 	h := newHost(t, "")
-	h.plugin.pools.mu.Lock()
-	h.plugin.pools.last["file://"+inEtc+list] = []discover.Collector{{Name: "x", Weight: 1, URL: &url.URL{Scheme: "of-before", Host: "127.0.0.1:1"}}}
-	h.plugin.pools.mu.Unlock()
+	before := fmt.Sprintf(`{"file://%s": [{"Name": "x", "Weight": 1, "URL": "of-before://127.0.0.1:1"}]}`, inEtc+list)
+	if err := os.WriteFile(filepath.Join(h.cfg.StateDir, "collectors.json"), []byte(before), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h.restart()
 	r := h.run(1, map[string]string{"collectors": "file://" + inEtc + list})
 	r.write("one")
 	members(t, list, "json+tcp://"+addr)
 	expect(t, lines, "one")
 	r.stop()
-}
-
-// A pipe that a pool names holds up nobody.
-func TestAPoolsFileIsAPipe(t *testing.T) {
-	pipe := filepath.Join(t.TempDir(), "pipe")
-	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := newHost(t, "").plugin.pools
-	for _, def := range []*config.Pool{
-		{Name: "a", List: "relp://127.0.0.1:1", Secrets: map[string]string{"timeout": "pipe"}},
-		{Name: "b", List: "relp://127.0.0.1:1", Files: map[string]string{"tls-ca": "pipe"}},
-	} {
-		if err := p.validate(def, filepath.Dir(pipe)); err == nil || !strings.Contains(err.Error(), "pipe is not a file") {
-			t.Errorf("pool %s: %v", def.Name, err)
-		}
-	}
-}
-
-// A version that misses a file of the host is taken when that is there, though
-// the source says nothing new.
-func TestARefusedVersionIsLookedAtAgain(t *testing.T) {
-	addr := refusing(t)
-	secret := filepath.Join(t.TempDir(), "time")
-	c := newHost(t, "").plugin.conf // which has no source of its own
-	was := c.Status().Version
-	c.offer(fmt.Appendf(nil, "pools:\n  b: {collectors: 'json+tcp://%s', secrets: {timeout: %s}}\n", addr, inEtc+secret), nil)
-	c.again()
-	if s := c.Status(); s.Refused == "" || s.Version != was || s.Refusals != 1 {
-		t.Errorf("it is not refused once: %+v", s)
-	}
-	members(t, secret, "17s")
-	c.again()
-	if s := c.Status(); s.Refused != "" || s.Version == was {
-		t.Errorf("it is not taken: %+v", s)
-	}
-	at := c.Status().Applied
-	if c.again(); c.Status().Applied != at {
-		t.Error("it is taken twice")
-	}
 }

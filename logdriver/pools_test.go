@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dockline/dockline/logdriver/admin"
 )
 
 // members writes the list that a pool is read from, as editors do.
@@ -21,7 +23,7 @@ func members(t *testing.T, file string, list ...string) {
 }
 
 // until waits for the status to be so.
-func (h *host) until(what string, so func(Status) bool) {
+func (h *host) until(what string, so func(admin.Status) bool) {
 	h.t.Helper()
 	for end := time.Now().Add(20 * time.Second); !so(h.plugin.Status()); time.Sleep(5 * time.Millisecond) { // nothing tells of a status
 		if time.Now().After(end) {
@@ -37,18 +39,18 @@ func TestAPoolFollowsItsSource(t *testing.T) {
 	h := newHost(t, "file://"+inEtc+list)
 	r := h.run(1, nil)
 	r.write("nobody is there yet")
-	h.until("the source's fault is said", func(s Status) bool {
+	h.until("the source's fault is said", func(s admin.Status) bool {
 		return len(s.Sources) == 1 && strings.Contains(s.Sources[0].Error, "no such file")
 	})
 	members(t, list, "json+tcp://"+a)
 	expect(t, fromA, "nobody is there yet")
 	members(t, list, "json+tcp://"+b)
-	h.until("the stream has moved", func(s Status) bool { return s.Streams[0].Collector == b })
+	h.until("the stream has moved", func(s admin.Status) bool { return s.Streams[0].Collector == b })
 	r.write("two")
 	expect(t, fromB, "two")
 
 	members(t, list, "jsn+tcp://"+a)
-	h.until("the mistake is said", func(s Status) bool { return strings.Contains(s.Sources[0].Error, "jsn") })
+	h.until("the mistake is said", func(s admin.Status) bool { return strings.Contains(s.Sources[0].Error, "jsn") })
 	r.write("three")
 	expect(t, fromB, "three")
 
@@ -60,8 +62,8 @@ func TestAPoolFollowsItsSource(t *testing.T) {
 	r.write("four")
 	expect(t, fromB, "four")
 	r.stop()
-	h.until("all is delivered", func(s Status) bool { return s.Streams[0].BacklogBytes == 0 })
-	h.until("nobody follows the source any more", func(s Status) bool { return len(s.Sources) == 0 })
+	h.until("all is delivered", func(s admin.Status) bool { return s.Streams[0].BacklogBytes == 0 })
+	h.until("nobody follows the source any more", func(s admin.Status) bool { return len(s.Sources) == 0 })
 }
 
 // Pools of any kind come and go with containers; nothing of them is left.
@@ -76,10 +78,8 @@ func TestPoolsOfContainersEnd(t *testing.T) {
 		r.stop()
 		expect(t, fromA, fmt.Sprint("line ", i))
 	}
-	h.until("no pool is left", func(s Status) bool { return len(s.Sources) == 0 && len(s.Collectors) == 0 })
-	h.plugin.pools.mu.Lock()
-	defer h.plugin.pools.mu.Unlock()
-	if n := len(h.plugin.pools.open); n != 0 {
+	h.until("no pool is left", func(s admin.Status) bool { return len(s.Sources) == 0 && len(s.Collectors) == 0 })
+	if n := h.plugin.pools.Len(); n != 0 {
 		t.Errorf("%d pools are left", n)
 	}
 }
@@ -95,8 +95,8 @@ func TestAWeightChanges(t *testing.T) {
 	both(1, 1<<20)
 	h := newHost(t, "file://"+inEtc+list)
 	r := h.run(1, nil)
-	at := func(name string) func(Status) bool {
-		return func(s Status) bool { return len(s.Streams) == 1 && s.Streams[0].Collector == name }
+	at := func(name string) func(admin.Status) bool {
+		return func(s admin.Status) bool { return len(s.Streams) == 1 && s.Streams[0].Collector == name }
 	}
 	h.until("it is with the heavy one", at("b"))
 	both(1<<20, 1)
@@ -142,7 +142,7 @@ func TestANameInAListAndASource(t *testing.T) {
 	members(t, list, "json+tcp://"+b+"?name=one")
 	h := newHost(t, "json+tcp://"+a+"?name=one,file://"+inEtc+list)
 	r := h.run(1, nil)
-	h.until("the file is read", func(s Status) bool { return len(s.Sources) == 1 && s.Sources[0].Collectors == 1 })
+	h.until("the file is read", func(s admin.Status) bool { return len(s.Sources) == 1 && s.Sources[0].Collectors == 1 })
 	h.restart()
 	if err := os.Remove(list); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -49,8 +50,8 @@ func TestHostsAgreeWhateverTheirSources(t *testing.T) {
 		h := newHost(t, source)
 		r := h.run(1, nil)
 		t.Cleanup(r.stop)
-		h.until("its collectors are known", func(s Status) bool { return len(s.Collectors) == len(weights)-1 })
-		pool, done, err := h.plugin.pools.use(&config.Pool{Name: config.DefaultPool, List: source, Setting: true})
+		h.until("its collectors are known", func(s admin.Status) bool { return len(s.Collectors) == len(weights)-1 })
+		pool, done, err := h.plugin.pools.Use(&config.Pool{Name: config.DefaultPool, List: source, Setting: true})
 		if err != nil {
 			t.Fatal(err)
 		}

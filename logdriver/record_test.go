@@ -11,9 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/route"
-	"github.com/dockline/dockline/logdriver/ship"
 )
 
 // idCollector keeps the ids of what it receives.
@@ -119,30 +117,5 @@ func TestEachRecordHasItsCollector(t *testing.T) {
 	}
 	if len(seen) != n || come() != n {
 		t.Errorf("%d different records of %d came, want %d", len(seen), come(), n)
-	}
-}
-
-// With more ranges than fit, what a former process noted included, the cursor
-// moves on all the same.
-func TestTooManyRanges(t *testing.T) {
-	h := newHost(t, "json+tcp://127.0.0.1:1")
-	r := h.run(1, nil)
-	src := newSource(h.plugin.spool.Of(r.info.ContainerID), config.DefaultPool)
-	var before, now []ship.Range
-	for i := range uint64(ship.MaxRanges) {
-		before = append(before, ship.Range{From: 1000 + 10*i, To: 1005 + 10*i})
-		now = append(now, ship.Range{From: 100_000 + 10*i, To: 100_005 + 10*i})
-	}
-	if err := src.AckRanges(before...); err != nil {
-		t.Fatal(err)
-	}
-	if got := src.Unacknowledged(1002); got != (ship.Range{From: 1005, To: 1010}) {
-		t.Errorf("behind the first range, %v is not acknowledged", got)
-	}
-	if err := src.AckRanges(append([]ship.Range{{From: 0, To: 1007}}, now...)...); err != nil {
-		t.Fatal(err)
-	}
-	if src.Cursor() != 1007 || src.Unacknowledged(0) != (ship.Range{From: 1007, To: 1010}) {
-		t.Errorf("the cursor is at %d", src.Cursor())
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/dockline/dockline/internal/pluginserver"
+	"github.com/dockline/dockline/logdriver/admin"
+	"github.com/dockline/dockline/logdriver/place"
 )
 
 // fillPipe writes as much as the container's FIFO takes while nobody reads it.
@@ -42,16 +44,20 @@ func TestASpoolOutOfReachBlocksNobody(t *testing.T) {
 	}
 	stays, ends := h.run(1, nil), h.run(2, nil)
 	stays.write("before")
-	h.until("it is spooled", func(s Status) bool { return s.Streams[0].End > 0 || s.Streams[1].End > 0 })
+	h.until("it is spooled", func(s admin.Status) bool { return s.Streams[0].End > 0 || s.Streams[1].End > 0 })
 	h.plugin.Close()
 	filled := stays.fillPipe() + ends.fillPipe()
 	h.cfg.SpoolMount, h.cfg.SpoolMountedFrom = "", ""
-	_, why := Start(h.cfg, quiet)
-	var elsewhere *PlaceError
+	d, err := Start(h.cfg, quiet)
+	refusal, ok := d.(outOfReach)
+	if !ok {
+		t.Fatalf("%T, %v", d, err)
+	}
+	why := refusal.Why()
+	var elsewhere *place.Error
 	if !errors.As(why, &elsewhere) {
 		t.Fatal(why)
 	}
-	refusal := Refuse(h.cfg, why, quiet)
 	h.server = pluginserver.New(quiet)
 	refusal.Register(h.server)
 

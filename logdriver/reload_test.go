@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -74,7 +75,7 @@ func (c *tally) until(what string, so func() bool) {
 
 func (h *host) untilVersion(other string) (version string) {
 	h.t.Helper()
-	h.until("another configuration is in force", func(s Status) bool { version = s.Config.Version; return version != other && version != "" })
+	h.until("another configuration is in force", func(s admin.Status) bool { version = s.Config.Version; return version != other && version != "" })
 	return version
 }
 
@@ -114,7 +115,7 @@ func TestReloadUnderLoad(t *testing.T) {
 	for i, pool := range strings.Split("bcabca", "") {
 		put(to(pool))
 		version = h.untilVersion(version)
-		h.until("all go to "+pool, func(s Status) bool {
+		h.until("all go to "+pool, func(s admin.Status) bool {
 			for _, st := range s.Streams {
 				if len(st.Pools) != 1 || st.Pools[0].Pool != pool || st.Pools[0].Collector != pool {
 					return false
@@ -124,7 +125,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		})
 		if i%2 == 0 {
 			put(to("nowhere"))
-			h.until("the mistake is said", func(s Status) bool {
+			h.until("the mistake is said", func(s admin.Status) bool {
 				return strings.Contains(s.Config.Refused, `there is no pool "nowhere"`) && s.Config.Version == version
 			})
 		}
@@ -135,7 +136,7 @@ func TestReloadUnderLoad(t *testing.T) {
 		r.stop()
 	}
 	got.until("all has come", func() bool { return len(got.lines) == wrote[0]+wrote[1]+wrote[2] })
-	h.until("all is delivered", func(s Status) bool {
+	h.until("all is delivered", func(s admin.Status) bool {
 		for _, st := range s.Streams {
 			if st.BacklogBytes > 0 {
 				return false
@@ -169,7 +170,7 @@ func TestPoolsComeAndGo(t *testing.T) {
 	}
 	going := func(want string) {
 		t.Helper()
-		h.until("goes to "+want, func(s Status) bool {
+		h.until("goes to "+want, func(s admin.Status) bool {
 			var all []string
 			for _, p := range s.Streams[0].Pools {
 				if p.Until > 0 {
@@ -182,7 +183,7 @@ func TestPoolsComeAndGo(t *testing.T) {
 	}
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("delivered", func(s Status) bool { return s.Streams[0].BacklogBytes == 0 && s.Streams[0].AcknowledgedTo > 0 })
+	h.until("delivered", func(s admin.Status) bool { return s.Streams[0].BacklogBytes == 0 && s.Streams[0].AcknowledgedTo > 0 })
 	change(to("a,b,dead"))
 	going("a,b,dead")
 	r.write("two")
@@ -197,7 +198,7 @@ func TestPoolsComeAndGo(t *testing.T) {
 	change(strings.Replace(to("b"), "  dead: {collectors: 'json+tcp://127.0.0.1:1'}\n", "", 1)) // and is gone for good
 	going("b,-dead")
 	h.restart() // who it was is known all the same
-	h.until("dead is tried", func(s Status) bool {
+	h.until("dead is tried", func(s admin.Status) bool {
 		for _, p := range s.Streams[0].Pools {
 			if p.Pool == "dead" && p.Collector == "127.0.0.1:1" {
 				return true
@@ -225,7 +226,7 @@ func TestAPoolThatGoesIsGivenUp(t *testing.T) {
 	r.write("one")
 	got.until("one has come", func() bool { return got.at["b"]["one"] == 1 })
 	put(pools + "defaults: {pools: [b]}\n")
-	h.until("dead is given up", func(s Status) bool { return len(s.Streams[0].Pools) == 1 && h.plugin.givenUp.Load() > 0 })
+	h.until("dead is given up", func(s admin.Status) bool { return len(s.Streams[0].Pools) == 1 && h.plugin.streams.GivenUp() > 0 })
 	r.stop()
 }
 
@@ -240,7 +241,9 @@ func TestConfigurationAway(t *testing.T) {
 	r.write("r one")
 	named.write("named one")
 	h.restart()
-	h.until("the fault is said", func(s Status) bool { return strings.Contains(s.Config.Error, "no such file") && s.Config.Version == "" })
+	h.until("the fault is said", func(s admin.Status) bool {
+		return strings.Contains(s.Config.Error, "no such file") && s.Config.Version == ""
+	})
 	put("pools:\n" + web + "defaults: {pools: [web]}\n")
 	got.until("both have come", func() bool { return len(got.lines) == 2 })
 	if err := os.Remove(filepath.Join(h.cfg.ConfigMount, config.FileName)); err != nil {
@@ -251,11 +254,11 @@ func TestConfigurationAway(t *testing.T) {
 	third.write("third")
 	r.write("r two")
 	got.until("all have come", func() bool { return len(got.lines) == 4 })
-	h.until("the fault is said", func(s Status) bool { return s.Config.Error != "" && s.Config.Version != "" })
+	h.until("the fault is said", func(s admin.Status) bool { return s.Config.Error != "" && s.Config.Version != "" })
 	for _, r := range []*run{r, named, third} {
 		r.stop()
 	}
-	h.until("all is delivered", func(s Status) bool {
+	h.until("all is delivered", func(s admin.Status) bool {
 		for _, st := range s.Streams {
 			if st.BacklogBytes > 0 {
 				return false
@@ -282,13 +285,13 @@ func TestTheSourceIsForgotten(t *testing.T) {
 	h.restart()
 	r.write("two")
 	got.until("it has come", func() bool { return len(got.lines) == 2 })
-	h.until("it is said", func(s Status) bool { return strings.Contains(s.Config.Error, "came from directory /srv/conf") })
+	h.until("it is said", func(s admin.Status) bool { return strings.Contains(s.Config.Error, "came from directory /srv/conf") })
 	h.cfg.ConfigFrom = "none"
 	h.restart()
-	h.until("nothing is owed", func(s Status) bool { return s.Config.Source == "settings" && len(s.Streams[0].Pools) == 0 })
+	h.until("nothing is owed", func(s admin.Status) bool { return s.Config.Source == "settings" && len(s.Streams[0].Pools) == 0 })
 	h.cfg.ConfigFrom = ""
 	h.restart()
-	h.until("it is forgotten", func(s Status) bool { return s.Config.Source == "settings" })
+	h.until("it is forgotten", func(s admin.Status) bool { return s.Config.Source == "settings" })
 	r.stop()
 }
 
@@ -301,7 +304,7 @@ func TestOnFullOfPools(t *testing.T) {
 	runs := []*run{h.run(1, nil), h.run(2, map[string]string{"on-full": "drop-oldest", "tag": "own"})}
 	is := func(want string) {
 		t.Helper()
-		h.until(want, func(s Status) bool {
+		h.until(want, func(s admin.Status) bool {
 			var all []string
 			for _, st := range s.Streams {
 				for _, p := range st.Pools {
@@ -338,7 +341,7 @@ func TestADeadPoolIsReplaced(t *testing.T) {
 				stopped.write(fmt.Sprintf("stopped %d", i))
 			}
 			stopped.stop()
-			h.until("a collector is tried", func(s Status) bool {
+			h.until("a collector is tried", func(s admin.Status) bool {
 				for _, c := range s.Collectors {
 					if !c.Healthy {
 						return true
@@ -350,7 +353,7 @@ func TestADeadPoolIsReplaced(t *testing.T) {
 			h.untilVersion(version)
 			got.until("all has come", func() bool { return len(got.lines) == 400 })
 			running.stop()
-			h.until("all is delivered", func(s Status) bool { return s.Streams[0].BacklogBytes+s.Streams[1].BacklogBytes == 0 })
+			h.until("all is delivered", func(s admin.Status) bool { return s.Streams[0].BacklogBytes+s.Streams[1].BacklogBytes == 0 })
 			for l, n := range got.lines {
 				if n != 1 {
 					t.Errorf("%s came %d times", l, n)

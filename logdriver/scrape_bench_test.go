@@ -21,7 +21,7 @@ func thousand(b *testing.B, perContainer bool) (*host, *admin.Server) {
 	b.Helper()
 	var got atomic.Int64
 	h := newHost(b, "json+tcp://"+discard(b, &got))
-	h.plugin.cfg.PerContainer = perContainer
+	h.plugin.shown.PerContainer = perContainer
 	for i := range 1000 {
 		id := fmt.Sprintf("%012x%052x", i+1, 0)
 		_, _, err := h.plugin.spool.Attach(spool.Params{Container: id, KeepBytes: 1 << 20, Routes: []string{"default"}, Info: []byte(fmt.Sprintf(`{"ContainerName":"/web-%d"}`, i))}, filepath.Join(h.dir, id))

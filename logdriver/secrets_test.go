@@ -14,6 +14,7 @@ import (
 
 	"github.com/hashicorp/consul/api"
 
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/logdriver/config"
 )
 
@@ -60,7 +61,7 @@ func TestSecretsAndFiles(t *testing.T) {
 	t.Cleanup(func() { h.plugin.Close() })
 	r := h.run(1, nil)
 	r.write("one")
-	h.until("the bad secret is refused", func(s Status) bool {
+	h.until("the bad secret is refused", func(s admin.Status) bool {
 		return strings.Contains(s.Config.Refused, "dockline-log.yaml:3: pools.web.collectors: ") && strings.Contains(s.Config.Refused, "timeout=")
 	})
 	write("secrets/t", "17s\n")

@@ -9,10 +9,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/dockline/dockline/logdriver/admin"
 )
 
 // whereIs asks for a container.
-func (h *host) whereIs(query string) (w Where) {
+func (h *host) whereIs(query string) (w admin.Where) {
 	h.t.Helper()
 	code, body := h.get(h.t.Context(), "/where?"+query)
 	if code != http.StatusOK {
@@ -38,7 +40,7 @@ func TestWhereTheRecordsAre(t *testing.T) {
 	one.write("one", "two")
 	expect(t, linesA, "one", "two")
 	one.stop()
-	if err := h.plugin.Drain(t.Context()); err != nil {
+	if err := h.plugin.shown.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	h.restart() // or what follows might go to both
@@ -47,7 +49,7 @@ func TestWhereTheRecordsAre(t *testing.T) {
 	again.write("three")
 	expect(t, linesB, "three")
 	again.stop()
-	if err := h.plugin.Drain(t.Context()); err != nil {
+	if err := h.plugin.shown.Drain(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	unix := func(t time.Time) string { return fmt.Sprintf("%d.%09d", t.Unix(), t.Nanosecond()) }

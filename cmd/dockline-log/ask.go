@@ -12,6 +12,7 @@ import (
 	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/build"
 	"github.com/dockline/dockline/logdriver"
+	logadmin "github.com/dockline/dockline/logdriver/admin"
 )
 
 const usage = `usage: dockline-log COMMAND [-socket PATH] [-timeout DURATION]
@@ -151,7 +152,7 @@ func checkConfig(args []string) error {
 
 // drain waits until everything is delivered and says every now and then what is not.
 func drain(ctx context.Context, socket string) error {
-	err := logdriver.AwaitDrained(ctx, socket, func(left string) { fmt.Fprintln(os.Stderr, "waiting:", left) })
+	err := logadmin.AwaitDrained(ctx, socket, func(left string) { fmt.Fprintln(os.Stderr, "waiting:", left) })
 	if err == nil {
 		fmt.Println("everything is delivered")
 	}

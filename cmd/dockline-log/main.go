@@ -4,9 +4,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -68,7 +66,7 @@ func run() error {
 		return err
 	}
 	server := pluginserver.New(log)
-	plugin, err := open(cfg, log)
+	plugin, err := logdriver.Start(cfg, log)
 	if err != nil {
 		return err
 	}
@@ -86,13 +84,4 @@ func run() error {
 		both.Go(func() error { operators.ServeMetrics(ctx, ml); return nil })
 	}
 	return both.Wait()
-}
-
-// open starts the driver, or what refuses containers where it cannot have its spool.
-func open(cfg logdriver.Config, log *slog.Logger) (logdriver.Driver, error) {
-	plugin, err := logdriver.Start(cfg, log)
-	if elsewhere := new(logdriver.PlaceError); errors.As(err, &elsewhere) {
-		return logdriver.Refuse(cfg, err, log), nil
-	}
-	return plugin, err
 }

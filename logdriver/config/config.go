@@ -13,6 +13,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/container"
 )
 
@@ -179,4 +181,15 @@ func ParseNames(list string) ([]string, error) {
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// CannotBe says who has named the pool, which cannot be opened.
+func (p *Pool) CannotBe(err error) error {
+	switch {
+	case p.Setting:
+		return &options.ValueError{What: "plugin setting", Key: "COLLECTORS", Value: redact.List(p.List), Err: err}
+	case p.Name == "":
+		return &options.ValueError{What: "log-opt", Key: "collectors", Value: redact.List(p.List), Err: err}
+	}
+	return fmt.Errorf("open pool %s: %w", p.Name, err)
 }

@@ -48,10 +48,10 @@ func TestBacklogSince(t *testing.T) {
 	})
 }
 
-// After a restart, what waits has waited since its file was written last, also
-// when that goes on.
-func TestBacklogSinceBeforeTheStart(t *testing.T) {
-	dir := t.TempDir()
+// writtenAt leaves a stream of four frames, two of them acknowledged, in a file that
+// was written at a time.
+func writtenAt(t *testing.T, dir string, at time.Time) *writer {
+	t.Helper()
 	w := newWriter(t, open(t, dir, Config{FrameLen: frameLen}), 1, Params{})
 	w.write(4)
 	w.ack(2 * frameBytes)
@@ -59,10 +59,18 @@ func TestBacklogSinceBeforeTheStart(t *testing.T) {
 	if err != nil || len(files) != 1 {
 		t.Fatalf("%v, %v", files, err)
 	}
-	hourAgo := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(files[0], hourAgo, hourAgo); err != nil {
+	if err := os.Chtimes(files[0], at, at); err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+// After a restart, what waits has waited since its file was written last, also
+// when that goes on.
+func TestBacklogSinceBeforeTheStart(t *testing.T) {
+	dir := t.TempDir()
+	hourAgo := time.Now().Add(-time.Hour)
+	w := writtenAt(t, dir, hourAgo)
 	s := open(t, dir, Config{FrameLen: frameLen})
 	again := &writer{t: t, se: attach(t, s, Params{Container: s.Streams()[0].Container(), Routes: []string{"a"}}, "/fifo/1"), r: w.r, w: w.w, next: w.next}
 	again.write(4)
@@ -75,17 +83,7 @@ func TestBacklogSinceBeforeTheStart(t *testing.T) {
 // start on.
 func TestBacklogSinceAClockWasSetBack(t *testing.T) {
 	dir := t.TempDir()
-	w := newWriter(t, open(t, dir, Config{FrameLen: frameLen}), 1, Params{})
-	w.write(4)
-	w.ack(2 * frameBytes)
-	files, err := filepath.Glob(filepath.Join(dir, streamsDir, "*", "*"+segmentExt))
-	if err != nil || len(files) != 1 {
-		t.Fatalf("%v, %v", files, err)
-	}
-	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(files[0], later, later); err != nil {
-		t.Fatal(err)
-	}
+	writtenAt(t, dir, time.Now().Add(time.Hour))
 	before := time.Now()
 	_, since := open(t, dir, Config{FrameLen: frameLen}).Streams()[0].Backlog("a")
 	if since.Before(before) || since.After(time.Now()) {

@@ -81,14 +81,23 @@ func TestRouteUntil(t *testing.T) {
 		if n, _ := st.Backlog("b"); n != st.End()-until {
 			t.Errorf("%d bytes are wanted by the other of %d", n, st.End()-until)
 		}
+		if n, since := st.FurthestBehind(); n != max(until, st.End()-until) || since.IsZero() || !st.Undelivered() {
+			t.Errorf("%d bytes are wanted since %v", n, since)
+		}
 	}
 	look(s)
 	look(small(t, dir, nil))
 	if err := st.Ack(leaving, until); err != nil {
 		t.Fatal(err)
 	}
+	if st.Owed(leaving) || !st.Owed("b") || !st.Undelivered() {
+		t.Error("the route that has all that it wants is owed more, or the other nothing")
+	}
 	if err := st.Ack("b", st.End()); err != nil {
 		t.Fatal(err)
+	}
+	if st.Undelivered() || !Leaving(leaving) || Leaving("b") {
+		t.Error("all is delivered, and one of the two is leaving")
 	}
 	st.mu.Lock()
 	if got := st.ackedLocked(); got != st.end {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os/exec"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -71,6 +72,12 @@ var forbidden = map[string][]string{
 	"logdriver/resolve":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/readlogs":  {"logdriver/process", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover"},
 	"logdriver/rescue":    {"logdriver/record", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs"},
+	"logdriver/place":     {"logdriver/process", "logdriver/record", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs", "logdriver/container"},
+	"logdriver/admin":     {"logdriver/record", "logdriver/process", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/resolve", "logdriver/readlogs", "logdriver/place", "logdriver/rescue", "logdriver/refusal"},
+	"logdriver/dispatch":  {"logdriver/record", "logdriver/process", "logdriver/stream", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/resolve", "logdriver/readlogs", "logdriver/history", "logdriver/reload"},
+	"logdriver/pool":      {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/engine", "logdriver/readlogs", "logdriver/history", "logdriver/container", "logdriver/resolve"},
+	"logdriver/reload":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/readlogs", "logdriver/container", "logdriver/pool"},
+	"logdriver/refusal":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/discover", "logdriver/readlogs", "logdriver/rescue"},
 	"logdriver/poison":    {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/history":   {"logdriver/process", "logdriver/record", "logdriver/spool", "logdriver/stream", "logdriver/ship", "logdriver/route", "logdriver/sink", "logdriver/engine", "logdriver/discover", "logdriver/readlogs"},
 	"logdriver/engine":    {"logdriver/sink", "logdriver/record"},
@@ -122,6 +129,33 @@ func TestDependenciesPointOneWay(t *testing.T) {
 						t.Errorf("%s imports %s: %s must not know %s", p.ImportPath, imp, folder, bad)
 					}
 				}
+			}
+		}
+	}
+}
+
+// beside lists what stands beside the log plugin's data path, each with those of
+// them that it may import; nothing on the path may.
+var beside = map[string][]string{
+	"logdriver/place":    nil,
+	"logdriver/refusal":  nil,
+	"logdriver/rescue":   nil,
+	"logdriver/reload":   nil,
+	"logdriver/pool":     nil,
+	"logdriver/dispatch": {"logdriver/pool"},
+	"logdriver/admin":    {"logdriver/pool", "logdriver/dispatch", "logdriver/reload"},
+}
+
+func TestWhatStandsBesideThePathIsNotKnownOnIt(t *testing.T) {
+	for _, p := range packages(t) {
+		folder := strings.TrimPrefix(p.ImportPath, module+"/")
+		if !strings.HasPrefix(folder, "logdriver/") {
+			continue
+		}
+		for _, imp := range p.Imports {
+			other := strings.TrimPrefix(imp, module+"/")
+			if _, is := beside[other]; is && !slices.Contains(beside[folder], other) {
+				t.Errorf("%s imports %s, which stands beside the data path", folder, other)
 			}
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/admin"
-	"github.com/dockline/dockline/logdriver"
+	logadmin "github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 )
@@ -73,10 +73,10 @@ func TestWhereRecordsAre(t *testing.T) {
 }
 
 // where asks the plugin who holds a container's records, all of which it has to know.
-func (b *bench) where(name string) logdriver.ContainerRecords {
+func (b *bench) where(name string) logadmin.ContainerRecords {
 	b.Helper()
 	answer := adminGet(b.ctx, b.T, b.engine, "/where?from=10m&container="+name)
-	var w logdriver.Where
+	var w logadmin.Where
 	if err := json.Unmarshal([]byte(answer), &w); err != nil || len(w.Containers) != 1 || !w.Containers[0].Complete {
 		b.Fatalf("%v: %s", err, answer)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/dockline/dockline/internal/metric"
 	"github.com/dockline/dockline/internal/promtest"
 	"github.com/dockline/dockline/internal/testdoc"
-	"github.com/dockline/dockline/logdriver"
+	logadmin "github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/netdriver/admin"
 )
 
@@ -29,7 +29,7 @@ const (
 	runbooks = "https://github.com/dockline/dockline/blob/main/"
 )
 
-var tables = map[string]*metric.Table{"log": logdriver.Metrics, "net": admin.Metrics}
+var tables = map[string]*metric.Table{"log": logadmin.Metrics, "net": admin.Metrics}
 
 // rule is one of a file of Prometheus rules.
 type rule struct {
@@ -150,7 +150,7 @@ func TestDocument(t *testing.T) {
 	testdoc.Check(t, top+"/docs/metrics.md",
 		"<!-- job -->\n", string(job),
 		"<!-- alerts log -->\n", alerts(rules(t, "log")), "<!-- alerts net -->\n", alerts(rules(t, "net")),
-		"<!-- metrics log -->\n", logdriver.Metrics.Markdown()+"\n", "<!-- metrics net -->\n", admin.Metrics.Markdown(),
+		"<!-- metrics log -->\n", logadmin.Metrics.Markdown()+"\n", "<!-- metrics net -->\n", admin.Metrics.Markdown(),
 	)
 }
 

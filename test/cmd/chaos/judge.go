@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/dockline/dockline/logdriver"
+	"github.com/dockline/dockline/logdriver/admin"
 	"github.com/dockline/dockline/test/harness/proc"
 	"github.com/dockline/dockline/test/harness/program"
 )
@@ -161,7 +161,7 @@ func (w *world) history(ctx context.Context, c *writer) (wrong []string, err err
 	if err != nil {
 		return nil, err
 	}
-	var where logdriver.Where
+	var where admin.Where
 	if err := json.Unmarshal([]byte(text), &where); err != nil {
 		return nil, fmt.Errorf("read where %s's records are: %w", c.name, err)
 	}
