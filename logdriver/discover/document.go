@@ -112,11 +112,10 @@ func (k *etcdKey) String() string { return "etcd://" + strings.Join(k.hosts, ";"
 
 // Follow reads the key, then watches it from there on.
 func (k *etcdKey) Follow(ctx context.Context, set func([]byte)) error {
-	client, err := k.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+	return k.with(ctx, func(client *clientv3.Client) error { return k.follow(ctx, client, set) })
+}
+
+func (k *etcdKey) follow(ctx context.Context, client *clientv3.Client, set func([]byte)) error {
 	asked, cancel := context.WithTimeout(ctx, etcdTimeout)
 	got, err := client.Get(asked, k.key)
 	cancel()

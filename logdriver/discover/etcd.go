@@ -48,18 +48,20 @@ func newEtcdClient(u *url.URL, host Host) (etcdClient, error) {
 	return e, err
 }
 
-// open connects to it.
-func (e *etcdClient) open(ctx context.Context) (*clientv3.Client, error) {
+// with connects to it and does what needs that. Its errors do not repeat the
+// password, though etcd may.
+func (e *etcdClient) with(ctx context.Context, do func(*clientv3.Client) error) error {
 	conf, err := e.config()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	conf.Context = ctx
 	client, err := clientv3.New(conf)
 	if err != nil {
-		return nil, fmt.Errorf("connect to etcd: %w", err)
+		return redact.Error(fmt.Errorf("connect to etcd: %w", err), conf.Password)
 	}
-	return client, nil
+	defer client.Close()
+	return redact.Error(do(client), conf.Password)
 }
 
 // etcd is a source that follows the keys below a prefix: what is behind the
@@ -130,11 +132,10 @@ func (e *etcdClient) config() (clientv3.Config, error) {
 
 // Follow lists the prefix, then watches it from there on.
 func (e *etcd) Follow(ctx context.Context, set func([]Collector)) error {
-	client, err := e.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+	return e.with(ctx, func(client *clientv3.Client) error { return e.follow(ctx, client, set) })
+}
+
+func (e *etcd) follow(ctx context.Context, client *clientv3.Client, set func([]Collector)) error {
 	for {
 		asked, cancel := context.WithTimeout(ctx, etcdTimeout)
 		list, err := client.Get(asked, e.prefix, clientv3.WithPrefix())

@@ -26,11 +26,11 @@ func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 		kgo.ManualFlushing(), kgo.MaxBufferedRecords(math.MaxInt32), kgo.MetadataMinAge(metadataAge), kgo.DisableClientMetrics(),
 		kgo.ProduceRequestTimeout(min(c.Timeout, wire.DefaultTimeout)), kgo.RequestTimeoutOverhead(c.Timeout),
 	}
-	mechanism, err := c.login.with(c.Host)
-	if err != nil {
+	var err error
+	if l.secret, err = c.login.secret(c.Host); err != nil {
 		return nil, err
 	}
-	if mechanism != nil {
+	if mechanism := c.login.with(l.secret); mechanism != nil {
 		options = append(options, kgo.SASL(mechanism))
 	}
 	if c.create {
@@ -66,6 +66,7 @@ const (
 type link struct {
 	target   *wire.Target
 	patience time.Duration                 // with one broker
+	secret   string                        // that brokers are shown, and may repeat; "" for none
 	distrust atomic.Pointer[wire.TLSError] // what was noted first
 	refused  atomic.Pointer[error]         // why the last connection could not be opened
 }
