@@ -1,15 +1,18 @@
 package hosts_test
 
 import (
+	"compress/gzip"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/admin"
 	"github.com/dockline/dockline/internal/promtest"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/dhcpd"
@@ -85,8 +88,44 @@ func disowned(t *testing.T, h *hosts.Host, p *promtest.Prometheus, db *etcd, add
 func (e *etcd) put(t *testing.T, key, value string) {
 	t.Helper()
 	text := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	out := e.Run("busybox", "wget", "-q", "-O", "-", "--post-data", fmt.Sprintf(`{"key":%q,"value":%q}`, text("/dockline/addresses/"+key), text(value)), "http://127.0.0.1:2379/v3/kv/put")
+	out := e.ask("kv/put", fmt.Sprintf(`{"key":%q,"value":%q}`, text("/dockline/addresses/"+key), text(value)))
 	if !strings.Contains(out, "revision") {
 		t.Fatal(errors.New(out))
+	}
+}
+
+// unspoken wants a secret in nothing that anybody sees of the plugins and the engine.
+func unspoken(t *testing.T, h *hosts.Host, secret, container string) {
+	t.Helper()
+	archive, errs, code := (&operated{h, t}).typesAny("bug-report", "--output", "-")
+	if code != 0 {
+		t.Fatalf("bug-report: %s", errs)
+	}
+	zipped, err := gzip.NewReader(strings.NewReader(archive))
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err := io.ReadAll(zipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plugin, err := h.Engine.Plugin(t.Context(), "dockline-net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var served strings.Builder
+	for _, path := range []string{"/status", "/cluster", "/claims", "/metrics", "/log", "/events"} {
+		if err := admin.Get(t.Context(), fmt.Sprintf("/proc/%d/root/run/docker/plugins/admin.sock", plugin.PID), path, &served); err != nil {
+			t.Error(err)
+		}
+	}
+	for what, text := range map[string]string{
+		"docker plugin inspect": h.Docker("plugin", "inspect", "dockline-net"), "docker inspect": h.Docker("inspect", container), "docker network inspect": h.Docker("network", "inspect", "lan"),
+		"the engine's log": h.Engine.LogTail(1 << 20), "docker info": h.Docker("info"), "bug-report": string(report),
+		"what it serves": served.String(),
+	} {
+		if strings.Contains(text, secret) || len(text) < 200 {
+			t.Errorf("%s shows the secret, or nothing: %d bytes", what, len(text))
+		}
 	}
 }
