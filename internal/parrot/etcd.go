@@ -1,5 +1,5 @@
-// Package parrot holds, for tests, servers that repeat in their refusals what they
-// were shown, as some do.
+// Package parrot holds, for tests, servers that do not behave: one that repeats in its
+// refusals what it was shown, and some that are none of the kind that is expected.
 package parrot
 
 import (
