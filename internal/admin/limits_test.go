@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -205,6 +206,47 @@ func TestLargeRequests(t *testing.T) {
 		}
 	}
 	if err := d.call(t, "after"); err != nil {
+		t.Error(err)
+	}
+}
+
+// Who speaks anything but HTTP is cut off, and nobody else notices.
+func TestGarbage(t *testing.T) {
+	d := open(t)
+	random := rand.NewChaCha8([32]byte{1})
+	noise := make([]byte, 64<<10)
+	_, _ = random.Read(noise) // never fails
+	for name, at := range d.each() {
+		for what, text := range map[string]string{
+			"noise": string(noise), "lines": strings.Repeat("\r\n", 1<<16), "zeros": strings.Repeat("\x00", 1<<16), "TLS": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + string(noise[:500]),
+			"HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + string(noise[:100]), "no version": "GET /metrics\r\n\r\n", "no host": "GET /metrics HTTP/1.1\r\n\r\n",
+			"a length that is none": "POST /Echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+			"two lengths":           "POST /Echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+			"a chunk that is none":  "POST /Echo HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffff\r\n{}",
+			"no JSON":               fmt.Sprintf("POST /Echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 1000\r\n\r\n%s", noise[:1000]),
+			"deep JSON":             fmt.Sprintf("POST /Echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s", 1<<20, strings.Repeat("[", 1<<20)),
+		} {
+			c, err := net.Dial(at[0], at[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+			_, _ = io.WriteString(c, text) // it may be cut off
+			if half, ok := c.(interface{ CloseWrite() error }); ok {
+				_ = half.CloseWrite()
+			}
+			answer, err := io.ReadAll(io.LimitReader(c, 1<<20))
+			if isTimeout(err) || strings.HasPrefix(string(answer), "HTTP/1.1 200") {
+				t.Errorf("%s: %s: %.60q, %v", name, what, answer, err)
+			}
+			_ = c.Close()
+		}
+	}
+	if err := d.call(t, "after"); err != nil {
+		t.Error(err)
+	}
+	var b bytes.Buffer
+	if err := Get(t.Context(), d.admin, "/status", &b); err != nil {
 		t.Error(err)
 	}
 }

@@ -47,7 +47,7 @@ type Sample struct {
 // Setup is what a Prometheus scrapes and evaluates.
 type Setup struct {
 	Rules   []string          // files, by their whole paths
-	Targets map[string]string // host:port by the name of the job
+	Targets map[string]string // host:port, of more of them with commas between, by the name of the job
 	Every   time.Duration     // between scrapes, and between evaluations; 0: half a second
 	// Command starts the server where its targets are, and Dial connects to there;
 	// nil: here.
@@ -87,7 +87,7 @@ func Run(t testing.TB, s Setup) *Prometheus {
 	conf := fmt.Sprintf("global: {scrape_interval: %[1]s, scrape_timeout: %[1]s, evaluation_interval: %[1]s}\nrule_files: [%[2]s]\nscrape_configs:\n",
 		model(s.Every), strings.Join(s.Rules, ", "))
 	for job, target := range s.Targets {
-		conf += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n", job, target)
+		conf += fmt.Sprintf("  - {job_name: %s, static_configs: [{targets: ['%s']}]}\n", job, strings.ReplaceAll(target, ",", "', '"))
 	}
 	file := filepath.Join(dir, "prometheus.yml")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {

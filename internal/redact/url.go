@@ -163,3 +163,31 @@ func Values(text string, secrets ...string) string {
 	}
 	return text
 }
+
+// Repeated takes secrets out of what a peer says that was shown them. Those of fewer
+// than five bytes stay, for they may be parts of anything. Do it before a text is cut.
+func Repeated(said string, secrets ...string) string {
+	secrets = slices.DeleteFunc(slices.Clone(secrets), func(s string) bool { return len(s) < minKnown })
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // one may be part of another
+	return Values(said, secrets...)
+}
+
+// Error is Repeated for an error's text.
+func Error(err error, secrets ...string) error {
+	if err == nil {
+		return nil
+	}
+	if text := Repeated(err.Error(), secrets...); text != err.Error() {
+		return &withoutSecrets{err, text}
+	}
+	return err
+}
+
+type withoutSecrets struct {
+	error
+	text string
+}
+
+func (w *withoutSecrets) Error() string { return w.text }
+
+func (w *withoutSecrets) Unwrap() error { return w.error }

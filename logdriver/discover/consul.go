@@ -46,7 +46,11 @@ func newConsulClient(u *url.URL, host Host) (consulClient, error) {
 		return c, fmt.Errorf("consul-tls=%q is neither on nor off", tls)
 	}
 	c.conf = api.Config{Address: c.address, Scheme: scheme, Datacenter: c.datacenter}
-	_, done, err := c.open()
+	token, err := c.token()
+	if err != nil {
+		return c, err
+	}
+	_, done, err := c.open(token)
 	if err != nil {
 		return c, err
 	}
@@ -54,16 +58,22 @@ func newConsulClient(u *url.URL, host Host) (consulClient, error) {
 	return c, nil
 }
 
-// open makes a client. It reads the files, which may have changed.
-func (c *consulClient) open() (client *api.Client, done func(), err error) {
-	conf := c.conf
-	if c.tokenFile != "" {
-		token, err := c.files.Read(c.tokenFile, maxFile)
-		if err != nil {
-			return nil, nil, fmt.Errorf("consul-token-file: %w", err)
-		}
-		conf.Token = strings.TrimSpace(string(token))
+// token reads the file, which may have changed.
+func (c *consulClient) token() (string, error) {
+	if c.tokenFile == "" {
+		return "", nil
 	}
+	token, err := c.files.Read(c.tokenFile, maxFile)
+	if err != nil {
+		return "", fmt.Errorf("consul-token-file: %w", err)
+	}
+	return strings.TrimSpace(string(token)), nil
+}
+
+// open makes a client. It reads the authority's file, which may have changed.
+func (c *consulClient) open(token string) (client *api.Client, done func(), err error) {
+	conf := c.conf
+	conf.Token = token
 	if c.ca != "" {
 		if conf.TLSConfig.CAPem, err = c.files.Read(c.ca, maxFile); err != nil {
 			return nil, nil, fmt.Errorf("consul-ca: %w", err)
@@ -127,13 +137,22 @@ const (
 )
 
 // follow asks with blocking queries: the answer comes when there is another one.
-// ask waits for another answer than that of the options' index.
+// ask waits for another answer than that of the options' index. Errors do not repeat
+// the token, though Consul may.
 func (c *consulClient) follow(ctx context.Context, ask func(*api.Client, *api.QueryOptions) (*api.QueryMeta, error), changed func() error) error {
-	client, done, err := c.open()
+	token, err := c.token()
+	if err != nil {
+		return err
+	}
+	client, done, err := c.open(token)
 	if err != nil {
 		return err
 	}
 	defer done()
+	return redact.Error(c.poll(ctx, client, ask, changed), token)
+}
+
+func (c *consulClient) poll(ctx context.Context, client *api.Client, ask func(*api.Client, *api.QueryOptions) (*api.QueryMeta, error), changed func() error) error {
 	var index uint64
 	for first := true; ; first = false {
 		if !first {

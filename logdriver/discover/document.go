@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -111,11 +112,10 @@ func (k *etcdKey) String() string { return "etcd://" + strings.Join(k.hosts, ";"
 
 // Follow reads the key, then watches it from there on.
 func (k *etcdKey) Follow(ctx context.Context, set func([]byte)) error {
-	client, err := k.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+	return k.with(ctx, func(client *clientv3.Client) error { return k.follow(ctx, client, set) })
+}
+
+func (k *etcdKey) follow(ctx context.Context, client *clientv3.Client, set func([]byte)) error {
 	asked, cancel := context.WithTimeout(ctx, etcdTimeout)
 	got, err := client.Get(asked, k.key)
 	cancel()
@@ -126,9 +126,11 @@ func (k *etcdKey) Follow(ctx context.Context, set func([]byte)) error {
 		return fmt.Errorf("etcd has no key %s", k.key)
 	}
 	set(got.Kvs[0].Value)
+	ctx, stop := whileReached(ctx, client)
+	defer stop()
 	changes := client.Watch(clientv3.WithRequireLeader(ctx), k.key, clientv3.WithRev(got.Header.Revision+1))
 	for change := range changes {
-		if err := change.Err(); err != nil {
+		if err := cmp.Or(context.Cause(ctx), change.Err()); err != nil {
 			return fmt.Errorf("watch %s in etcd: %w", k.key, err)
 		}
 		if n := len(change.Events); n > 0 {
@@ -139,7 +141,7 @@ func (k *etcdKey) Follow(ctx context.Context, set func([]byte)) error {
 			set(last.Kv.Value)
 		}
 	}
-	return fmt.Errorf("watch %s in etcd: it ended", k.key)
+	return fmt.Errorf("watch %s in etcd: %w", k.key, cmp.Or(context.Cause(ctx), errWatchEnded))
 }
 
 // folder is a file in a folder in which there are others that belong to it.

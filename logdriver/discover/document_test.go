@@ -64,7 +64,8 @@ func document(t *testing.T, text string) Document {
 }
 
 func TestEtcdKey(t *testing.T) {
-	endpoint, client, _ := startEtcd(t)
+	t.Parallel()
+	endpoint, client, stop := startEtcd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	put := func(key, value string) {
@@ -86,6 +87,8 @@ func TestEtcdKey(t *testing.T) {
 	s.awaits("!etcd has no key /dockline/log.yaml any more")
 	put("/dockline/log.yaml", "three")
 	s.awaits("three")
+	stop()
+	s.awaits("!watch /dockline/log.yaml in etcd: none of its members has been reached for 5s")
 }
 
 // store answers as Consul's HTTP API does for one key, blocking queries included.

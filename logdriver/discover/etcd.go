@@ -1,6 +1,7 @@
 package discover
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -17,6 +18,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/internal/redact"
@@ -46,18 +48,20 @@ func newEtcdClient(u *url.URL, host Host) (etcdClient, error) {
 	return e, err
 }
 
-// open connects to it.
-func (e *etcdClient) open(ctx context.Context) (*clientv3.Client, error) {
+// with connects to it and does what needs that. Its errors do not repeat the
+// password, though etcd may.
+func (e *etcdClient) with(ctx context.Context, do func(*clientv3.Client) error) error {
 	conf, err := e.config()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	conf.Context = ctx
 	client, err := clientv3.New(conf)
 	if err != nil {
-		return nil, fmt.Errorf("connect to etcd: %w", err)
+		return redact.Error(fmt.Errorf("connect to etcd: %w", err), conf.Password)
 	}
-	return client, nil
+	defer client.Close()
+	return redact.Error(do(client), conf.Password)
 }
 
 // etcd is a source that follows the keys below a prefix: what is behind the
@@ -128,11 +132,10 @@ func (e *etcdClient) config() (clientv3.Config, error) {
 
 // Follow lists the prefix, then watches it from there on.
 func (e *etcd) Follow(ctx context.Context, set func([]Collector)) error {
-	client, err := e.open(ctx)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
+	return e.with(ctx, func(client *clientv3.Client) error { return e.follow(ctx, client, set) })
+}
+
+func (e *etcd) follow(ctx context.Context, client *clientv3.Client, set func([]Collector)) error {
 	for {
 		asked, cancel := context.WithTimeout(ctx, etcdTimeout)
 		list, err := client.Get(asked, e.prefix, clientv3.WithPrefix())
@@ -155,10 +158,12 @@ func (e *etcd) Follow(ctx context.Context, set func([]Collector)) error {
 }
 
 func (e *etcd) watch(ctx context.Context, client *clientv3.Client, from int64, known map[string]Collector, set func([]Collector)) error {
+	ctx, stop := whileReached(ctx, client)
+	defer stop()
 	// Without a leader a watch would be silent for ever.
 	changes := client.Watch(clientv3.WithRequireLeader(ctx), e.prefix, clientv3.WithPrefix(), clientv3.WithRev(from))
 	for change := range changes {
-		if err := change.Err(); err != nil {
+		if err := cmp.Or(context.Cause(ctx), change.Err()); err != nil {
 			return fmt.Errorf("watch %s in etcd: %w", e.prefix, err)
 		}
 		for _, ev := range change.Events {
@@ -170,7 +175,43 @@ func (e *etcd) watch(ctx context.Context, client *clientv3.Client, from int64, k
 		}
 		set(members(known))
 	}
-	return fmt.Errorf("watch %s in etcd: it ended", e.prefix)
+	return fmt.Errorf("watch %s in etcd: %w", e.prefix, cmp.Or(context.Cause(ctx), errWatchEnded))
+}
+
+var (
+	errWatchEnded = errors.New("it ended")
+	errUnreached  = fmt.Errorf("none of its members has been reached for %s", etcdTimeout)
+)
+
+// whileReached returns a context that ends, with errUnreached, when no member of etcd
+// has been reached for some time: a watch would try again for ever, and say nothing
+// of it. stop ends it, too, and has to be called.
+func whileReached(ctx context.Context, client *clientv3.Client) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for conn := client.ActiveConnection(); reached(ctx, conn); {
+			conn.WaitForStateChange(ctx, connectivity.Ready)
+		}
+		cancel(errUnreached)
+	}()
+	return ctx, func() { cancel(nil); <-ended }
+}
+
+// reached returns true when a connection works, false when it has not for etcdTimeout.
+func reached(ctx context.Context, conn *grpc.ClientConn) bool {
+	ctx, cancel := context.WithTimeout(ctx, etcdTimeout)
+	defer cancel()
+	for {
+		state := conn.GetState()
+		if state == connectivity.Ready {
+			return ctx.Err() == nil
+		}
+		if !conn.WaitForStateChange(ctx, state) {
+			return false
+		}
+	}
 }
 
 func (e *etcd) put(known map[string]Collector, kv *mvccpb.KeyValue) error {

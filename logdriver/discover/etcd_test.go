@@ -38,6 +38,7 @@ func startEtcd(t *testing.T) (endpoint string, client *clientv3.Client, stop fun
 }
 
 func TestEtcd(t *testing.T) {
+	t.Parallel()
 	endpoint, client, stop := startEtcd(t)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -65,6 +66,7 @@ func TestEtcd(t *testing.T) {
 	f = followSource(t, source(t, "etcd+relp://"+endpoint+"/logs/", Host{}))
 	f.awaits("192.0.2.2:601*3 192.0.2.3:601*1")
 	stop()
+	f.fails("none of its members has been reached")
 	if err := client.Close(); err != nil {
 		t.Log(err)
 	}

@@ -152,9 +152,15 @@ func (s *Spool) limit() int64 {
 	return limit
 }
 
-// Limit is how much disk space the spool may take now: less than it was given where
-// its disk has less than what is to be left alone.
-func (s *Spool) Limit() int64 { return max(1, s.limit()) }
+// Limit is how much disk space the spool may come to take as things are: less than
+// it was given where its disk has not that much beside what is to be left alone.
+func (s *Spool) Limit() int64 {
+	used := s.used.Load()
+	if left := s.free() - s.cfg.MinFree; left < s.cfg.MaxBytes-used {
+		return max(1, used+left)
+	}
+	return s.cfg.MaxBytes
+}
 
 // room is how much more protected data the spool can take.
 func (s *Spool) room() int64 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"testing"
@@ -94,6 +95,27 @@ func TestADiskWithALittleLessThanItsReserve(t *testing.T) {
 		if _, dropped := s.Used(); dropped < 1000 || dropped > 3000 {
 			t.Errorf("%s: a byte was missing, and %d of 50000 were dropped", name, dropped)
 		}
+	}
+}
+
+// What the spool may come to take is known before its disk is full.
+func TestALimitOfTheDisk(t *testing.T) {
+	const most, reserve = 1 << 40, 1 << 30
+	for name, tc := range map[string]struct{ free, want int64 }{
+		"as much as it likes": {1 << 50, most},
+		"nobody looks":        {math.MaxInt64, most},
+		"some":                {reserve + 5000, 15000},
+		"no more":             {reserve, 10000},
+		"too much":            {reserve - 4000, 6000},
+		"nothing":             {0, 1},
+	} {
+		free := int64(1 << 50)
+		s := open(t, t.TempDir(), Config{MaxBytes: most, MinFree: reserve, disk: disk{free: func() int64 { return free }}})
+		s.used.Store(10000)
+		if free = tc.free; s.Limit() != tc.want {
+			t.Errorf("%s: it may take %d, want %d", name, s.Limit(), tc.want)
+		}
+		s.used.Store(0)
 	}
 }
 

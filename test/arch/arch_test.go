@@ -114,7 +114,7 @@ var only = map[string][]string{
 	"github.com/twmb/franz-go":                             {"logdriver/sink/kafka"},
 	"github.com/nats-io/nkeys":                             {"logdriver/sink/nats"},
 	"go.etcd.io/bbolt":                                     {"netdriver/state"},
-	"go.etcd.io/etcd":                                      {"netdriver/ipam/etcd", "logdriver/discover"},
+	"go.etcd.io/etcd":                                      {"netdriver/ipam/etcd", "logdriver/discover", "internal/parrot"},
 }
 
 func TestDependenciesPointOneWay(t *testing.T) {

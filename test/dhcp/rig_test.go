@@ -11,6 +11,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -64,6 +65,7 @@ type rig struct {
 	prefix       netip.Prefix
 	gateway      netip.Addr
 	dir, sockets string
+	env          []string // more of the plugin's, from its next start on
 	cmd          *exec.Cmd
 	done         chan error
 	http         *http.Client
@@ -147,7 +149,7 @@ func (r *rig) startPlugin() {
 	r.must(err)
 	defer log.Close()
 	r.cmd = r.host.Command(context.WithoutCancel(r.Context()), plugin, "-socket", filepath.Join(r.sockets, "net.sock"), "-state", r.dir)
-	r.cmd.Stdout, r.cmd.Stderr, r.cmd.Env = log, log, append(os.Environ(), "LOG_LEVEL=debug")
+	r.cmd.Stdout, r.cmd.Stderr, r.cmd.Env = log, log, append(append(os.Environ(), "LOG_LEVEL=debug"), r.env...)
 	r.must(r.cmd.Start())
 	r.done = make(chan error, 1)
 	go func(cmd *exec.Cmd, done chan error) { done <- cmd.Wait() }(r.cmd, r.done)
@@ -314,13 +316,26 @@ func (r *rig) table() map[netip.Addr]lease {
 	var status struct {
 		Networks []struct{ Leases []lease }
 	}
+	r.must(json.Unmarshal([]byte(r.asks("/status")), &status))
+	all := map[netip.Addr]lease{}
+	for _, n := range status.Networks {
+		for _, l := range n.Leases {
+			all[l.Address] = l
+		}
+	}
+	return all
+}
+
+// asks is what the plugin tells operators.
+func (r *rig) asks(path string) (text string) {
+	r.Helper()
 	admin := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(r.sockets, "admin.sock"))
 	}}}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), 20*time.Second)
 	defer cancel()
 	r.must(proc.Await(ctx, func(ctx context.Context) error {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin/status", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://plugin"+path, nil)
 		if err != nil {
 			return err
 		}
@@ -329,15 +344,11 @@ func (r *rig) table() map[netip.Addr]lease {
 			return err
 		}
 		defer res.Body.Close()
-		return json.NewDecoder(res.Body).Decode(&status)
+		body, err := io.ReadAll(res.Body)
+		text = string(body)
+		return err
 	}))
-	all := map[netip.Addr]lease{}
-	for _, n := range status.Networks {
-		for _, l := range n.Leases {
-			all[l.Address] = l
-		}
-	}
-	return all
+	return text
 }
 
 // await waits for something that takes its time.

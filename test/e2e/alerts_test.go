@@ -15,9 +15,9 @@ import (
 	"time"
 
 	"github.com/dockline/dockline/internal/promtest"
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
-	"github.com/dockline/dockline/test/harness/port"
 )
 
 // alarmed is a plugin whose metrics a Prometheus scrapes that has our rules, in
@@ -79,10 +79,10 @@ func newAlarmed(t *testing.T) *alarmed {
 		a.many = append(a.many, a.collector(fmt.Sprintf("m%d", i), "relp"))
 	}
 	a.urls = nil // they are the pool's
-	a.gone = a.startGone(port.Hold(t))
+	a.gone = a.startGone(testport.Of(t))
 	a.good = a.config()
 	a.file.put(a.good)
-	address := port.Hold(t)
+	address := testport.Of(t)
 	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+a.file.dir, "METRICS="+address, "METRICS_PER_CONTAINER=on", "SPOOL_MAX=16MiB"); err != nil {
 		t.Fatal(err)
 	}

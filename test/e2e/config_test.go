@@ -8,8 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness"
-	"github.com/dockline/dockline/test/harness/port"
 )
 
 // configFile is the configuration in a directory of the host.
@@ -72,7 +72,7 @@ defaults: {pools: [%[4]s]}
 `, one.URL(), two.URL(), second.URL(), pool, harness.Image[:len(harness.Image)-1])
 	}
 	file.put(version("one"))
-	address := port.Hold(t)
+	address := testport.Of(t)
 	if err := e.InstallPlugin(ctx, driver, shared.build, "config.source="+file.dir, "METRICS="+address, "METRICS_PER_CONTAINER=on", "PPROF=on"); err != nil {
 		t.Fatal(err)
 	}

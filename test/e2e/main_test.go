@@ -12,10 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/collector"
 	"github.com/dockline/dockline/test/harness/lab"
-	"github.com/dockline/dockline/test/harness/port"
 )
 
 const (
@@ -136,7 +136,7 @@ func newBench(t *testing.T, ctx context.Context, e *harness.Engine) *bench {
 // collector starts one, on a port that stays its own when it goes away.
 func (b *bench) collector(name, proto string) *collector.Server {
 	b.Helper()
-	s := b.restart(name, proto, port.Hold(b))
+	s := b.restart(name, proto, testport.Of(b))
 	b.urls = append(b.urls, s.URL())
 	return s
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness/collector"
-	"github.com/dockline/dockline/test/harness/port"
 	"github.com/dockline/dockline/test/harness/proc"
 )
 
@@ -26,7 +26,7 @@ type natsServer struct {
 
 func newNATS(b *bench) *natsServer {
 	b.Helper()
-	s := &natsServer{addr: port.Hold(b), dir: filepath.Join(shared.lab.Dir, "nats")}
+	s := &natsServer{addr: testport.Of(b), dir: filepath.Join(shared.lab.Dir, "nats")}
 	if err := os.Mkdir(s.dir, 0o755); err != nil {
 		b.Fatal(err)
 	}

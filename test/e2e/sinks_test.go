@@ -10,10 +10,10 @@ import (
 
 	"go.opentelemetry.io/collector/consumer/consumertest"
 
+	"github.com/dockline/dockline/internal/testport"
 	"github.com/dockline/dockline/test/harness"
 	"github.com/dockline/dockline/test/harness/journald"
 	"github.com/dockline/dockline/test/harness/otlp"
-	"github.com/dockline/dockline/test/harness/port"
 )
 
 // What the OpenTelemetry Collector's receiver gets by gRPC, and systemd's journal
@@ -99,7 +99,7 @@ func wantLines(t *testing.T, who string, want []string, read func() []string) {
 // startReceiver runs the OpenTelemetry Collector's receiver.
 func startReceiver(t *testing.T, to *consumertest.LogsSink) string {
 	t.Helper()
-	addr := port.Hold(t)
+	addr := testport.Of(t)
 	otlp.Receive(t, map[string]any{"protocols": map[string]any{"grpc": map[string]any{"endpoint": addr}}}, to)
 	return addr
 }

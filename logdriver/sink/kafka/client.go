@@ -17,6 +17,10 @@ import (
 // leaders of partitions again: that long may pass after a leader has moved.
 const metadataAge = 500 * time.Millisecond
 
+// maxAnswer bounds what a broker may say at once, in bytes: it is kept room for before
+// it has come.
+const maxAnswer = 32 << 20
+
 // newClient makes the client of one connection. It connects when it is used.
 func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 	options := []kgo.Opt{
@@ -24,13 +28,14 @@ func (c *cluster) newClient(l *link) (*kgo.Client, error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.ProducerBatchCompression(c.codec), kgo.RecordPartitioner(partitioner{kgo.StickyKeyPartitioner(nil)}),
 		kgo.ProducerBatchMaxBytes(int32(c.MaxMessage)), kgo.BrokerMaxWriteBytes(int32(max(c.MaxMessage+1<<20, 100<<20))), //nolint:gosec // both are bounded
 		kgo.ManualFlushing(), kgo.MaxBufferedRecords(math.MaxInt32), kgo.MetadataMinAge(metadataAge), kgo.DisableClientMetrics(),
+		kgo.BrokerMaxReadBytes(maxAnswer), kgo.FetchMaxBytes(maxAnswer), // of which the latter is only not to be more
 		kgo.ProduceRequestTimeout(min(c.Timeout, wire.DefaultTimeout)), kgo.RequestTimeoutOverhead(c.Timeout),
 	}
-	mechanism, err := c.login.with(c.Host)
-	if err != nil {
+	var err error
+	if l.secret, err = c.login.secret(c.Host); err != nil {
 		return nil, err
 	}
-	if mechanism != nil {
+	if mechanism := c.login.with(l.secret); mechanism != nil {
 		options = append(options, kgo.SASL(mechanism))
 	}
 	if c.create {
@@ -66,6 +71,7 @@ const (
 type link struct {
 	target   *wire.Target
 	patience time.Duration                 // with one broker
+	secret   string                        // that brokers are shown, and may repeat; "" for none
 	distrust atomic.Pointer[wire.TLSError] // what was noted first
 	refused  atomic.Pointer[error]         // why the last connection could not be opened
 }

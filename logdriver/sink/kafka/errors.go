@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/logdriver/sink/internal/wire"
 )
 
@@ -88,6 +89,7 @@ func advice(err error) string {
 
 // explain makes an error of the client one that says what to do.
 func (l *link) explain(err error) error {
+	err = redact.Error(err, l.secret)
 	var said *wire.TLSError
 	if noted := l.distrust.Load(); noted != nil && !errors.As(err, &said) {
 		return fmt.Errorf("%w (%w)", noted, err)

@@ -49,27 +49,33 @@ func parseLogin(t *wire.Target) (login, error) {
 	return l, nil
 }
 
-// with returns the mechanism with the password as it is now, nil for none.
-func (l *login) with(host sink.Host) (sasl.Mechanism, error) {
-	secret := l.password
-	if l.file != "" {
-		data, err := host.ReadFile(l.file)
-		if err != nil {
-			return nil, fmt.Errorf("password-file: %w", err)
-		}
-		if secret = strings.TrimRight(string(data), "\r\n"); secret == "" {
-			return nil, fmt.Errorf("password-file: %s holds no line of text", l.file)
-		}
+// secret is the password as it is now.
+func (l *login) secret(host sink.Host) (string, error) {
+	if l.file == "" {
+		return l.password, nil
 	}
+	data, err := host.ReadFile(l.file)
+	if err != nil {
+		return "", fmt.Errorf("password-file: %w", err)
+	}
+	secret := strings.TrimRight(string(data), "\r\n")
+	if secret == "" {
+		return "", fmt.Errorf("password-file: %s holds no line of text", l.file)
+	}
+	return secret, nil
+}
+
+// with returns the mechanism with a password, nil for none.
+func (l *login) with(secret string) sasl.Mechanism {
 	switch l.mechanism {
 	case "plain":
-		return plain.Auth{User: l.user, Pass: secret}.AsMechanism(), nil
+		return plain.Auth{User: l.user, Pass: secret}.AsMechanism()
 	case "scram-sha-256":
-		return scram.Auth{User: l.user, Pass: secret}.AsSha256Mechanism(), nil
+		return scram.Auth{User: l.user, Pass: secret}.AsSha256Mechanism()
 	case "scram-sha-512":
-		return scram.Auth{User: l.user, Pass: secret}.AsSha512Mechanism(), nil
+		return scram.Auth{User: l.user, Pass: secret}.AsSha512Mechanism()
 	}
-	return nil, nil //nolint:nilnil // nobody asks who we are
+	return nil // nobody asks who we are
 }
 
 // Exposed says which secret the brokers get without encryption, "" for none: SCRAM

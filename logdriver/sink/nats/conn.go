@@ -30,8 +30,9 @@ type conn struct {
 	hole      uint64        // owned by listen
 	since     time.Time     // when that became so; owned by listen
 	info      *info
-	pieces    int    // for which size of a message records are cut, as Limits said at first
-	inbox     string // the subject of acknowledgements, up to the message's number
+	pieces    int      // for which size of a message records are cut, as Limits said at first
+	shown     []string // secrets that the server was shown, and may repeat
+	inbox     string   // the subject of acknowledgements, up to the message's number
 	ledger    *wire.Ledger
 	listened  chan struct{}
 	pings     chan struct{} // the server waits for a PONG; closed by listen

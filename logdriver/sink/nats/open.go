@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -116,7 +117,7 @@ func (c *conn) greeting() (*info, error) {
 		return nil, fmt.Errorf("read the greeting: %w", err)
 	}
 	if op != "INFO" {
-		return nil, fmt.Errorf("%w: %q instead of INFO: is it the port for clients?", ErrProtocol, clean(op))
+		return nil, fmt.Errorf("%w: %q instead of INFO: is it the port for clients?", ErrProtocol, c.clean(op))
 	}
 	greeting := new(info)
 	if err := json.Unmarshal(rest, greeting); err != nil {
@@ -148,6 +149,9 @@ func (c *conn) logIn(ctx context.Context, server *wire.Target) error {
 	if err := c.cluster.login.show(server.Host, c.info.Nonce, &hello); err != nil {
 		return err
 	}
+	for _, s := range []string{hello.Pass, hello.Token, hello.JWT, hello.Signature} {
+		c.shown = append(c.shown, s, strings.ToUpper(s)) // as line has what is no word of the protocol's
+	}
 	var id [12]byte
 	_, _ = rand.Read(id[:]) // never fails
 	c.inbox = c.cluster.inbox + "." + hex.EncodeToString(id[:]) + "."
@@ -167,10 +171,10 @@ func (c *conn) logIn(ctx context.Context, server *wire.Target) error {
 		case "PONG":
 			return nil
 		case "-ERR":
-			return refusal(clean(string(rest)), true)
+			return refusal(c.clean(string(rest)), true)
 		case "PING", "INFO", "+OK":
 		default:
-			return fmt.Errorf("%w: %q", ErrProtocol, clean(op))
+			return fmt.Errorf("%w: %q", ErrProtocol, c.clean(op))
 		}
 	}
 }

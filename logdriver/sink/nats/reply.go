@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dockline/dockline/internal/redact"
 )
 
 const (
@@ -74,9 +76,9 @@ func (c *conn) hear() error {
 	case "PONG", "+OK", "INFO":
 		return nil // INFO: which other servers there are now
 	case "-ERR":
-		return refusal(clean(string(rest)), false)
+		return refusal(c.clean(string(rest)), false)
 	}
-	return fmt.Errorf("%w: %q", ErrProtocol, clean(op))
+	return fmt.Errorf("%w: %q", ErrProtocol, c.clean(op))
 }
 
 // message reads an acknowledgement:
@@ -161,7 +163,7 @@ func (c *conn) parseMessage(rest []byte, headers bool) (number uint64, head, len
 			return number, int(first), int(total), nil //nolint:gosec // at most maxReply
 		}
 	}
-	return 0, 0, 0, fmt.Errorf("%w: message %q", ErrProtocol, clean(string(rest)))
+	return 0, 0, 0, fmt.Errorf("%w: message %q", ErrProtocol, c.clean(string(rest)))
 }
 
 func decimal(text []byte) (n uint64, ok bool) {
@@ -197,9 +199,10 @@ func (c *conn) judge(headers, payload []byte) error {
 	}
 	var a ack
 	if err := json.Unmarshal(payload, &a); err != nil {
-		return fmt.Errorf("%w: the acknowledgement %q", ErrProtocol, clean(string(payload)))
+		return fmt.Errorf("%w: the acknowledgement %q", ErrProtocol, c.clean(string(payload)))
 	}
 	if a.Error != nil {
+		a.Error.Description = c.clean(a.Error.Description)
 		err := a.Error.err()
 		if errors.Is(err, errTooLarge) {
 			return c.smaller()
@@ -207,7 +210,7 @@ func (c *conn) judge(headers, payload []byte) error {
 		return err
 	}
 	if a.Stream == "" || a.Sequence == 0 {
-		return &Error{Said: strconv.Quote(clean(string(payload))), After: slowly, Advice: "this is no stream of JetStream: does something else answer to the subject?"}
+		return &Error{Said: strconv.Quote(c.clean(string(payload))), After: slowly, Advice: "this is no stream of JetStream: does something else answer to the subject?"}
 	}
 	return nil
 }
@@ -245,7 +248,7 @@ func taken(payload []byte) bool {
 // status is for what the server itself answers.
 func (c *conn) status(text string) error {
 	if !strings.HasPrefix(text, "503") {
-		return &Error{Said: "status " + clean(text)}
+		return &Error{Said: "status " + c.clean(text)}
 	}
 	advice := "no stream takes the subject: make one, such as `nats stream add LOGS --subjects 'logs.>'`. Where there is one, its servers may be about to elect a leader"
 	if !c.info.JetStream {
@@ -254,8 +257,9 @@ func (c *conn) status(text string) error {
 	return &Error{Said: "that nobody is there to take the records", Advice: advice, After: soon}
 }
 
-// clean returns text of a server's for people.
-func clean(s string) string {
+// clean returns text of a server's for people, without what it was shown.
+func (c *conn) clean(s string) string {
+	s = redact.Repeated(s, c.shown...)
 	s = strings.ToValidUTF8(s[:min(len(s), maxText)], "\ufffd")
 	return strings.Join(strings.FieldsFunc(s, func(c rune) bool { return c <= ' ' || c == 0x7f }), " ")
 }

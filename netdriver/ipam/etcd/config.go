@@ -21,6 +21,7 @@ import (
 	"github.com/dockline/dockline/internal/hostfile"
 	"github.com/dockline/dockline/internal/loopback"
 	"github.com/dockline/dockline/internal/options"
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
@@ -59,13 +60,14 @@ func ParseSettings(getenv func(string) string) (s Settings, ok bool, err error) 
 
 func (s Settings) check() error {
 	schemes := map[string]bool{}
+	list := strings.Join(s.Endpoints, ",")
+	if strings.Contains(list, "@") { // of which nothing is shown: a password, with a comma in it, may be several of them
+		return errors.New("ETCD_ENDPOINTS: one has a user in it, which /cluster and logs would show; say ETCD_USER and ETCD_PASSWORD_FILE")
+	}
 	for _, text := range s.Endpoints {
 		u, err := url.Parse(text)
-		if strings.Contains(text, "@") { // which is shown nowhere: it may hold a password
-			return errors.New("ETCD_ENDPOINTS: one has a user in it, which /cluster and logs would show; say ETCD_USER and ETCD_PASSWORD_FILE")
-		}
 		if err != nil || u.Hostname() == "" || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https" || u.Port() == "" || strings.Trim(u.Path, "/") != "" {
-			return fmt.Errorf("ETCD_ENDPOINTS: %q is not of the form http://HOST:PORT or https://HOST:PORT", text)
+			return fmt.Errorf("ETCD_ENDPOINTS: %q is not of the form http://HOST:PORT or https://HOST:PORT", redact.Entry(text, list))
 		}
 		schemes[u.Scheme] = true
 	}

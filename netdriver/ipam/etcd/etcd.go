@@ -14,6 +14,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/dockline/dockline/internal/redact"
 	"github.com/dockline/dockline/netdriver/ipam"
 )
 
@@ -235,6 +236,7 @@ func (b *Backend) commit(ctx context.Context, client *clientv3.Client, condition
 			return res, nil
 		}
 	}
+	err = redact.Error(err, client.Password) // which is asked for anew at times
 	b.lost(err)
 	return nil, err
 }

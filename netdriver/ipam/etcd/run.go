@@ -10,6 +10,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/dockline/dockline/internal/redact"
 )
 
 const (
@@ -55,9 +57,13 @@ func (b *Backend) session(ctx context.Context) error {
 	conf.Context = ctx
 	client, err := clientv3.New(conf)
 	if err != nil {
-		return fmt.Errorf("connect to etcd: %w", err)
+		return redact.Error(fmt.Errorf("connect to etcd: %w", err), conf.Password)
 	}
 	defer func() { _ = client.Close() }()
+	return redact.Error(b.serve(ctx, client), conf.Password)
+}
+
+func (b *Backend) serve(ctx context.Context, client *clientv3.Client) error {
 	if b.cfg.Through != nil {
 		client.KV = b.cfg.Through(client.KV)
 	}

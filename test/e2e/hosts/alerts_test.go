@@ -26,17 +26,25 @@ func TestAlertsOfTheNetworkFire(t *testing.T) {
 	const at = "127.0.0.1:9742"
 	folder := build(t, "dockline-net")
 	l := hosts.Open(t)
-	lan, backbone := l.Wire(t, "lan"), l.Wire(t, "backbone")
-	stranger := lan.Foreign("stranger", "192.0.2.200/24")
+	lan, backbone, leased := l.Wire(t, "lan"), l.Wire(t, "backbone"), l.Wire(t, "leased")
+	stranger := lan.Foreign("stranger", "192.0.2.200/24", "192.0.2.1/24")
 	db := etcdOn(t, backbone.Foreign("db", "198.51.100.9/24"))
-	h := l.Host(t, "a", debian.Trixie, hosts.On(lan), hosts.On(backbone, "198.51.100.1/24"))
-	h.Install("dockline-net", folder, "ETCD_ENDPOINTS=http://198.51.100.9:2379", "METRICS="+at)
+	dhcp := leasing(t, l, leased)
+	h := l.Host(t, "a", debian.Trixie, hosts.On(lan), hosts.On(backbone, "198.51.100.1/24"), hosts.On(leased))
+	const password = "c4n4ry-0f-etcd"
+	db.protect(t, password)
+	h.Run("sh", "-c", `umask 077; mkdir -p /etc/dockline-net && echo "$1" >/etc/dockline-net/password`, "-", password)
+	h.Install("dockline-net", folder, "ETCD_ENDPOINTS=http://198.51.100.9:2379", "ETCD_USER=dockline", "ETCD_PASSWORD_FILE=/config/password", "config.source=/etc/dockline-net",
+		"METRICS="+at, "PROBE_INTERVAL=1s", "REQUIRE_MAC=on")
 	create := func(name string, args ...string) {
 		h.Docker(append(append([]string{"network", "create", "-d", netDriver, "--ipam-driver", netDriver}, args...), name)...)
 	}
 	create("lan", "--subnet", "192.0.2.0/24", "--ip-range", "192.0.2.0/26", "--gateway", "192.0.2.1", "-o", "parent=eth0", "--ipam-opt", "backend=etcd", "--ipam-opt", "reserve=1")
 	create("small", "--subnet", "10.9.0.0/29", "-o", "mode=bridge") // six addresses, of which one is the gateway's
-	h.Docker("run", "-d", "--name", "web", "--network", "lan", "--stop-signal", "KILL", harness.Image, "sleep", "1000")
+	h.Docker("network", "create", "-d", netDriver, "--ipam-driver", netDriver, "--ipam-opt", "backend=dhcp", "--ipam-opt", "parent=eth2", "-o", "parent=eth2", "leased")
+	for name, network := range map[string]string{"web": "lan", "tenant": "leased"} {
+		h.Docker("run", "-d", "--name", name, "--network", network, "--stop-signal", "KILL", harness.Image, "sleep", "1000")
+	}
 	web := h.Docker("inspect", "--format", "{{.NetworkSettings.Networks.lan.IPAddress}}", "web")
 
 	p := promtest.Run(t, promtest.Setup{
@@ -57,16 +65,26 @@ func TestAlertsOfTheNetworkFire(t *testing.T) {
 	p.Value("dockline_net_cluster_up", 1)
 	p.Value("dockline_net_cluster_reserve", 1)
 	p.Value("min(dockline_net_wire_watched)", 1)
-	p.Value(`sum(dockline_net_endpoints{state="joined"})`, 1)
+	p.Value(`sum(dockline_net_endpoints{state="joined"})`, 2)
+	p.Value(`dockline_net_dhcp_leases{state="bound"}`, 1)
 	p.Value(`dockline_net_pool_free{network="`+small+`"}`, 5)
 	p.Clears("DocklineNetDifferences", "DocklineNetWireUnwatched")
 	if got := p.Firing(); len(got) > 0 {
 		t.Errorf("all is well, and there fire %q", got)
 	}
 
+	lost(t, db) // which takes an hour to be told of
 	exhausted(t, h, p, small)
+	stranger.Run("ip", "address", "delete", "192.0.2.1/24", "dev", "eth0") // the gateway's
+	silent := unleased(t, h, dhcp)
 	conflicted(h, p, stranger, web)
 	repaired(t, h, p)
+	p.Fires("DocklineNetPeerUnreachable", "peer", "192.0.2.1")
+	stranger.Run("ip", "address", "add", "192.0.2.1/24", "dev", "eth0")
+	disowned(t, h, p, db, web)
+	p.Fires("DocklineNetDHCPUnanswered")
+	p.Fires("DocklineNetLeaseLost")
+	silent()
 
 	db.signal(t, syscall.SIGSTOP)
 	p.Fires("DocklineNetEtcdAway")
@@ -79,14 +97,16 @@ func TestAlertsOfTheNetworkFire(t *testing.T) {
 	p.Fires("DocklineNetWireUnwatched")
 	p.Fires("DocklineNetDifferences")
 	h.Run("ip", "link", "set", "eth0", "up")
-	p.Clears("DocklineNetWireUnwatched", "DocklineNetConflict", "DocklineNetDifferences", "DocklineNetReconcileRepairs", "DocklineNetCallErrors")
+	p.Clears("DocklineNetLeaseLost", "DocklineNetPeerUnreachable", "DocklineNetWireUnwatched", "DocklineNetConflict", "DocklineNetDifferences", "DocklineNetReconcileRepairs", "DocklineNetCallErrors", "DocklineNetDHCPUnanswered",
+		"DocklineNetClusterConflict", "DocklineNetHostLost")
 
+	unspoken(t, h, password, "web")
 	h.Docker("plugin", "disable", "-f", "dockline-net")
 	p.Fires("DocklineNetDown")
 	h.Docker("plugin", "enable", "dockline-net")
 	p.Clears("DocklineNetDown")
 	h.Docker(append([]string{"rm", "-f"}, strings.Fields(h.Docker("ps", "-aq"))...)...)
-	h.Docker("network", "rm", "lan", "small")
+	h.Docker("network", "rm", "lan", "small", "leased")
 }
 
 func lapsed(t *testing.T, plugin string) string {
@@ -96,7 +116,9 @@ func lapsed(t *testing.T, plugin string) string {
 		t.Fatal(err)
 	}
 	return promtest.Lapse(t, filepath.Join(top, "plugin-config/prometheus", plugin+".rules.yml"), 400*time.Millisecond, map[string]string{
-		"dockline_net_call_errors_total[4000ms]": "dockline_net_call_errors_total[15s]", // an engine takes its time
+		"dockline_net_call_errors_total[4000ms]":                              "dockline_net_call_errors_total[15s]", // an engine takes its time
+		`dockline_net_dhcp_events_total{event=~"unanswered|refused"}[4000ms]`: `dockline_net_dhcp_events_total{event=~"unanswered|refused"}[30s]`,
+		"for: 24000ms": "for: 2000ms", // of an hour, a scrape that is missed begins anew
 	})
 }
 
@@ -108,7 +130,7 @@ func exhausted(t *testing.T, h *hosts.Host, p *promtest.Prometheus, network stri
 	}
 	p.Fires("DocklineNetAddressesExhausted", "network", network)
 	p.Fires("DocklineNetAddressesScarce", "network", network)
-	p.Value(`sum(dockline_net_endpoints{state="joined"})`, 6)
+	p.Value(`sum(dockline_net_endpoints{state="joined"})`, 7)
 	refused := 0
 	stop := repeat(t, func() {
 		refused++

@@ -2,6 +2,7 @@ package hosts_test
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -105,6 +106,7 @@ func TestAClusterWithEtcd(t *testing.T) {
 type etcd struct {
 	*hosts.Station
 	process *os.Process
+	token   string // of who may do everything; "": anybody may
 }
 
 func etcdOn(t *testing.T, on *hosts.Station) *etcd {
@@ -124,7 +126,7 @@ func etcdOn(t *testing.T, on *hosts.Station) *etcd {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	e := &etcd{on, cmd.Process}
+	e := &etcd{Station: on, process: cmd.Process}
 	e.awaits(t, "etcd answers", func() bool {
 		_, err := e.Station.Station.Run(t.Context(), "busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:2379/health")
 		return err == nil
@@ -145,13 +147,41 @@ func (e *etcd) count(t *testing.T, folder string) (n int) {
 	key := func(s string) string {
 		return base64.StdEncoding.EncodeToString([]byte("/dockline/addresses/" + folder + s))
 	}
-	out := e.Run("busybox", "wget", "-q", "-O", "-", "--post-data", fmt.Sprintf(`{"key":%q,"range_end":%q}`, key("/"), key("0")), "http://127.0.0.1:2379/v3/kv/range")
+	out := e.ask("kv/range", fmt.Sprintf(`{"key":%q,"range_end":%q}`, key("/"), key("0")))
 	if _, after, found := strings.Cut(out, `"count":"`); found {
 		if _, err := fmt.Sscanf(after, "%d", &n); err != nil {
 			t.Fatalf("etcd says %s", out)
 		}
 	}
 	return n
+}
+
+// ask is one call of etcd's API.
+func (e *etcd) ask(path, body string) string {
+	args := []string{"wget", "-q", "-O", "-", "--post-data", body, "http://127.0.0.1:2379/v3/" + path}
+	if e.token != "" {
+		args = append(args, "--header", "Authorization: "+e.token)
+	}
+	return e.Run("busybox", args...)
+}
+
+// protect has it ask everybody for a password: the user dockline for this one, which
+// may do what the plugin needs.
+func (e *etcd) protect(t *testing.T, password string) {
+	t.Helper()
+	key := func(s string) string { return base64.StdEncoding.EncodeToString([]byte("/dockline/addresses" + s)) }
+	for _, user := range []string{"root", "dockline"} {
+		e.ask("auth/user/add", fmt.Sprintf(`{"name":%q,"password":%q}`, user, password))
+		e.ask("auth/role/add", fmt.Sprintf(`{"name":%q}`, user))
+		e.ask("auth/user/grant", fmt.Sprintf(`{"user":%q,"role":%[1]q}`, user))
+	}
+	e.ask("auth/role/grant", fmt.Sprintf(`{"name":"dockline","perm":{"permType":"READWRITE","key":%q,"range_end":%q}}`, key("/"), key("0")))
+	e.ask("auth/enable", "{}")
+	var answer struct{ Token string }
+	if err := json.Unmarshal([]byte(e.ask("auth/authenticate", fmt.Sprintf(`{"name":"root","password":%q}`, password))), &answer); err != nil || answer.Token == "" {
+		t.Fatalf("etcd gives no token: %v", err)
+	}
+	e.token = answer.Token
 }
 
 const awaitTime = 3 * time.Minute

@@ -73,8 +73,13 @@ func (m *operated) run(name, network string) {
 	m.Docker("run", "-d", "--name", name, "--network", network, "--stop-signal", "KILL", harness.Image, "sleep", "1000")
 }
 
-// types runs docker dockline on the host and returns what it prints and its exit code.
+// types runs docker dockline net on the host and returns what it prints and its exit code.
 func (m *operated) types(args ...string) (out, errs string, code int) {
+	m.t.Helper()
+	return m.typesAny(append([]string{"net"}, args...)...)
+}
+
+func (m *operated) typesAny(args ...string) (out, errs string, code int) {
 	m.t.Helper()
 	top, err := harness.ModuleDir()
 	if err != nil {
@@ -84,7 +89,7 @@ func (m *operated) types(args ...string) (out, errs string, code int) {
 	defer cancel()
 	// A host's files are not those of the machine, which its /proc leads to.
 	binary := fmt.Sprintf("/proc/%d/root%s", os.Getpid(), filepath.Join(top, "build/docker-dockline"))
-	cmd := m.Command(ctx, binary, append([]string{"dockline", "net"}, args...)...)
+	cmd := m.Command(ctx, binary, append([]string{"dockline"}, args...)...)
 	cmd.Env = append(os.Environ(), "DOCKER_HOST="+m.Engine.Addr)
 	var o, e strings.Builder
 	cmd.Stdout, cmd.Stderr = &o, &e
