@@ -89,6 +89,11 @@ test-matrix-net: packages plugins ## what test-e2e has of the network plugin wit
 test-vm: packages ## tests that need another kernel, in an emulated virtual machine
 	$(GO) test -count=1 -v ./test/vm
 
+.PHONY: test-loki
+test-loki: toolchain ## send records to Loki itself, which this compiles first, for 20 minutes or more
+	CGO_ENABLED=0 $(GO) build -C tools/loki -o $(CURDIR)/build/loki github.com/grafana/loki/v3/cmd/loki
+	$(GO) test -race -count=1 -v -timeout 30m -tags loki -run '^TestLoki' ./logdriver/sink/loki -loki $(CURDIR)/build/loki
+
 KILLS ?= 200
 SECONDS ?= 600
 CONTAINERS ?= 8

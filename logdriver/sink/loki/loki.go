@@ -18,8 +18,8 @@
 // A line that is not UTF-8 has U+FFFD there, and up to 32 KiB of such a line are
 // exact in line_base64.
 //
-// The streams of a container are in order, with one request at a time; what is
-// sent again Loki has already, and drops.
+// The streams of a container are in order, with one request at a time. What is
+// sent again Loki drops while it has the same in its newest block.
 package loki
 
 import (
