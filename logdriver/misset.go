@@ -1,8 +1,6 @@
 package logdriver
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // MissetError is a setting that cannot be read. A process that ended of it would
 // have the engine say no more than that its socket is not there, and would block

@@ -4,11 +4,14 @@ import (
 	"log/slog"
 	"testing"
 
+	"github.com/dockline/dockline/internal/testleak"
 	"github.com/dockline/dockline/logdriver/config"
 	"github.com/dockline/dockline/logdriver/container"
 	"github.com/dockline/dockline/logdriver/ship"
 	"github.com/dockline/dockline/logdriver/spool"
 )
+
+func TestMain(m *testing.M) { testleak.Main(m) }
 
 // From which rate on a key is split is the container's word, then the pool's, then
 // the route's, the defaults' and the setting's.

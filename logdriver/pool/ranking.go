@@ -1,8 +1,6 @@
 package pool
 
-import (
-	"github.com/dockline/dockline/logdriver/route"
-)
+import "github.com/dockline/dockline/logdriver/route"
 
 // ranking is a table as ship wants to see it.
 func ranking(table *route.Table) (

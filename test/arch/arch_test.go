@@ -137,13 +137,14 @@ func TestDependenciesPointOneWay(t *testing.T) {
 // beside lists what stands beside the log plugin's data path, each with those of
 // them that it may import; nothing on the path may.
 var beside = map[string][]string{
+	"logdriver/config":   nil,
 	"logdriver/place":    nil,
 	"logdriver/refusal":  nil,
 	"logdriver/rescue":   nil,
-	"logdriver/reload":   nil,
-	"logdriver/pool":     nil,
-	"logdriver/dispatch": {"logdriver/pool"},
-	"logdriver/admin":    {"logdriver/pool", "logdriver/dispatch", "logdriver/reload"},
+	"logdriver/reload":   {"logdriver/config"},
+	"logdriver/pool":     {"logdriver/config"},
+	"logdriver/dispatch": {"logdriver/config", "logdriver/pool"},
+	"logdriver/admin":    {"logdriver/config", "logdriver/pool", "logdriver/dispatch", "logdriver/reload"},
 }
 
 func TestWhatStandsBesideThePathIsNotKnownOnIt(t *testing.T) {
