@@ -143,7 +143,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	want("/readyz", http.StatusOK, "ok: records are shipped\n", "ok: a configuration is in force\n", "ok: spool has room\n") // a collector that is down stops nothing
 	h.plugin.streams.Paused.Store(true)
 	want("/healthz", http.StatusOK)
-	want("/readyz", http.StatusServiceUnavailable, "no: records are shipped: ", "died again and again")
+	want("/readyz", http.StatusServiceUnavailable, "no: records are shipped: ", "died again and again", "only spools for "+drainOnlyFor.String())
 	h.plugin.streams.Paused.Store(false)
 	want("/readyz", http.StatusOK)
 	c := &host{t: t, dir: t.TempDir(), cfg: Config{ConfigMount: t.TempDir(), ConfigMountedFrom: "/srv/conf", HostName: "h1", Etc: "/", SpoolMax: 1 << 30}}
