@@ -32,7 +32,7 @@ const (
 	recheckUsed = time.Minute
 	leftover    = 5 * time.Second // frames of an endpoint that has left may still come
 
-	// What has come and is not read is waited for, on a host that has no time for us;
+	// What has come and is not noted is waited for, on a host that has no time for us;
 	// on a wire that is never silent, not for ever.
 	readAgain = 10 * time.Millisecond
 	readTries = 20
@@ -182,14 +182,22 @@ func (w *wire) step(a netip.Addr, round int, p pace, n int) {
 	w.after(next-p.asks[n], func() { w.step(a, round, p, n+1) })
 }
 
-// verdict ends a round in which nobody answered once everything is read that has come
-// so far: the answer may be in it.
+// verdict ends a round in which nobody answered once everything is noted that has come
+// so far: the answer may be in it. Where there is no carrier silence says nothing, and
+// tick may not have seen that yet.
 func (w *wire) verdict(a netip.Addr, round, tries int) {
 	w.mu.Lock()
 	port := w.port
 	w.mu.Unlock()
-	if port != nil && tries > 0 && port.Unread() {
+	if port == nil {
+		return // which has ended the round
+	}
+	if tries > 0 && (port.Unread() || w.hearing.Load() > 0) {
 		w.after(readAgain, func() { w.verdict(a, round, tries-1) })
+		return
+	}
+	if err := port.Carrier(); err != nil {
+		w.lost(port, err)
 		return
 	}
 	w.silent(a, round)

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dockline/dockline/netdriver/ipam"
@@ -38,6 +39,8 @@ type wire struct {
 	slot6   time.Time
 	filled  time.Time // when the reserve was last filled
 	filling bool      // a refill is on the agenda
+
+	hearing atomic.Int32 // claims that were received and are not noted yet
 
 	wake    chan struct{}
 	quit    chan struct{}
@@ -163,10 +166,12 @@ func (w *wire) receive(port Port) {
 			w.lost(port, err)
 			return
 		}
+		w.hearing.Add(1)
 		if w.m.heard != nil {
 			w.m.heard(w.id, c)
 		}
 		w.heard(c)
+		w.hearing.Add(-1)
 	}
 }
 
