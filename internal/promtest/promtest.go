@@ -126,11 +126,11 @@ func (p *Prometheus) run(file, dir string) {
 	if err := <-started; err != nil {
 		p.t.Fatalf("start Prometheus (scripts/setup.sh installs it): %v", err)
 	}
+	p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 	p.url = "http://" + address
 	if !p.ready(ended) {
 		p.t.Fatalf("Prometheus ended: %s", &said)
 	}
-	p.t.Cleanup(func() { _ = cmd.Process.Signal(syscall.SIGTERM); <-ended })
 }
 
 func (p *Prometheus) ready(ended chan struct{}) bool {

@@ -179,7 +179,7 @@ func TestAlertsOfSourcesAndDisksFire(t *testing.T) {
 	k := newKeyed(t)
 	var busy, never atomic.Bool
 	overloaded, well := k.web("overloaded", &busy), k.web("well", &never)
-	away, member := k.relp("away", ""), k.relp("member", "")
+	away, member := k.relp("away", testport.Of(t)), k.relp("member", "") // the one comes back where it was
 	rest := fmt.Sprintf("\n  away: {collectors: '%s'}\n  members: {collectors: 'etcd+relp://%s'}\ndefaults: {pools: [mixed]}\n", away.URL(), k.etcd.addr+membersKey)
 	good := fmt.Sprintf("pools:\n  mixed: {collectors: '%s,%s'}", overloaded, well) + rest
 	k.etcd.put(configKey, good)
