@@ -29,10 +29,10 @@ func endSpread(t *testing.T, ail func(*peer)) {
 	s := New(quiet)
 	defer s.Close()
 	addSpread(s, m, "s", membersOf(peers, nil))
-	other := newMemory() // it stays, and is not let go of
+	time.Sleep(3 * time.Second) // by now what can be under way is of this one
+	other := newMemory()        // it stays, and is not let go of
 	other.write(frames(t, 0, 100))
 	addSpread(s, other, "other", membersOf(peers, nil))
-	time.Sleep(3 * time.Second)
 	m.end() // as the source of a route does that changes hands
 	s.End("s", "pool")
 	time.Sleep(time.Second)

@@ -192,5 +192,7 @@ func (s *session) delivered(p *parcel) {
 	first := f.units.done(p)
 	s.letGo(p)
 	p.free()
-	s.pool.acknowledged(f, first)
+	// Whoever was first may have been looked at before this was free: a feed that is
+	// to end has ended only now, and nothing else would tell of it.
+	s.pool.acknowledged(f, first || f.ended())
 }

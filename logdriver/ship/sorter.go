@@ -51,11 +51,12 @@ func (p *pool) callSorter() {
 	}
 }
 
-// acknowledged wakes the sorter after a parcel has been acknowledged. first
-// says that nothing of the feed waited to be noted before.
-func (p *pool) acknowledged(f *feed, first bool) {
+// acknowledged wakes the sorter after a parcel has been acknowledged. news says
+// that it has to look at the feed, as it has not been told to yet: nothing of it
+// waited to be noted before, or it has ended.
+func (p *pool) acknowledged(f *feed, news bool) {
 	s := p.sorter // there since before there was a parcel
-	if first {
+	if news {
 		s.news.Lock()
 		s.acked = append(s.acked, f)
 		s.news.Unlock()
